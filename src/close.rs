@@ -1,0 +1,147 @@
+//! Why a client connection ends, and how that shows. One cause per connection; the same word appears in the log, the
+//! metric and (where a close frame is sent) the close reason.
+
+/// The one cause a connection ended with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CloseCause {
+    /// The client sent a close frame; its code is echoed (spec: section 14).
+    ClientClosed,
+    /// The client's TCP stream ended without a close frame.
+    ClientGone,
+    /// The socket failed: reset, timed out, unreachable.
+    SocketError,
+    /// The client broke RFC 6455; the original drops the TCP connection without a close frame.
+    ProtocolError,
+    /// A message was larger than `message_max`.
+    MessageTooBig,
+    /// No pong within 20 s of the ping that follows a failed delivery.
+    KeepAliveTimeout,
+    /// The client reads too slowly: its outbox is full.
+    SlowConsumer,
+    /// No whole request head within `handshake_timeout`.
+    HandshakeTimeout,
+    /// The request head was not acceptable HTTP, or too large.
+    BadRequest,
+    /// The request was answered with an error before any upgrade (no credentials, wrong headers, wrong method).
+    Refused,
+    /// The business denied the client.
+    Denied,
+    /// The business could not be asked, or its answer was not understood.
+    AuthUnavailable,
+    /// The client left while the business was being asked.
+    GoneDuringAuth,
+    /// A limit of this server was reached (connections, unacknowledged messages).
+    Overloaded,
+    /// The business asked for it through the API.
+    Kicked,
+    /// The server is stopping.
+    Shutdown,
+    /// Handling this client panicked; the shard goes on.
+    Panicked,
+    /// Not a client: the connection was handed to the control core.
+    HandedOver,
+}
+
+impl CloseCause {
+    /// Every cause, in the order of [`CloseCause::index`].
+    pub const ALL: [CloseCause; 18] = [
+        CloseCause::ClientClosed,
+        CloseCause::ClientGone,
+        CloseCause::SocketError,
+        CloseCause::ProtocolError,
+        CloseCause::MessageTooBig,
+        CloseCause::KeepAliveTimeout,
+        CloseCause::SlowConsumer,
+        CloseCause::HandshakeTimeout,
+        CloseCause::BadRequest,
+        CloseCause::Refused,
+        CloseCause::Denied,
+        CloseCause::AuthUnavailable,
+        CloseCause::GoneDuringAuth,
+        CloseCause::Overloaded,
+        CloseCause::Kicked,
+        CloseCause::Shutdown,
+        CloseCause::Panicked,
+        CloseCause::HandedOver,
+    ];
+
+    /// Labels in the order of [`CloseCause::ALL`], for the metrics table.
+    pub const LABELS: [&'static str; 18] = [
+        "client_closed",
+        "client_gone",
+        "socket_error",
+        "protocol_error",
+        "message_too_big",
+        "keep_alive_timeout",
+        "slow_consumer",
+        "handshake_timeout",
+        "bad_request",
+        "refused",
+        "denied",
+        "auth_unavailable",
+        "gone_during_auth",
+        "overloaded",
+        "kicked",
+        "shutdown",
+        "panicked",
+        "handed_over",
+    ];
+
+    /// Position in [`CloseCause::ALL`].
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The word used in logs, metrics and close reasons.
+    pub const fn label(self) -> &'static str {
+        Self::LABELS[self as usize]
+    }
+
+    /// How the websocket close frame of this cause looks.
+    pub const fn frame(self) -> CloseFrame {
+        match self {
+            CloseCause::ClientClosed => CloseFrame::Echo,
+            CloseCause::KeepAliveTimeout | CloseCause::Shutdown => CloseFrame::Empty,
+            CloseCause::MessageTooBig => CloseFrame::Code(1009, "message too big"),
+            CloseCause::SlowConsumer => CloseFrame::Code(1008, "slow_consumer"),
+            CloseCause::Overloaded => CloseFrame::Code(1013, "overloaded"),
+            CloseCause::Kicked => CloseFrame::Code(1000, "kicked"),
+            CloseCause::Panicked => CloseFrame::Code(1011, "panicked"),
+            CloseCause::ClientGone
+            | CloseCause::SocketError
+            | CloseCause::ProtocolError
+            | CloseCause::HandshakeTimeout
+            | CloseCause::BadRequest
+            | CloseCause::Refused
+            | CloseCause::Denied
+            | CloseCause::AuthUnavailable
+            | CloseCause::GoneDuringAuth
+            | CloseCause::HandedOver => CloseFrame::None,
+        }
+    }
+}
+
+/// What is sent to the client before its TCP connection is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseFrame {
+    /// Nothing: the TCP connection just ends.
+    None,
+    /// A close frame without a code.
+    Empty,
+    /// The client's own code, without its reason.
+    Echo,
+    /// A code and a reason.
+    Code(u16, &'static str),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_agree() {
+        for (index, cause) in CloseCause::ALL.into_iter().enumerate() {
+            assert_eq!(cause.index(), index);
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! The one vocabulary of the engine. Doors translate their bytes and HTTP verbs into it, cores exchange it through their
+//! mailboxes, the simulator speaks it. It names no protocol.
+//!
+//! ```text
+//!   control ── Publish ──▶ home shard ── Deliver ──▶ every shard with members ── Report::Part ──▶ control
+//!   control ── Join ─────▶ owning shard ── Interest (0→1) ──▶ home shard
+//!   shard   ── Report::Callback ──▶ control ── CallbackDone ──▶ the same shard
+//! ```
+//! Mailboxes are FIFO per receiver and everything a step causes is posted before its answer: whoever has seen an answer
+//! can rely on its effects.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::ids::{ClientId, ShardId, Ticket};
+use crate::close::CloseCause;
+use crate::time::{Duration, Instant};
+
+/// Name of a channel: any bytes but empty. Shared, because registry, commands and answers all hold it.
+pub type ChannelName = Arc<[u8]>;
+
+/// Delivery guarantee of one message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Qos {
+    /// At most once, not acknowledged.
+    AtMostOnce = 0,
+    /// At least once.
+    AtLeastOnce = 1,
+    /// Exactly once.
+    ExactlyOnce = 2,
+}
+
+/// What a caller asked to be sent to a channel; shared by every shard that delivers it.
+#[derive(Debug)]
+pub struct Publish {
+    /// Whom to answer.
+    pub ticket: Ticket,
+    /// Where to.
+    pub channel: ChannelName,
+    /// Application's message type.
+    pub msgtype: u16,
+    /// Guarantee; above [`Qos::AtMostOnce`] every shard sends a [`Report::Part`].
+    pub qos: Qos,
+    /// Payload, byte for byte.
+    pub payload: Bytes,
+    /// Repetitions after the first transmission, one per [`crate::limits::RETRY_INTERVAL`].
+    pub retries: u32,
+    /// When the caller is answered at the latest.
+    pub deadline: Instant,
+    /// What members that did not answer by the deadline count as.
+    pub at_deadline: AtDeadline,
+}
+
+/// How the deadline of a publish is told to its caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtDeadline {
+    /// As a timeout.
+    TimedOut,
+    /// As failed members: their last retry ran out at the same moment (spec: section 8, T divisible by 3).
+    Failed,
+}
+
+/// To a shard.
+#[derive(Debug)]
+pub enum Command {
+    /// To the home of the channel: distribute.
+    Publish(Arc<Publish>),
+    /// From the home of the channel: deliver to your members.
+    Deliver(Arc<Publish>),
+    /// To the home of the channel: `shard` has its first member, or lost its last.
+    Interest {
+        /// The channel.
+        channel: ChannelName,
+        /// Who tells.
+        shard: ShardId,
+        /// First member came (true) or last one left (false).
+        joined: bool,
+    },
+    /// To the owning shard: put the client into the channel. Answered by [`Report::Done`].
+    Join {
+        /// The client.
+        client: ClientId,
+        /// The channel.
+        channel: ChannelName,
+        /// Whom to answer.
+        ticket: Ticket,
+    },
+    /// To the owning shard: take the client out of the channel. Answered by [`Report::Done`].
+    Leave {
+        /// The client.
+        client: ClientId,
+        /// The channel.
+        channel: ChannelName,
+        /// Whom to answer.
+        ticket: Ticket,
+    },
+    /// To the home of the channel: empty it everywhere, then put `client` in. Answered by [`Report::Done`].
+    Occupy {
+        /// The channel.
+        channel: ChannelName,
+        /// The holder to be, if its identity is one of this process.
+        client: Option<ClientId>,
+        /// Whom to answer.
+        ticket: Ticket,
+    },
+    /// From the home of the channel: all your members leave it.
+    Vacate {
+        /// The channel.
+        channel: ChannelName,
+    },
+    /// To the owning shard: a callback it asked for has ended.
+    CallbackDone {
+        /// The client that asked.
+        client: ClientId,
+        /// The `token` of the request.
+        token: u64,
+        /// How it ended.
+        outcome: CallbackOutcome,
+    },
+    /// List channels and member counts from `cursor` on. Answered by [`Report::Census`].
+    Census {
+        /// 0, or where the last page ended.
+        cursor: u32,
+        /// Whom to answer.
+        ticket: Ticket,
+    },
+    /// To the owning shard: end the connection. Answered by [`Report::Done`].
+    Close {
+        /// The client.
+        client: ClientId,
+        /// Why.
+        cause: CloseCause,
+        /// Whom to answer.
+        ticket: Ticket,
+    },
+    /// Close every client, accept no more. Answered by [`Report::Drained`] when the last slot is free.
+    Drain,
+}
+
+/// From a shard to the control core.
+#[derive(Debug)]
+pub enum Report {
+    /// The home has handed the publish to `shards` shards; as many [`Report::Part`]s will follow if it asked for
+    /// acknowledgement.
+    Published {
+        /// Of the publish.
+        ticket: Ticket,
+        /// Number of shards with members.
+        shards: u32,
+    },
+    /// What one shard knows of a publish once all of its members are done or failed, or at the deadline; sent once.
+    Part(Part),
+    /// A [`Command::Join`], `Leave`, `Occupy` or `Close` took effect, or found no such client.
+    Done {
+        /// Of the command.
+        ticket: Ticket,
+        /// False: no such client.
+        found: bool,
+    },
+    /// Ask the business.
+    Callback(CallbackRequest),
+    /// One page of channels.
+    Census {
+        /// Of the question.
+        ticket: Ticket,
+        /// Name and number of local members.
+        channels: Vec<(ChannelName, u32)>,
+        /// Where to go on, or `None` after the last page.
+        next: Option<u32>,
+    },
+    /// All clients of this shard are gone.
+    Drained {
+        /// Who tells.
+        shard: ShardId,
+    },
+}
+
+/// One shard's share of a receipt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Of the publish.
+    pub ticket: Ticket,
+    /// Members that acknowledged.
+    pub done: u32,
+    /// Members that failed: retries used up, disconnected, or could not take the message.
+    pub failed: u32,
+    /// Members that did neither by the deadline.
+    pub silent: u32,
+    /// Data of the last member to acknowledge with data, and when that was.
+    pub data: Option<(Instant, Bytes)>,
+}
+
+/// Which of the configured URLs a callback goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// May this client come in?
+    Connect,
+    /// A client said something.
+    Message,
+    /// A client is gone.
+    Close,
+}
+
+/// A question to the business server. The control core adds what belongs to the call itself: URL, signature, framing.
+#[derive(Debug)]
+pub struct CallbackRequest {
+    /// Who asks; the answer goes back to it.
+    pub client: ClientId,
+    /// Returned with the answer; the session's own note of what this was about.
+    pub token: u64,
+    /// Where to.
+    pub endpoint: Endpoint,
+    /// Message type, for the URL of [`Endpoint::Message`].
+    pub msgtype: u16,
+    /// Query parameters to add, URL-encoded, without leading `?` or `&`; may be empty.
+    pub query: Bytes,
+    /// Header lines to add, each `Name: value\r\n`, already checked; may be empty.
+    pub headers: Bytes,
+    /// Body of a POST; ignored for GET callbacks.
+    pub body: Bytes,
+}
+
+/// How a callback ended.
+#[derive(Debug)]
+pub enum CallbackOutcome {
+    /// The business answered with a final status (redirects followed).
+    Answered(CallbackReply),
+    /// No usable answer: refused, unreachable, dropped, garbage, too slow.
+    Failed(CallbackFailure),
+}
+
+/// A business answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallbackReply {
+    /// HTTP status.
+    pub status: u16,
+    /// Headers as received, names in lower case, repeated ones in order.
+    pub headers: Vec<(Bytes, Bytes)>,
+    /// Body, decoded (chunks and gzip removed).
+    pub body: Bytes,
+}
+
+impl CallbackReply {
+    /// Status 200..=299.
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// Values of every header called `name` (lower case), in order.
+    pub fn headers_named<'a>(&'a self, name: &'a [u8]) -> impl Iterator<Item = &'a Bytes> {
+        self.headers
+            .iter()
+            .filter(move |(n, _)| n == name)
+            .map(|(_, value)| value)
+    }
+}
+
+/// Why a callback brought no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CallbackFailure {
+    /// Too many callbacks are waiting already.
+    Overloaded,
+    /// The name did not resolve.
+    Unresolved,
+    /// No address could be connected to.
+    Unreachable,
+    /// The connection ended before a whole answer.
+    Dropped,
+    /// The answer was not HTTP, or over a limit.
+    Garbage,
+    /// More than five redirects, or one to nowhere.
+    Redirects,
+    /// The deadline passed.
+    TimedOut,
+}
+
+/// Time between the first transmission and the end of the last retry of a publish: `retries + 1` intervals.
+pub fn exhausted_after(retries: u32) -> Duration {
+    crate::limits::RETRY_INTERVAL * (retries + 1)
+}

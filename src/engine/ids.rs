@@ -1,0 +1,173 @@
+//! Typed handles. A slot number is reused as soon as it is free, so every handle carries the generation of its slot: a
+//! late acknowledgement, reply or timer for a dead client is a no-op. The identity a business sees encodes the handle
+//! plus a keyed check, so that `/sub/` reaches the owning shard without a directory and nobody can forge or guess one.
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+/// Number of a shard, 0..[`crate::limits::SHARDS_MAX`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShardId(pub u16);
+
+impl ShardId {
+    /// As an index into a table of shards.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// One client of this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClientId {
+    /// The shard that owns the client for life.
+    pub shard: ShardId,
+    /// Its slot there.
+    pub slot: u32,
+    /// How often that slot had been used before.
+    pub generation: u32,
+}
+
+/// A question of the control core that waits for its answer; meaningless to everybody else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// Bytes of the keyed check inside an identity.
+const CHECK_BYTES: usize = 16;
+
+/// Length of an identity on the wire: lower-case hex digits (spec: section 3).
+pub const IDENTITY_LEN: usize = 64;
+
+/// The wire identity of one client: 64 lower-case hex digits, opaque to everyone but [`IdentityKey`].
+pub type Identity = [u8; IDENTITY_LEN];
+
+/// Secret of this process that makes identities unguessable. Fresh per start, so identities of an earlier run are unknown.
+#[derive(Clone)]
+pub struct IdentityKey {
+    node: u32,
+    keyed: Hmac<Sha256>,
+}
+
+impl IdentityKey {
+    /// `node` tells servers of one cluster apart, `secret` keys the check; both random per start.
+    pub fn new(node: u32, secret: [u8; 32]) -> Self {
+        let mut block = [0; 64]; // a key of one block, zero-padded as RFC 2104 does it
+        block[..32].copy_from_slice(&secret);
+        let keyed = <Hmac<Sha256> as KeyInit>::new(&block.into());
+        Self { node, keyed }
+    }
+
+    /// The keyed check of `client`, 16 bytes; kept with the client so that the identity can be written without hashing.
+    pub fn check(&self, client: ClientId) -> [u8; CHECK_BYTES] {
+        let mut mac = self.keyed.clone();
+        mac.update(&self.plain(client));
+        let full = mac.finalize().into_bytes();
+        let mut check = [0; CHECK_BYTES];
+        check.copy_from_slice(&full[..CHECK_BYTES]);
+        check
+    }
+
+    /// The identity of `client` from the check computed for it by [`IdentityKey::check`].
+    pub fn identity(&self, client: ClientId, check: &[u8; CHECK_BYTES]) -> Identity {
+        let mut text = [0; IDENTITY_LEN];
+        let (left, right) = text.split_at_mut(IDENTITY_LEN - 2 * CHECK_BYTES);
+        hex(&self.plain(client), left);
+        hex(check, right);
+        text
+    }
+
+    /// The client an identity names, or `None` if it is not one of this process. Constant time in the check.
+    pub fn client(&self, identity: &[u8]) -> Option<ClientId> {
+        let mut raw = [0; IDENTITY_LEN / 2];
+        unhex(identity, &mut raw)?;
+        let (plain, check) = raw.split_at(raw.len() - CHECK_BYTES);
+        let mut mac = self.keyed.clone();
+        mac.update(plain);
+        mac.verify_truncated_left(check).ok()?;
+        let word = |at: usize| Some(u32::from_be_bytes(plain.get(at..at + 4)?.try_into().ok()?));
+        if word(0)? != self.node {
+            return None;
+        }
+        Some(ClientId {
+            shard: ShardId(u16::try_from(word(4)?).ok()?),
+            slot: word(8)?,
+            generation: word(12)?,
+        })
+    }
+
+    fn plain(&self, client: ClientId) -> [u8; 16] {
+        let mut plain = [0; 16];
+        plain[0..4].copy_from_slice(&self.node.to_be_bytes());
+        plain[4..8].copy_from_slice(&u32::from(client.shard.0).to_be_bytes());
+        plain[8..12].copy_from_slice(&client.slot.to_be_bytes());
+        plain[12..16].copy_from_slice(&client.generation.to_be_bytes());
+        plain
+    }
+}
+
+impl std::fmt::Debug for IdentityKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "IdentityKey(node {:08x})", self.node)
+    }
+}
+
+/// Writes `bytes` as lower-case hex into `text`, which is twice as long.
+fn hex(bytes: &[u8], text: &mut [u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for (byte, pair) in bytes.iter().zip(text.chunks_exact_mut(2)) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+}
+
+/// Reads lower-case hex; `None` unless `text` is exactly twice as long as `bytes`.
+fn unhex(text: &[u8], bytes: &mut [u8]) -> Option<()> {
+    if text.len() != bytes.len() * 2 {
+        return None;
+    }
+    let digit = |c: u8| match c {
+        b'0'..=b'9' => Some(c - b'0'),
+        b'a'..=b'f' => Some(c - b'a' + 10),
+        _ => None,
+    };
+    for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
+        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+    }
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client() -> ClientId {
+        ClientId {
+            shard: ShardId(3),
+            slot: 70_000,
+            generation: 9,
+        }
+    }
+
+    #[test]
+    fn identity_round_trips() {
+        let key = IdentityKey::new(7, [1; 32]);
+        let identity = key.identity(client(), &key.check(client()));
+        assert!(identity.iter().all(|c| c.is_ascii_digit() || (b'a'..=b'f').contains(c)));
+        assert_eq!(key.client(&identity), Some(client()));
+    }
+
+    #[test]
+    fn forged_identities_are_unknown() {
+        let key = IdentityKey::new(7, [1; 32]);
+        let identity = key.identity(client(), &key.check(client()));
+        for at in 0..IDENTITY_LEN {
+            let mut forged = identity;
+            forged[at] = if forged[at] == b'0' { b'1' } else { b'0' };
+            assert_eq!(key.client(&forged), None, "digit {at}");
+        }
+        assert_eq!(IdentityKey::new(7, [2; 32]).client(&identity), None);
+        assert_eq!(IdentityKey::new(8, [1; 32]).client(&identity), None);
+        assert_eq!(key.client(&identity[..63]), None);
+        assert_eq!(key.client(b""), None);
+        assert_eq!(key.client(&identity.to_ascii_uppercase()), None);
+    }
+}

@@ -1,0 +1,5 @@
+//! The engine: clients grouped in channels, messages published to them, acknowledgements counted. It names no protocol
+//! and opens no socket.
+
+pub mod command;
+pub mod ids;

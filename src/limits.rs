@@ -1,0 +1,59 @@
+//! Bounds that live in code, each with its unit, its reason and what happens when it is hit. What an operator may set
+//! lives in `config::keys`; these are the values nobody should need to touch.
+
+use crate::time::Duration;
+
+/// Most shards one process may run. The interest set of a channel is one `u64` bit set.
+pub const SHARDS_MAX: usize = 64;
+
+/// Bytes one receive call may take from a socket; one scratch of this size per core. 64 KiB holds a burst of a thousand
+/// small frames and is the largest read that paid in measurements.
+pub const RECEIVE_SCRATCH_BYTES: usize = 64 * 1024;
+
+/// Receive calls for one client per turn before the others get theirs.
+pub const RECEIVES_PER_TURN_MAX: usize = 4;
+
+/// Bytes a client may send before it is admitted (frames sent behind the upgrade request). Beyond it the socket is no
+/// longer read until the business has answered; nothing is dropped.
+pub const EARLY_BYTES_MAX: usize = 64 * 1024;
+
+/// Members served per turn by one fan-out before the shard looks at its sockets and mailbox again: 256 sends cost
+/// about 1.2 ms, the longest pause another channel sees.
+pub const FANOUT_SLICE_MEMBERS: usize = 256;
+
+/// Mailbox messages handled per turn.
+pub const MAILBOX_BATCH: usize = 64;
+
+/// Capacity of one mailbox. When full, the sender keeps the overflow in order and stops taking new work from its
+/// sockets until it drained (`engine::mailbox`).
+pub const MAILBOX_CAPACITY: usize = 16 * 1024;
+
+/// Spacing of QoS 1/2 retries (spec: section 8).
+pub const RETRY_INTERVAL: Duration = Duration::from_secs(3);
+
+/// Time a client has to answer the ping that follows a failed delivery (spec: section 9).
+pub const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Time a client has to answer our close frame before TCP is closed (spec: section 9).
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Largest message id of a QoS 1/2 SEND of ours; after it comes 1 (spec: section 6).
+pub const MESSAGE_ID_MAX: u16 = 65_534;
+
+/// Payloads up to this many bytes are copied into an outbox; larger ones are shared by reference.
+pub const OUTBOX_COPY_BYTES_MAX: usize = 1024;
+
+/// Grace the answer of a publish waits past its deadline for parts of busy shards; then it is answered with what is known.
+pub const RECEIPT_GRACE: Duration = Duration::from_millis(500);
+
+/// Resolution of the timing wheels.
+pub const WHEEL_TICK: Duration = Duration::from_millis(10);
+
+/// Channels in one page of a census (`/serverinfo/`), so that a listing never stalls a shard.
+pub const CENSUS_PAGE_CHANNELS: usize = 512;
+
+/// Redirects a callback follows (spec: section 3).
+pub const REDIRECTS_MAX: usize = 5;
+
+const _: () = assert!(SHARDS_MAX <= 64);
+const _: () = assert!(KEEP_ALIVE_TIMEOUT.as_secs() > CLOSE_TIMEOUT.as_secs());
