@@ -31,8 +31,17 @@ pub struct ClientId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
 
+/// One publish on its way through one shard, from fan-out until every member is done or failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeliveryKey {
+    /// Slot in the shard's table of deliveries.
+    pub slot: u32,
+    /// How often that slot had been used before.
+    pub generation: u32,
+}
+
 /// Bytes of the keyed check inside an identity.
-const CHECK_BYTES: usize = 16;
+pub const CHECK_BYTES: usize = 16;
 
 /// Length of an identity on the wire: lower-case hex digits (spec: section 3).
 pub const IDENTITY_LEN: usize = 64;

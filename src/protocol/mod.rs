@@ -1,0 +1,173 @@
+//! Doors. A door decodes what its clients say into the engine's vocabulary and encodes deliveries back, nothing else.
+//!
+//! To add a door: copy the smallest folder; write the codec and its goldens; write the session and its frame scripts; add
+//! one [`Session`] variant and follow the compiler; map its HTTP verbs in `api.rs`.
+//!
+//! A session never holds a reference to its shard: it puts what should happen into [`Actions`], and the shard drains
+//! them after each call.
+
+pub mod rainbow;
+
+use bytes::Bytes;
+
+use crate::config::Config;
+use crate::engine::command::{CallbackOutcome, CallbackRequest, ChannelName, Publish};
+use crate::engine::ids::{ClientId, DeliveryKey, Identity, IdentityKey};
+use crate::wire::ws;
+
+/// What a session sees of its surroundings during one call.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// The client this session belongs to.
+    pub client: ClientId,
+    /// Makes identities.
+    pub identities: &'a IdentityKey,
+    /// Settings in force.
+    pub config: &'a Config,
+}
+
+/// What a session wants done, in order. Reused between calls.
+#[derive(Debug, Default)]
+pub struct Actions {
+    /// Steps for the shard, executed before `reply` is sent.
+    pub steps: Vec<Action>,
+    /// Bytes for the session's own client, already framed.
+    pub reply: Vec<u8>,
+}
+
+/// One step.
+#[derive(Debug)]
+pub enum Action {
+    /// Ask the business.
+    Callback(CallbackRequest),
+    /// Put this client into a channel.
+    Join(ChannelName),
+    /// Take this client out of a channel.
+    Leave(ChannelName),
+    /// This client acknowledged a delivery, with data.
+    Acknowledged(DeliveryKey, Bytes),
+    /// Start the keep-alive timer unless it runs.
+    ArmKeepAlive,
+    /// Stop the keep-alive timer.
+    DisarmKeepAlive,
+}
+
+/// The session of one admitted client: one variant per door.
+#[derive(Debug)]
+pub enum Session {
+    /// rainbow-server's binary packets.
+    Rainbow(rainbow::session::Session),
+}
+
+/// A session cannot take another unacknowledged message: `inflight_max` are waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InflightFull;
+
+impl Session {
+    /// A whole data message arrived.
+    pub fn on_message(&mut self, context: Context<'_>, kind: ws::Kind, payload: &[u8], out: &mut Actions) {
+        match self {
+            Session::Rainbow(session) => session.on_message(context, kind, payload, out),
+        }
+    }
+
+    /// A pong arrived.
+    pub fn on_pong(&mut self, out: &mut Actions) {
+        match self {
+            Session::Rainbow(session) => session.on_pong(out),
+        }
+    }
+
+    /// Appends the frame of a message that asks for acknowledgement. `delivery` comes back in
+    /// [`Action::Acknowledged`], at most once.
+    pub fn on_delivery(
+        &mut self,
+        context: Context<'_>,
+        publish: &Publish,
+        delivery: DeliveryKey,
+        frame: &mut Vec<u8>,
+    ) -> Result<u16, InflightFull> {
+        match self {
+            Session::Rainbow(session) => session.on_delivery(context, publish, delivery, frame),
+        }
+    }
+
+    /// Appends the frame of a message that needs no acknowledgement; the same for every client of the door, so the shard
+    /// builds it once per batch.
+    pub fn shared_frame(&self, publish: &Publish, frame: &mut Vec<u8>) {
+        match self {
+            Session::Rainbow(_) => rainbow::session::shared_frame(publish, frame),
+        }
+    }
+
+    /// Does message `id` of `delivery` still wait for its acknowledgement?
+    pub fn is_waiting(&self, id: u16, delivery: DeliveryKey) -> bool {
+        match self {
+            Session::Rainbow(session) => session.is_waiting(id, delivery),
+        }
+    }
+
+    /// Appends the frame that repeats message `id`.
+    pub fn repeat(&self, publish: &Publish, id: u16, frame: &mut Vec<u8>) {
+        match self {
+            Session::Rainbow(_) => rainbow::session::repeat(publish, id, frame),
+        }
+    }
+
+    /// The last retry of message `id` ran out: forget it.
+    pub fn on_exhausted(&mut self, id: u16, out: &mut Actions) {
+        match self {
+            Session::Rainbow(session) => session.on_exhausted(id, out),
+        }
+    }
+
+    /// A callback this session asked for has ended. `open` is false while the client is being closed: nothing more can be
+    /// sent to it, but its queued callbacks go on.
+    pub fn on_callback(
+        &mut self,
+        context: Context<'_>,
+        token: u64,
+        outcome: CallbackOutcome,
+        open: bool,
+        out: &mut Actions,
+    ) {
+        match self {
+            Session::Rainbow(session) => session.on_callback(context, token, outcome, open, out),
+        }
+    }
+
+    /// Whether more input should be read. False stops reading the socket; nothing is lost.
+    pub fn wants_input(&self, config: &Config) -> bool {
+        match self {
+            Session::Rainbow(session) => session.wants_input(config),
+        }
+    }
+
+    /// Message callbacks not yet answered or not yet sent; the close callback comes after them.
+    pub fn callbacks_pending(&self) -> usize {
+        match self {
+            Session::Rainbow(session) => session.callbacks_pending(),
+        }
+    }
+
+    /// Gives up every unacknowledged delivery, for a client that is going away.
+    pub fn abandon_deliveries(&mut self, abandoned: impl FnMut(DeliveryKey)) {
+        match self {
+            Session::Rainbow(session) => session.abandon_deliveries(abandoned),
+        }
+    }
+
+    /// The question that tells the business that this client is gone.
+    pub fn close_callback(&self, context: Context<'_>) -> CallbackRequest {
+        match self {
+            Session::Rainbow(session) => session.close_callback(context),
+        }
+    }
+
+    /// The identity the business knows this client by.
+    pub fn identity(&self, context: Context<'_>) -> Identity {
+        match self {
+            Session::Rainbow(session) => session.identity(context),
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! One admitted rainbow client: the QoS state machine in both directions (spec: sections 7 and 8).
+//!
+//! ```text
+//!   client SEND q0 ─▶ forward                      business /send/ q1/q2 ─▶ SEND id ─▶ client
+//!          SEND q1 ─▶ forward ─2xx─▶ ACK id          client ACK or REC id ─▶ done (REC also ─▶ REL id)
+//!          SEND q2 ─▶ remember id, forward ─2xx─▶ REC id;  REL id ─▶ forget id, COM id
+//! ```
+//! Nothing is sent when the business fails: the client may repeat. Headers of a 2xx reply take effect before its answer
+//! is written.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+
+use super::connect::Effects;
+use super::forwards::Forwards;
+use super::inflight::Inflight;
+use super::packet::{self, Packet};
+use super::{callback, connect};
+use crate::config::Config;
+use crate::engine::command::{CallbackOutcome, CallbackRequest, Endpoint, Publish, Qos};
+use crate::engine::ids::{CHECK_BYTES, DeliveryKey, Identity};
+use crate::protocol::{Action, Actions, Context, InflightFull};
+use crate::wire::ws;
+
+/// State of one rainbow client, between its 101 and its close callback.
+#[derive(Debug)]
+pub struct Session {
+    check: [u8; CHECK_BYTES],
+    cookie: Option<Box<[u8]>>,
+    inflight: Inflight,
+    forwards: Forwards,
+    /// Ids of QoS 2 SENDs whose REL has not come; at most 65536.
+    received: Option<Box<HashSet<u16, foldhash::fast::FixedState>>>,
+}
+
+impl Session {
+    /// The session of a client the business has just admitted. `effects` of the connect reply are the caller's to apply
+    /// ([`Session::apply`]) once the client is registered.
+    pub fn new(context: Context<'_>) -> Self {
+        Self {
+            check: context.identities.check(context.client),
+            cookie: None,
+            inflight: Inflight::default(),
+            forwards: Forwards::default(),
+            received: None,
+        }
+    }
+
+    /// Applies the headers of a reply: cookie, leave, join, in this order (spec: section 4).
+    pub fn apply(&mut self, effects: Effects, out: &mut Actions) {
+        self.apply_cookie(&effects);
+        out.steps.extend(effects.leave.into_iter().map(Action::Leave));
+        out.steps.extend(effects.join.into_iter().map(Action::Join));
+        if let Some(invalid) = effects.invalid {
+            tracing::warn!(code = %invalid, "the business calls our request invalid");
+        }
+    }
+
+    pub(crate) fn on_message(&mut self, context: Context<'_>, kind: ws::Kind, payload: &[u8], out: &mut Actions) {
+        match packet::decode(payload, kind) {
+            Ok(Packet::Send(send)) => self.on_send(context, send, out),
+            Ok(Packet::Ack { id, data }) => self.on_acknowledged(id, data, out),
+            Ok(Packet::Rec { id, data }) => {
+                self.on_acknowledged(id, data, out);
+                reply(out, &packet::answer(packet::Command::Rel, id), &[]);
+            }
+            Ok(Packet::Rel { id }) => {
+                self.forget_received(id);
+                reply(out, &packet::answer(packet::Command::Com, id), &[]);
+            }
+            Ok(Packet::Com { .. }) => {}
+            // The original drops what it does not understand and keeps the connection (spec: section 6).
+            Err(malformed) => tracing::debug!(?malformed, "packet dropped"),
+        }
+    }
+
+    pub(crate) fn on_pong(&mut self, out: &mut Actions) {
+        out.steps.push(Action::DisarmKeepAlive);
+    }
+
+    pub(crate) fn on_delivery(
+        &mut self,
+        context: Context<'_>,
+        publish: &Publish,
+        delivery: DeliveryKey,
+        frame: &mut Vec<u8>,
+    ) -> Result<u16, InflightFull> {
+        let id = self.inflight.insert(delivery, context.config.inflight_max).ok_or(InflightFull)?;
+        send_frame(publish, Some(id), false, frame);
+        Ok(id)
+    }
+
+    pub(crate) fn is_waiting(&self, id: u16, delivery: DeliveryKey) -> bool {
+        self.inflight.find(id) == Some(delivery)
+    }
+
+    pub(crate) fn on_exhausted(&mut self, id: u16, out: &mut Actions) {
+        self.inflight.remove(id);
+        // Only a failed delivery makes the original ping (spec: section 9).
+        let (header, len) = ws::header(ws::Opcode::Ping, 0);
+        out.reply.extend_from_slice(&header[..len]);
+        out.steps.push(Action::ArmKeepAlive);
+    }
+
+    pub(crate) fn on_callback(
+        &mut self,
+        context: Context<'_>,
+        token: u64,
+        outcome: CallbackOutcome,
+        open: bool,
+        out: &mut Actions,
+    ) {
+        let Token { raw_qos, id, bytes } = Token::unpack(token);
+        if let Some(next) = self.forwards.finish(bytes, context.config) {
+            out.steps.push(Action::Callback(self.refreshed(context, next)));
+        }
+        let answer = match outcome {
+            CallbackOutcome::Answered(answer) if answer.is_success() => answer,
+            _ => {
+                if raw_qos == 2 {
+                    self.forget_received(id);
+                }
+                return;
+            }
+        };
+        let effects = connect::effects(&answer);
+        if !open {
+            return self.apply_cookie(&effects);
+        }
+        self.apply(effects, out);
+        match raw_qos {
+            1 => reply(out, &packet::answer(packet::Command::Ack, id), &answer.body),
+            2 => reply(out, &packet::answer(packet::Command::Rec, id), &answer.body),
+            _ => {}
+        }
+    }
+
+    pub(crate) fn wants_input(&self, config: &Config) -> bool {
+        self.forwards.has_room(!self.inflight.is_empty(), config)
+    }
+
+    pub(crate) fn callbacks_pending(&self) -> usize {
+        self.forwards.len()
+    }
+
+    pub(crate) fn abandon_deliveries(&mut self, abandoned: impl FnMut(DeliveryKey)) {
+        self.inflight.clear(abandoned);
+    }
+
+    pub(crate) fn close_callback(&self, context: Context<'_>) -> CallbackRequest {
+        CallbackRequest {
+            client: context.client,
+            token: 0,
+            endpoint: Endpoint::Close,
+            msgtype: 0,
+            query: Bytes::new(),
+            headers: self.callback_headers(context),
+            body: Bytes::new(),
+        }
+    }
+
+    pub(crate) fn identity(&self, context: Context<'_>) -> Identity {
+        context.identities.identity(context.client, &self.check)
+    }
+
+    fn on_send(&mut self, context: Context<'_>, send: packet::Send<'_>, out: &mut Actions) {
+        let id = send.id.unwrap_or(0);
+        if send.raw_qos == 2 {
+            let received = self.received.get_or_insert_default();
+            // A repeat of a remembered id is dropped silently; without DUP it is a new message (spec: section 7).
+            if !received.insert(id) && send.dup {
+                return;
+            }
+        }
+        let request = CallbackRequest {
+            client: context.client,
+            token: Token { raw_qos: send.raw_qos, id, bytes: send.payload.len() }.pack(),
+            endpoint: Endpoint::Message,
+            msgtype: send.msgtype,
+            query: Bytes::new(),
+            headers: Bytes::new(),
+            body: Bytes::copy_from_slice(send.payload),
+        };
+        if let Some(request) = self.forwards.push(request, context.config) {
+            out.steps.push(Action::Callback(self.refreshed(context, request)));
+        }
+    }
+
+    fn on_acknowledged(&mut self, id: u16, data: &[u8], out: &mut Actions) {
+        if let Some(delivery) = self.inflight.remove(id) {
+            out.steps.push(Action::Acknowledged(delivery, Bytes::copy_from_slice(data)));
+        }
+    }
+
+    fn forget_received(&mut self, id: u16) {
+        if let Some(received) = &mut self.received {
+            received.remove(&id);
+            if received.is_empty() {
+                self.received = None;
+            }
+        }
+    }
+
+    fn apply_cookie(&mut self, effects: &Effects) {
+        if let Some(cookie) = &effects.cookie {
+            self.cookie = cookie.as_ref().map(|value| value.as_ref().into());
+        }
+    }
+
+    /// Headers are written when a forward leaves, so that it carries the cookie of that moment.
+    fn refreshed(&self, context: Context<'_>, mut request: CallbackRequest) -> CallbackRequest {
+        request.headers = self.callback_headers(context);
+        request
+    }
+
+    fn callback_headers(&self, context: Context<'_>) -> Bytes {
+        callback::headers(&self.identity(context), self.cookie.as_deref())
+    }
+}
+
+/// What a forward was about: returned with its outcome.
+struct Token {
+    raw_qos: u8,
+    id: u16,
+    bytes: usize,
+}
+
+impl Token {
+    /// Payloads are bounded by `message_max`, which is below 4 GiB.
+    fn pack(&self) -> u64 {
+        (self.bytes as u64) << 32 | u64::from(self.raw_qos) << 16 | u64::from(self.id)
+    }
+
+    fn unpack(token: u64) -> Self {
+        Self { raw_qos: (token >> 16) as u8, id: token as u16, bytes: (token >> 32) as usize }
+    }
+}
+
+/// Appends the frame of a QoS 0 message; equal for all clients.
+pub(crate) fn shared_frame(publish: &Publish, frame: &mut Vec<u8>) {
+    send_frame(publish, None, false, frame);
+}
+
+/// Appends the frame that repeats message `id` with DUP.
+pub(crate) fn repeat(publish: &Publish, id: u16, frame: &mut Vec<u8>) {
+    send_frame(publish, Some(id), true, frame);
+}
+
+fn send_frame(publish: &Publish, id: Option<u16>, dup: bool, frame: &mut Vec<u8>) {
+    let qos = if id.is_some() { publish.qos } else { Qos::AtMostOnce };
+    let (packet, packet_len) = packet::send_header(publish.msgtype, qos, id.unwrap_or(0), dup);
+    let (header, header_len) = ws::header(ws::Opcode::Binary, (packet_len + publish.payload.len()) as u64);
+    frame.extend_from_slice(&header[..header_len]);
+    frame.extend_from_slice(&packet[..packet_len]);
+    frame.extend_from_slice(&publish.payload);
+}
+
+fn reply(out: &mut Actions, packet: &[u8], data: &[u8]) {
+    let (header, len) = ws::header(ws::Opcode::Binary, (packet.len() + data.len()) as u64);
+    out.reply.extend_from_slice(&header[..len]);
+    out.reply.extend_from_slice(packet);
+    out.reply.extend_from_slice(data);
+}

@@ -1,0 +1,119 @@
+//! One slot of a shard, from accept to free.
+//!
+//! ```text
+//!   accept ─▶ Handshaking ─▶ Authorising ─▶ Open ─▶ Closing ─▶ free
+//!                 │ │             └── client left ──▶ Closing (close callback if the business had said yes)
+//!                 │ └── not /connect/ ──▶ handed over to the control core
+//!                 └── refused: answered, and Handshaking again (keep-alive)
+//! ```
+//! Closing is a state machine of its own: the slot is free when the socket is closed, the messages still on their way to
+//! the business have ended, and the close callback has been handed to the control core.
+
+use crate::close::CloseCause;
+use crate::engine::ids::{ClientId, DeliveryKey};
+use crate::engine::outbox::Outbox;
+use crate::engine::wheel::TimerId;
+use crate::protocol::Session;
+use crate::protocol::rainbow::connect::Upgrade;
+use crate::wire::ws;
+
+/// Everything a shard keeps of one connection.
+#[derive(Debug)]
+pub struct Client {
+    /// Where the connection stands.
+    pub phase: Phase,
+    /// Received bytes that are not processed yet: an unfinished head or frame, or input that came while paused.
+    pub tail: Vec<u8>,
+    /// Bytes on their way out.
+    pub outbox: Outbox,
+    /// The socket is not being read.
+    pub paused: bool,
+    /// A `want_write` is pending.
+    pub write_armed: bool,
+    /// Listed in the shard's dirty list.
+    pub dirty: bool,
+}
+
+/// Where a connection stands.
+#[derive(Debug)]
+pub enum Phase {
+    /// Waiting for a request head.
+    Handshaking {
+        /// Runs out with [`CloseCause::HandshakeTimeout`].
+        deadline: TimerId,
+    },
+    /// The business is being asked.
+    Authorising {
+        /// What the answer decides about.
+        upgrade: Box<Upgrade>,
+        /// The client has left meanwhile.
+        gone: bool,
+    },
+    /// Admitted.
+    Open(Open),
+    /// On its way out.
+    Closing(Closing),
+}
+
+/// An admitted client.
+#[derive(Debug)]
+pub struct Open {
+    /// Incoming frames.
+    pub decoder: ws::Decoder,
+    /// The door's state.
+    pub session: Session,
+    /// Runs out with [`CloseCause::KeepAliveTimeout`].
+    pub keep_alive: Option<TimerId>,
+}
+
+/// A connection on its way out.
+#[derive(Debug)]
+pub struct Closing {
+    /// Why.
+    pub cause: CloseCause,
+    /// Present until the close callback has been handed over.
+    pub session: Option<Session>,
+    /// Runs out when the peer does not end the connection itself.
+    pub linger: Option<TimerId>,
+    /// The socket is still open.
+    pub socket: bool,
+    /// We have told the peer that nothing more comes.
+    pub finished: bool,
+}
+
+/// Timers of the shard's wheel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timer {
+    /// No whole request head yet.
+    Handshake(ClientId),
+    /// No pong yet.
+    KeepAlive(ClientId),
+    /// The peer has not ended the connection yet.
+    Linger(ClientId),
+    /// Repeat a delivery to the members that have not acknowledged it.
+    Retry(DeliveryKey),
+    /// Answer the caller of a delivery.
+    Deadline(DeliveryKey),
+}
+
+impl Client {
+    /// A connection just accepted.
+    pub fn new(deadline: TimerId) -> Self {
+        Self {
+            phase: Phase::Handshaking { deadline },
+            tail: Vec::new(),
+            outbox: Outbox::default(),
+            paused: false,
+            write_armed: false,
+            dirty: false,
+        }
+    }
+
+    /// The admitted client, if it is one.
+    pub fn open(&mut self) -> Option<&mut Open> {
+        match &mut self.phase {
+            Phase::Open(open) => Some(open),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! How a client ends. The steps, in order: it leaves its channels and its unacknowledged deliveries fail; a close frame is
+//! sent where the cause has one; messages still on their way to the business end; the close callback is handed to the
+//! control core, exactly once for every client the business had admitted; the slot is freed.
+
+use super::client::{Closing, Phase, Timer};
+use super::sockets::Sockets;
+use super::{Shard, context};
+use crate::close::{CloseCause, CloseFrame};
+use crate::engine::command::{Command, Report};
+use crate::engine::ids::ClientId;
+use crate::limits::CLOSE_TIMEOUT;
+use crate::protocol::Session;
+use crate::time::Instant;
+use crate::wire::ws;
+
+impl Shard {
+    /// Ends a client politely: its close frame goes out, then TCP ends. `echo` is the code of the client's own close frame.
+    /// Does nothing if the client is closing already.
+    pub(super) fn close_client(
+        &mut self,
+        id: ClientId,
+        cause: CloseCause,
+        echo: Option<u16>,
+        now: Instant,
+        sockets: &mut dyn Sockets,
+    ) {
+        if !self.begin_closing(id, cause) {
+            return;
+        }
+        let frame = close_frame(cause, echo);
+        let Some(client) = self.clients.get_mut(id.slot, id.generation) else { return };
+        if frame.is_empty() && client.outbox.is_empty() {
+            return self.close_socket(id, sockets);
+        }
+        client.outbox.push_control(&mut self.pool, &frame);
+        let linger = self.wheel.insert(now + CLOSE_TIMEOUT, Timer::Linger(id));
+        if let Phase::Closing(closing) = &mut client.phase {
+            closing.linger = Some(linger);
+        }
+        if client.paused {
+            client.paused = false;
+            sockets.resume(id);
+        }
+        if !client.write_armed {
+            self.flush(id, now, sockets);
+        }
+    }
+
+    /// Ends a client whose connection is gone already.
+    pub(super) fn drop_client(&mut self, id: ClientId, cause: CloseCause, _now: Instant, sockets: &mut dyn Sockets) {
+        if let Some(Phase::Authorising { gone, .. }) = self.phase_mut(id) {
+            *gone = true;
+            self.count_close(CloseCause::GoneDuringAuth);
+            return sockets.close(id);
+        }
+        self.begin_closing(id, cause);
+        self.close_socket(id, sockets);
+    }
+
+    /// Everything written: say so, unless the client's own close frame is still to come.
+    pub(super) fn on_outbox_empty(&mut self, id: ClientId, sockets: &mut dyn Sockets) {
+        let Some(Phase::Closing(closing)) = self.phase_mut(id) else { return };
+        // After a close frame of ours the client answers with its own and RFC 6455 §7.1.1 lets us end TCP then.
+        let awaits_answer = matches!(closing.cause.frame(), CloseFrame::Empty | CloseFrame::Code(..));
+        if !awaits_answer && !closing.finished && closing.socket {
+            closing.finished = true;
+            sockets.finish(id);
+        }
+    }
+
+    /// A close frame arrived while closing: the handshake is complete.
+    pub(super) fn on_close_answered(&mut self, id: ClientId, sockets: &mut dyn Sockets) {
+        let Some(Phase::Closing(closing)) = self.phase_mut(id) else { return };
+        if !closing.finished && closing.socket {
+            closing.finished = true;
+            sockets.finish(id);
+        }
+    }
+
+    /// The messages of a closing client may all have ended: hand over its close callback, free its slot.
+    pub(super) fn settle_closing(&mut self, id: ClientId) {
+        let context = context!(self, id);
+        let Some(client) = self.clients.get_mut(id.slot, id.generation) else { return };
+        let Phase::Closing(closing) = &mut client.phase else { return };
+        if closing.session.as_ref().is_some_and(|session| session.callbacks_pending() == 0)
+            && let Some(session) = closing.session.take()
+        {
+            self.reports.push(Report::Callback(session.close_callback(context)));
+        }
+        if closing.session.is_none() && !closing.socket {
+            if let Some(timer) = closing.linger.take() {
+                self.wheel.cancel(timer);
+            }
+            self.free(id);
+        }
+    }
+
+    /// Closes the socket of a closing client.
+    pub(super) fn close_socket(&mut self, id: ClientId, sockets: &mut dyn Sockets) {
+        let Some(client) = self.clients.get_mut(id.slot, id.generation) else { return };
+        let Phase::Closing(closing) = &mut client.phase else { return };
+        if std::mem::take(&mut closing.socket) {
+            client.outbox.clear(&mut self.pool);
+            client.tail = Vec::new();
+            sockets.close(id);
+        }
+        self.settle_closing(id);
+    }
+
+    /// The business has admitted a client that had left meanwhile: tell it so.
+    pub(super) fn close_unborn(&mut self, id: ClientId, session: Session) {
+        if let Some(client) = self.clients.get_mut(id.slot, id.generation) {
+            client.phase = Phase::Closing(Closing {
+                cause: CloseCause::GoneDuringAuth,
+                session: Some(session),
+                linger: None,
+                socket: false,
+                finished: true,
+            });
+        }
+        self.settle_closing(id);
+    }
+
+    /// Moves a client to `Closing`; false if it is there already. Memberships and deliveries end here.
+    fn begin_closing(&mut self, id: ClientId, cause: CloseCause) -> bool {
+        let Some(client) = self.clients.get_mut(id.slot, id.generation) else { return false };
+        if matches!(client.phase, Phase::Closing(_)) {
+            return false;
+        }
+        let closing = Closing { cause, session: None, linger: None, socket: true, finished: false };
+        let phase = std::mem::replace(&mut client.phase, Phase::Closing(closing));
+        client.tail = Vec::new();
+        self.count_close(cause);
+        match phase {
+            Phase::Handshaking { deadline } => {
+                self.wheel.cancel(deadline);
+            }
+            Phase::Authorising { .. } | Phase::Closing(_) => {}
+            Phase::Open(mut open) => {
+                if let Some(timer) = open.keep_alive.take() {
+                    self.wheel.cancel(timer);
+                }
+                self.leave_all(id);
+                let mut failed = Vec::new();
+                open.session.abandon_deliveries(|key| failed.push(key));
+                failed.into_iter().for_each(|key| self.member_failed(key));
+                if let Some(Phase::Closing(closing)) = self.phase_mut(id) {
+                    closing.session = Some(open.session);
+                }
+                tracing::debug!(cause = cause.label(), slot = id.slot, "client closes");
+                self.settle_closing(id);
+            }
+        }
+        true
+    }
+
+    fn leave_all(&mut self, id: ClientId) {
+        let mut emptied = Vec::new();
+        self.members.leave_all(id.slot, |channel| emptied.push(channel));
+        for channel in emptied {
+            self.tell_interest(channel, false);
+        }
+    }
+
+    /// Ends up to `budget` clients of a draining shard; true while there are more.
+    pub(super) fn drain_some(&mut self, budget: usize, now: Instant, sockets: &mut dyn Sockets) -> bool {
+        let Some(cursor) = self.drain_cursor else { return false };
+        let ids: Vec<ClientId> = self.clients.keys_from(cursor, budget).map(|(s, g)| self.client_id(s, g)).collect();
+        let Some(last) = ids.last() else {
+            self.drain_cursor = None;
+            return false;
+        };
+        self.drain_cursor = Some(last.slot + 1);
+        for id in ids {
+            match self.phase_mut(id) {
+                Some(Phase::Open(_)) => self.close_client(id, CloseCause::Shutdown, None, now, sockets),
+                Some(Phase::Handshaking { .. } | Phase::Authorising { .. }) => {
+                    self.drop_client(id, CloseCause::Shutdown, now, sockets);
+                }
+                _ => {}
+            }
+        }
+        true
+    }
+
+    /// Tells the control core, once, that a draining shard is empty.
+    pub(super) fn report_drained(&mut self) {
+        if self.draining && self.drain_cursor.is_none() && self.clients.is_empty() && !self.drained {
+            self.drained = true;
+            self.reports.push(Report::Drained { shard: self.id });
+        }
+    }
+
+    /// Tells the home of a channel that this shard has its first member or lost its last one.
+    pub(super) fn tell_interest(&mut self, channel: crate::engine::command::ChannelName, joined: bool) {
+        let home = self.home.of(&channel, self.shards);
+        if home == self.id {
+            self.interest.note(&channel, self.id, joined);
+        } else {
+            self.commands.push((home, Command::Interest { channel, shard: self.id, joined }));
+        }
+    }
+}
+
+/// The close frame of a cause, or nothing.
+fn close_frame(cause: CloseCause, echo: Option<u16>) -> Vec<u8> {
+    let mut frame = Vec::new();
+    let payload = match cause.frame() {
+        CloseFrame::None => return frame,
+        CloseFrame::Empty => Vec::new(),
+        CloseFrame::Echo => echo.map(|code| code.to_be_bytes().to_vec()).unwrap_or_default(),
+        CloseFrame::Code(code, reason) => [&code.to_be_bytes(), reason.as_bytes()].concat(),
+    };
+    let (header, len) = ws::header(ws::Opcode::Close, payload.len() as u64);
+    frame.extend_from_slice(&header[..len]);
+    frame.extend_from_slice(&payload);
+    frame
+}

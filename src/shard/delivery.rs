@@ -1,0 +1,213 @@
+//! Deliveries that wait for acknowledgements: one record per publish and shard, so that retries need one timer per publish
+//! and not one per member (spec: section 8).
+//!
+//! A delivery counts its members as done or failed, repeats to the others every 3 s, tells the control core once — when
+//! the last member is counted, or at the deadline — and lives on until the last member is counted.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Shard;
+use super::client::Timer;
+use super::sockets::Sockets;
+use crate::engine::command::{Part, Publish, Report};
+use crate::engine::ids::{ClientId, DeliveryKey};
+use crate::engine::wheel::TimerId;
+use crate::limits::RETRY_INTERVAL;
+use crate::metrics::Metric;
+use crate::time::Instant;
+
+/// One publish with acknowledgement on its way through this shard.
+#[derive(Debug)]
+pub struct Delivery {
+    publish: Arc<Publish>,
+    /// Members and their message ids, in order of transmission; settled ones are removed at the next retry.
+    waiting: Vec<Waiting>,
+    /// Members this publish is for.
+    members: u32,
+    done: u32,
+    failed: u32,
+    data: Option<(Instant, Bytes)>,
+    retries_left: u32,
+    /// The fan-out is over: `members` is final.
+    sent: bool,
+    /// The control core has been told.
+    told: bool,
+    retry: Option<TimerId>,
+    deadline: Option<TimerId>,
+}
+
+/// One member that has been sent the message.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    slot: u32,
+    generation: u32,
+    id: u16,
+}
+
+impl Shard {
+    /// Opens the record of `publish` for `members` members; both timers start now.
+    pub(super) fn open_delivery(&mut self, publish: &Arc<Publish>, members: usize, now: Instant) -> DeliveryKey {
+        let (slot, generation) = self.deliveries.insert(Delivery {
+            publish: publish.clone(),
+            waiting: Vec::with_capacity(members),
+            members: members as u32,
+            done: 0,
+            failed: 0,
+            data: None,
+            retries_left: publish.retries,
+            sent: false,
+            told: false,
+            retry: None,
+            deadline: None,
+        });
+        let key = DeliveryKey { slot, generation };
+        let retry = self.wheel.insert(now + RETRY_INTERVAL, Timer::Retry(key));
+        let deadline = self.wheel.insert(publish.deadline, Timer::Deadline(key));
+        if let Some(delivery) = self.deliveries.get_mut(slot, generation) {
+            delivery.retry = Some(retry);
+            delivery.deadline = Some(deadline);
+        }
+        key
+    }
+
+    /// `client` has been sent the message under `id`.
+    pub(super) fn member_sent(&mut self, key: DeliveryKey, client: ClientId, id: u16) {
+        if let Some(delivery) = self.deliveries.get_mut(key.slot, key.generation) {
+            delivery.waiting.push(Waiting { slot: client.slot, generation: client.generation, id });
+        }
+    }
+
+    /// A member of the snapshot left the channel before its turn came.
+    pub(super) fn member_skipped(&mut self, key: DeliveryKey) {
+        if let Some(delivery) = self.deliveries.get_mut(key.slot, key.generation) {
+            delivery.members = delivery.members.saturating_sub(1);
+        }
+    }
+
+    /// The fan-out of this publish is over.
+    pub(super) fn delivery_sent(&mut self, key: DeliveryKey) {
+        if let Some(delivery) = self.deliveries.get_mut(key.slot, key.generation) {
+            delivery.sent = true;
+        }
+        self.settle_delivery(key);
+    }
+
+    /// A member acknowledged, with data that may be empty.
+    pub(super) fn member_done(&mut self, key: DeliveryKey, data: Bytes, now: Instant) {
+        if let Some(delivery) = self.deliveries.get_mut(key.slot, key.generation) {
+            delivery.done += 1;
+            if !data.is_empty() {
+                delivery.data = Some((now, data));
+            }
+            self.metrics.add(Metric::Acks, 1);
+            self.settle_delivery(key);
+        }
+    }
+
+    /// A member cannot acknowledge any more.
+    pub(super) fn member_failed(&mut self, key: DeliveryKey) {
+        if let Some(delivery) = self.deliveries.get_mut(key.slot, key.generation) {
+            delivery.failed += 1;
+            self.settle_delivery(key);
+        }
+    }
+
+    /// The deadline of the caller passed: tell what is known.
+    pub(super) fn on_delivery_deadline(&mut self, key: DeliveryKey) {
+        let Some(delivery) = self.deliveries.get_mut(key.slot, key.generation) else { return };
+        delivery.deadline = None;
+        if !delivery.told {
+            delivery.told = true;
+            let part = delivery.part();
+            self.report(Report::Part(part));
+        }
+    }
+
+    /// 3 s after the last transmission: repeat to the members that have not answered, or give them up.
+    pub(super) fn on_delivery_retry(&mut self, key: DeliveryKey, now: Instant, sockets: &mut dyn Sockets) {
+        let Some(delivery) = self.deliveries.get_mut(key.slot, key.generation) else { return };
+        delivery.retry = None;
+        if !delivery.sent {
+            // A fan-out that takes longer than a retry interval: its members have not had their turn.
+            let timer = self.wheel.insert(now + RETRY_INTERVAL, Timer::Retry(key));
+            delivery.retry = Some(timer);
+            return;
+        }
+        let again = delivery.retries_left > 0;
+        delivery.retries_left = delivery.retries_left.saturating_sub(1);
+        let mut waiting = std::mem::take(&mut delivery.waiting);
+        let publish = delivery.publish.clone();
+        waiting.retain(|member| self.still_waiting(*member, key));
+        for member in &waiting {
+            if again {
+                self.repeat_to(*member, &publish, now, sockets);
+            } else {
+                self.give_up(*member, key, now, sockets);
+            }
+        }
+        // A member whose connection broke just now has been counted; its entry is dropped at the next retry.
+        if let Some(delivery) = self.deliveries.get_mut(key.slot, key.generation).filter(|_| again) {
+            delivery.waiting = waiting;
+            delivery.retry = Some(self.wheel.insert(now + RETRY_INTERVAL, Timer::Retry(key)));
+        }
+    }
+
+    fn still_waiting(&mut self, member: Waiting, key: DeliveryKey) -> bool {
+        self.clients
+            .get_mut(member.slot, member.generation)
+            .and_then(|client| client.open())
+            .is_some_and(|open| open.session.is_waiting(member.id, key))
+    }
+
+    fn repeat_to(&mut self, member: Waiting, publish: &Publish, now: Instant, sockets: &mut dyn Sockets) {
+        let id = self.client_id(member.slot, member.generation);
+        let mut frame = std::mem::take(&mut self.scratch);
+        frame.clear();
+        if let Some(open) = self.clients.get_mut(member.slot, member.generation).and_then(|client| client.open()) {
+            open.session.repeat(publish, member.id, &mut frame);
+        }
+        self.metrics.add(Metric::Redeliveries, 1);
+        self.write(id, &frame, None, now, sockets);
+        self.scratch = frame;
+    }
+
+    fn give_up(&mut self, member: Waiting, key: DeliveryKey, now: Instant, sockets: &mut dyn Sockets) {
+        let id = self.client_id(member.slot, member.generation);
+        let mut actions = std::mem::take(&mut self.actions);
+        if let Some(open) = self.clients.get_mut(member.slot, member.generation).and_then(|client| client.open()) {
+            open.session.on_exhausted(member.id, &mut actions);
+        }
+        self.perform(id, &mut actions, now, sockets);
+        self.actions = actions;
+        self.member_failed(key);
+    }
+
+    /// Tells the control core and forgets the delivery, if all members are counted.
+    fn settle_delivery(&mut self, key: DeliveryKey) {
+        let Some(delivery) = self.deliveries.get_mut(key.slot, key.generation) else { return };
+        if !delivery.sent || delivery.done + delivery.failed < delivery.members {
+            return;
+        }
+        let Some(delivery) = self.deliveries.remove(key.slot, key.generation) else { return };
+        for timer in [delivery.retry, delivery.deadline].into_iter().flatten() {
+            self.wheel.cancel(timer);
+        }
+        if !delivery.told {
+            self.report(Report::Part(delivery.part()));
+        }
+    }
+}
+
+impl Delivery {
+    fn part(&self) -> Part {
+        Part {
+            ticket: self.publish.ticket,
+            done: self.done,
+            failed: self.failed,
+            silent: self.members.saturating_sub(self.done + self.failed),
+            data: self.data.clone(),
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! Publishes on their way to the local members of their channels.
+//!
+//! Publishes of one turn are collected per channel and written to each member together: one walk over the members, one
+//! write per client, however many publishes came. Channels with more than [`FANOUT_SLICE_MEMBERS`] members are served in
+//! slices, one per turn, from a snapshot of their members, so that a large channel does not stall a small one; members that
+//! left before their turn are skipped. Publishes to a channel that is being sliced wait for their turn: every subscriber
+//! sees one order.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Shard;
+use super::client::Phase;
+use super::sockets::Sockets;
+use crate::engine::command::{ChannelName, Publish, Qos};
+use crate::engine::ids::DeliveryKey;
+use crate::limits::FANOUT_SLICE_MEMBERS;
+use crate::metrics::Metric;
+use crate::time::Instant;
+
+/// Publishes of one batch; more start the next batch, so that one client's share of a turn stays small.
+const BATCH_PUBLISHES_MAX: usize = 128;
+/// Payload bytes of one batch, unless a single publish is larger.
+const BATCH_BYTES_MAX: usize = 256 * 1024;
+
+/// Publishes not yet delivered.
+#[derive(Debug, Default)]
+pub struct Fanout {
+    /// Collected in this turn.
+    collected: VecDeque<Batch>,
+    /// Being sliced, one per channel, in turn.
+    sliced: VecDeque<Slicing>,
+    /// Waiting for the slicing of their channel to end.
+    waiting: VecDeque<Batch>,
+    /// Reused list of members.
+    members: Vec<Target>,
+}
+
+/// Publishes to one channel that are written together.
+#[derive(Debug)]
+struct Batch {
+    channel: ChannelName,
+    publishes: Vec<(Arc<Publish>, Option<DeliveryKey>)>,
+    bytes: usize,
+}
+
+/// A batch to a large channel.
+#[derive(Debug)]
+struct Slicing {
+    batch: Batch,
+    shared: Option<Bytes>,
+    members: Vec<Target>,
+    next: usize,
+}
+
+/// One member of a snapshot.
+#[derive(Clone, Copy, Debug)]
+struct Target {
+    slot: u32,
+    generation: u32,
+}
+
+impl Fanout {
+    /// Whether something was collected in this turn.
+    pub fn has_collected(&self) -> bool {
+        !self.collected.is_empty()
+    }
+
+    /// Whether a large channel waits for its next slice.
+    pub fn has_slices(&self) -> bool {
+        !self.sliced.is_empty()
+    }
+
+    /// Adds a publish to this turn.
+    pub fn collect(&mut self, publish: Arc<Publish>) {
+        let bytes = publish.payload.len();
+        let open = self.collected.iter_mut().rev().find(|batch| batch.channel == publish.channel);
+        match open {
+            Some(batch) if batch.has_room(bytes) => {
+                batch.bytes += bytes;
+                batch.publishes.push((publish, None));
+            }
+            _ => self.collected.push_back(Batch {
+                channel: publish.channel.clone(),
+                publishes: vec![(publish, None)],
+                bytes,
+            }),
+        }
+    }
+
+    fn is_slicing(&self, channel: &[u8]) -> bool {
+        self.sliced.iter().any(|slicing| *slicing.batch.channel == *channel)
+    }
+}
+
+impl Batch {
+    fn has_room(&self, bytes: usize) -> bool {
+        self.publishes.len() < BATCH_PUBLISHES_MAX && self.bytes + bytes <= BATCH_BYTES_MAX
+    }
+
+    /// No publish asks for acknowledgement: every member gets the same bytes.
+    fn is_shared(&self) -> bool {
+        self.publishes.iter().all(|(publish, _)| publish.qos == Qos::AtMostOnce)
+    }
+}
+
+impl Shard {
+    /// Delivers what was collected; large channels only begin.
+    pub(super) fn run_collected(&mut self, now: Instant, sockets: &mut dyn Sockets) {
+        while let Some(batch) = self.fanout.collected.pop_front() {
+            if self.fanout.is_slicing(&batch.channel) {
+                self.fanout.waiting.push_back(batch);
+            } else {
+                self.start(batch, now, sockets);
+            }
+        }
+    }
+
+    /// Delivers one slice of the large channel whose turn it is.
+    pub(super) fn run_slice(&mut self, now: Instant, sockets: &mut dyn Sockets) {
+        let Some(mut slicing) = self.fanout.sliced.pop_front() else { return };
+        let end = slicing.members.len().min(slicing.next + FANOUT_SLICE_MEMBERS);
+        for target in &slicing.members[slicing.next..end] {
+            self.deliver_to(*target, &slicing.batch, slicing.shared.as_ref(), true, now, sockets);
+        }
+        slicing.next = end;
+        if end < slicing.members.len() {
+            return self.fanout.sliced.push_back(slicing);
+        }
+        self.end(&slicing.batch);
+        // Batches of one channel wait in order; the first may start now, and may have to be sliced again.
+        let channel = slicing.batch.channel;
+        while !self.fanout.is_slicing(&channel) {
+            let Some(at) = self.fanout.waiting.iter().position(|batch| batch.channel == channel) else { break };
+            let Some(batch) = self.fanout.waiting.remove(at) else { break };
+            self.start(batch, now, sockets);
+        }
+    }
+
+    fn start(&mut self, mut batch: Batch, now: Instant, sockets: &mut dyn Sockets) {
+        let mut members = std::mem::take(&mut self.fanout.members);
+        members.clear();
+        for member in self.members.members(&batch.channel).unwrap_or_default() {
+            let generation = self.clients.generation(member.slot);
+            members.push(Target { slot: member.slot, generation });
+        }
+        for (publish, delivery) in &mut batch.publishes {
+            if publish.qos != Qos::AtMostOnce {
+                *delivery = Some(self.open_delivery(publish, members.len(), now));
+            }
+        }
+        let shared = self.shared_frames(&batch, &members);
+        if members.len() > FANOUT_SLICE_MEMBERS {
+            return self.fanout.sliced.push_back(Slicing { batch, shared, members, next: 0 });
+        }
+        for target in &members {
+            self.deliver_to(*target, &batch, shared.as_ref(), false, now, sockets);
+        }
+        self.end(&batch);
+        self.fanout.members = members;
+    }
+
+    fn end(&mut self, batch: &Batch) {
+        for key in batch.publishes.iter().filter_map(|(_, delivery)| *delivery) {
+            self.delivery_sent(key);
+        }
+    }
+
+    /// The bytes every member gets, if they are the same for all.
+    fn shared_frames(&mut self, batch: &Batch, members: &[Target]) -> Option<Bytes> {
+        if !batch.is_shared() {
+            return None;
+        }
+        let mut frames = Vec::with_capacity(batch.bytes + batch.publishes.len() * 16);
+        let open = members.iter().find_map(|target| self.clients.get_mut(target.slot, target.generation)?.open())?;
+        for (publish, _) in &batch.publishes {
+            open.session.shared_frame(publish, &mut frames);
+        }
+        Some(Bytes::from(frames))
+    }
+
+    fn deliver_to(
+        &mut self,
+        target: Target,
+        batch: &Batch,
+        shared: Option<&Bytes>,
+        check_membership: bool,
+        now: Instant,
+        sockets: &mut dyn Sockets,
+    ) {
+        let id = self.client_id(target.slot, target.generation);
+        let left = check_membership && !self.members.contains(target.slot, &batch.channel);
+        let is_open = matches!(
+            self.clients.get(target.slot, target.generation).map(|client| &client.phase),
+            Some(Phase::Open(_))
+        );
+        if left || !is_open {
+            let keys = batch.publishes.iter().filter_map(|(_, delivery)| *delivery);
+            return keys.for_each(|key| self.member_skipped(key));
+        }
+        self.metrics.add(Metric::Deliveries, batch.publishes.len() as u64);
+        if let Some(frames) = shared {
+            return self.write(id, frames, Some(frames), now, sockets);
+        }
+        let mut frames = std::mem::take(&mut self.scratch);
+        frames.clear();
+        for (publish, delivery) in &batch.publishes {
+            self.frame_for(target, publish, *delivery, &mut frames);
+        }
+        self.write(id, &frames, None, now, sockets);
+        self.after_delivery(id, now, sockets);
+        self.scratch = frames;
+    }
+
+    /// Appends the frame of one publish for one member.
+    fn frame_for(
+        &mut self,
+        target: Target,
+        publish: &Publish,
+        delivery: Option<DeliveryKey>,
+        frames: &mut Vec<u8>,
+    ) {
+        let client = self.client_id(target.slot, target.generation);
+        let context = crate::protocol::Context { client, identities: &self.identities, config: &self.config };
+        let Some(open) = self.clients.get_mut(target.slot, target.generation).and_then(|client| client.open()) else {
+            return;
+        };
+        let Some(key) = delivery else {
+            return open.session.shared_frame(publish, frames);
+        };
+        match open.session.on_delivery(context, publish, key, frames) {
+            Ok(id) => self.member_sent(key, client, id),
+            Err(crate::protocol::InflightFull) => self.member_failed(key),
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Bytes to clients. What the socket does not take at once waits in the client's outbox; a client whose outbox is full is
+//! closed (policy: slow consumer). Control frames are exempt from the bound.
+//!
+//! Replies caused by mailbox messages are corked: they are queued, and each client is written once at the end of the turn.
+
+use std::io::IoSlice;
+
+use bytes::Bytes;
+
+use super::Shard;
+use super::sockets::{Sent, Sockets};
+use crate::close::CloseCause;
+use crate::engine::ids::ClientId;
+use crate::metrics::Metric;
+use crate::time::Instant;
+
+/// Segments of an outbox handed to one write.
+const SLICES_MAX: usize = 64;
+
+impl Shard {
+    /// Writes now, or queues behind what waits already. `shared` is the same bytes, to be kept by reference if they have
+    /// to wait.
+    pub(super) fn write(
+        &mut self,
+        id: ClientId,
+        bytes: &[u8],
+        shared: Option<&Bytes>,
+        now: Instant,
+        sockets: &mut dyn Sockets,
+    ) {
+        let Some(client) = self.clients.get_mut(id.slot, id.generation) else { return };
+        let mut taken = 0;
+        if client.outbox.is_empty() && !bytes.is_empty() {
+            match sockets.send(id, &[IoSlice::new(bytes)]) {
+                Sent::Taken(n) => taken = n.min(bytes.len()),
+                Sent::Broken => return self.drop_client(id, CloseCause::SocketError, now, sockets),
+            }
+            self.metrics.add(Metric::BytesOut, taken as u64);
+        }
+        if taken == bytes.len() {
+            return;
+        }
+        let rest = match shared {
+            Some(shared) => client.outbox.push_shared(&mut self.pool, &[], shared.slice(taken..), self.config.outbox_bytes),
+            None => client.outbox.push_copy(&mut self.pool, &bytes[taken..], self.config.outbox_bytes),
+        };
+        if !client.dirty && !client.write_armed {
+            client.write_armed = true;
+            sockets.want_write(id);
+        }
+        // A frame that was begun must be finished, or nothing sensible can follow it.
+        if rest.is_err() && taken > 0 {
+            client.outbox.push_control(&mut self.pool, &bytes[taken..]);
+        }
+        if rest.is_err() {
+            self.metrics.add(Metric::OutboxOverflows, 1);
+            self.close_client(id, CloseCause::SlowConsumer, None, now, sockets);
+        }
+    }
+
+    /// Queues bytes until the end of the turn.
+    pub(super) fn queue(&mut self, id: ClientId, bytes: &[u8], now: Instant, sockets: &mut dyn Sockets) {
+        let Some(client) = self.clients.get_mut(id.slot, id.generation) else { return };
+        if client.outbox.push_copy(&mut self.pool, bytes, self.config.outbox_bytes).is_err() {
+            self.metrics.add(Metric::OutboxOverflows, 1);
+            return self.close_client(id, CloseCause::SlowConsumer, None, now, sockets);
+        }
+        if !client.dirty && !client.write_armed {
+            client.dirty = true;
+            self.dirty.push(id);
+        }
+    }
+
+    /// Writes to every client that was queued for in this turn.
+    pub(super) fn flush_dirty(&mut self, now: Instant, sockets: &mut dyn Sockets) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for id in dirty.drain(..) {
+            if let Some(client) = self.clients.get_mut(id.slot, id.generation) {
+                client.dirty = false;
+                self.flush(id, now, sockets);
+            }
+        }
+        self.dirty = dirty;
+    }
+
+    /// Writes as much of the outbox as the socket takes; asks to be called again for the rest.
+    pub(super) fn flush(&mut self, id: ClientId, now: Instant, sockets: &mut dyn Sockets) {
+        let Some(client) = self.clients.get_mut(id.slot, id.generation) else { return };
+        while !client.outbox.is_empty() {
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            let count = client.outbox.slices(&mut slices);
+            let offered: usize = slices[..count].iter().map(|slice| slice.len()).sum();
+            let taken = match sockets.send(id, &slices[..count]) {
+                Sent::Taken(taken) => taken,
+                Sent::Broken => return self.drop_client(id, CloseCause::SocketError, now, sockets),
+            };
+            self.metrics.add(Metric::BytesOut, taken as u64);
+            client.outbox.advance(&mut self.pool, taken);
+            if taken < offered {
+                if !client.write_armed {
+                    client.write_armed = true;
+                    sockets.want_write(id);
+                }
+                return;
+            }
+        }
+        self.on_outbox_empty(id, sockets);
+    }
+}

@@ -1,0 +1,29 @@
+//! The sockets as the shard sees them. The shell implements this over non-blocking system calls, the simulator over
+//! memory with short writes and resets.
+
+use std::io::IoSlice;
+
+use crate::engine::ids::ClientId;
+
+/// What became of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// So many bytes were taken, 0 if the socket takes none now.
+    Taken(usize),
+    /// The connection is broken.
+    Broken,
+}
+
+/// Operations on the sockets of one shard's clients. None blocks; none calls back into the shard.
+pub trait Sockets {
+    /// Writes what the socket takes at once.
+    fn send(&mut self, client: ClientId, parts: &[IoSlice<'_>]) -> Sent;
+    /// Call `Shard::on_writable` once the socket takes bytes again.
+    fn want_write(&mut self, client: ClientId);
+    /// Reading had been paused by [`super::Input::Pause`]: read again.
+    fn resume(&mut self, client: ClientId);
+    /// Nothing more will be written: tell the peer, keep reading.
+    fn finish(&mut self, client: ClientId);
+    /// Close now. The client is not mentioned again.
+    fn close(&mut self, client: ClientId);
+}
