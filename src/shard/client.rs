@@ -73,6 +73,8 @@ pub struct Closing {
     pub cause: CloseCause,
     /// Present until the close callback has been handed over.
     pub session: Option<Session>,
+    /// Looks for the client's own close frame.
+    pub decoder: ws::Decoder,
     /// Runs out when the peer does not end the connection itself.
     pub linger: Option<TimerId>,
     /// The socket is still open.

@@ -113,6 +113,7 @@ impl Shard {
             client.phase = Phase::Closing(Closing {
                 cause: CloseCause::GoneDuringAuth,
                 session: Some(session),
+                decoder: ws::Decoder::new(),
                 linger: None,
                 socket: false,
                 finished: true,
@@ -127,9 +128,8 @@ impl Shard {
         if matches!(client.phase, Phase::Closing(_)) {
             return false;
         }
-        let closing = Closing { cause, session: None, linger: None, socket: true, finished: false };
+        let closing = Closing { cause, session: None, decoder: ws::Decoder::new(), linger: None, socket: true, finished: false };
         let phase = std::mem::replace(&mut client.phase, Phase::Closing(closing));
-        client.tail = Vec::new();
         self.count_close(cause);
         match phase {
             Phase::Handshaking { deadline } => {
@@ -146,6 +146,7 @@ impl Shard {
                 failed.into_iter().for_each(|key| self.member_failed(key));
                 if let Some(Phase::Closing(closing)) = self.phase_mut(id) {
                     closing.session = Some(open.session);
+                    closing.decoder = open.decoder;
                 }
                 tracing::debug!(cause = cause.label(), slot = id.slot, "client closes");
                 self.settle_closing(id);
@@ -165,13 +166,11 @@ impl Shard {
     /// Ends up to `budget` clients of a draining shard; true while there are more.
     pub(super) fn drain_some(&mut self, budget: usize, now: Instant, sockets: &mut dyn Sockets) -> bool {
         let Some(cursor) = self.drain_cursor else { return false };
-        let ids: Vec<ClientId> = self.clients.keys_from(cursor, budget).map(|(s, g)| self.client_id(s, g)).collect();
-        let Some(last) = ids.last() else {
-            self.drain_cursor = None;
-            return false;
-        };
-        self.drain_cursor = Some(last.slot + 1);
-        for id in ids {
+        let end = self.clients.end();
+        let next = end.min(cursor.saturating_add(budget as u32));
+        self.drain_cursor = (next < end).then_some(next);
+        for slot in cursor..next {
+            let id = self.client_id(slot, self.clients.generation(slot));
             match self.phase_mut(id) {
                 Some(Phase::Open(_)) => self.close_client(id, CloseCause::Shutdown, None, now, sockets),
                 Some(Phase::Handshaking { .. } | Phase::Authorising { .. }) => {
@@ -180,7 +179,7 @@ impl Shard {
                 _ => {}
             }
         }
-        true
+        self.drain_cursor.is_some()
     }
 
     /// Tells the control core, once, that a draining shard is empty.

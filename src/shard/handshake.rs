@@ -1,0 +1,224 @@
+//! From a request head to an open client (spec: section 3). Order of checks: credentials, then the business, then the
+//! upgrade headers.
+
+use bytes::Bytes;
+
+use super::client::{Open, Phase, Timer};
+use super::input::Input;
+use super::sockets::Sockets;
+use super::{Shard, context};
+use crate::close::CloseCause;
+use crate::engine::command::{CallbackOutcome, CallbackRequest, Endpoint, Report};
+use crate::engine::ids::ClientId;
+use crate::metrics::Metric;
+use crate::protocol::rainbow::answer::HttpAnswer;
+use crate::protocol::rainbow::connect::{self, Admission, Ask, Upgrade};
+use crate::protocol::rainbow::session::Session as RainbowSession;
+use crate::protocol::rainbow::{api, callback};
+use crate::protocol::{Actions, Session};
+use crate::time::Instant;
+use crate::wire::http1::{self, Framing, RequestHead};
+use crate::wire::ws;
+
+impl Shard {
+    /// Bytes of a request head are in the tail.
+    pub(super) fn on_head(&mut self, id: ClientId, now: Instant, sockets: &mut dyn Sockets) -> Input {
+        loop {
+            let Some(client) = self.clients.get_mut(id.slot, id.generation) else { return Input::Gone };
+            if !matches!(client.phase, Phase::Handshaking { .. }) || client.tail.is_empty() {
+                return self.input_state(id);
+            }
+            let head = match http1::parse_request(&client.tail, self.config.head_bytes) {
+                Ok(None) => return Input::Continue,
+                Ok(Some(head)) => head,
+                Err(error) => {
+                    tracing::debug!(%error, "request head refused");
+                    self.refuse_head(id, &HttpAnswer::head_error(error), now, sockets);
+                    return self.input_state(id);
+                }
+            };
+            if head.path() != api::CONNECT_PATH {
+                return self.hand_over(id);
+            }
+            client.tail.drain(..head.len());
+            self.on_connect(id, &head, now, sockets);
+        }
+    }
+
+    pub(super) fn on_handshake_timeout(&mut self, id: ClientId, now: Instant, sockets: &mut dyn Sockets) {
+        let Some(client) = self.clients.get_mut(id.slot, id.generation) else { return };
+        if !matches!(client.phase, Phase::Handshaking { .. }) {
+            return;
+        }
+        // A kept-alive connection that never sent a byte of a next request is just idle.
+        if client.tail.is_empty() {
+            return self.drop_client(id, CloseCause::HandshakeTimeout, now, sockets);
+        }
+        self.answer(id, &HttpAnswer::page(http::StatusCode::REQUEST_TIMEOUT), false, now, sockets);
+        self.close_client(id, CloseCause::HandshakeTimeout, None, now, sockets);
+    }
+
+    /// The business has answered, or could not be asked.
+    pub(super) fn on_auth(
+        &mut self,
+        id: ClientId,
+        outcome: &CallbackOutcome,
+        actions: &mut Actions,
+        now: Instant,
+        sockets: &mut dyn Sockets,
+    ) {
+        let admission = connect::admission(outcome);
+        let Some(client) = self.clients.get_mut(id.slot, id.generation) else { return };
+        let upgrade = match &mut client.phase {
+            Phase::Authorising { gone: true, .. } => return self.on_auth_gone(id, admission),
+            Phase::Authorising { upgrade, .. } => std::mem::replace(upgrade.as_mut(), Upgrade::NONE),
+            _ => return,
+        };
+        match admission {
+            Admission::Admitted(effects) => match upgrade.accept {
+                Ok(accept) => {
+                    self.metrics.add(Metric::AuthOk, 1);
+                    let mut session = RainbowSession::new(context!(self, id));
+                    session.apply(effects, actions);
+                    self.open(id, Session::Rainbow(session));
+                    self.perform_steps(id, actions, now);
+                    // Written at the end of the turn, after the subscriptions were posted: a publish caused by this
+                    // answer cannot miss the client.
+                    let date = self.date(now);
+                    self.queue(id, &connect::switching_protocols(&accept, &date), now, sockets);
+                    self.on_tail(id, now, sockets);
+                    self.resume_after_auth(id, sockets);
+                }
+                Err(refusal) => self.refuse_after_auth(id, &refusal, upgrade.keep_alive, CloseCause::Refused, now, sockets),
+            },
+            Admission::Denied => {
+                self.metrics.add(Metric::AuthDenied, 1);
+                let answer = connect::denied();
+                self.refuse_after_auth(id, &answer, upgrade.keep_alive, CloseCause::Denied, now, sockets);
+            }
+            Admission::Unavailable => {
+                self.metrics.add(Metric::AuthUnavailable, 1);
+                let answer = connect::unavailable();
+                self.refuse_after_auth(id, &answer, upgrade.keep_alive, CloseCause::AuthUnavailable, now, sockets);
+            }
+        }
+    }
+
+    fn on_connect(&mut self, id: ClientId, head: &RequestHead, now: Instant, sockets: &mut dyn Sockets) {
+        let asked = match connect::ask(head) {
+            _ if head.framing != Framing::None => {
+                self.refuse_head(id, &HttpAnswer::page(http::StatusCode::BAD_REQUEST), now, sockets);
+                return;
+            }
+            Ask::Refuse(answer) => {
+                self.answer(id, &answer, head.keep_alive, now, sockets);
+                return if head.keep_alive {
+                    self.rearm_handshake(id, now);
+                } else {
+                    self.close_client(id, CloseCause::Refused, None, now, sockets);
+                };
+            }
+            Ask::Business { query, headers } => (query, headers),
+        };
+        let (query, mut headers) = asked;
+        let check = self.identities.check(id);
+        headers.extend_from_slice(&callback::headers(&self.identities.identity(id, &check), None));
+        let upgrade = Box::new(Upgrade { accept: connect::upgrade_check(head), keep_alive: head.keep_alive });
+        let Some(client) = self.clients.get_mut(id.slot, id.generation) else { return };
+        let phase = std::mem::replace(&mut client.phase, Phase::Authorising { upgrade, gone: false });
+        if let Phase::Handshaking { deadline } = phase {
+            self.wheel.cancel(deadline);
+        }
+        self.metrics.add(Metric::Handshakes, 1);
+        self.reports.push(Report::Callback(CallbackRequest {
+            client: id,
+            token: 0,
+            endpoint: Endpoint::Connect,
+            msgtype: 0,
+            query,
+            headers: Bytes::from(headers),
+            body: Bytes::new(),
+        }));
+    }
+
+    fn open(&mut self, id: ClientId, session: Session) {
+        if let Some(client) = self.clients.get_mut(id.slot, id.generation) {
+            client.phase = Phase::Open(Open { decoder: ws::Decoder::new(), session, keep_alive: None });
+        }
+    }
+
+    /// Early input may have paused the socket.
+    fn resume_after_auth(&mut self, id: ClientId, sockets: &mut dyn Sockets) {
+        let config = &self.config;
+        let Some(client) = self.clients.get_mut(id.slot, id.generation).filter(|client| client.paused) else { return };
+        if client.open().is_some_and(|open| open.session.wants_input(config)) {
+            client.paused = false;
+            sockets.resume(id);
+        }
+    }
+
+    /// The client left while the business was asked: it is never registered. If the business said yes it is told.
+    fn on_auth_gone(&mut self, id: ClientId, admission: Admission) {
+        self.metrics.add(Metric::AuthGone, 1);
+        let Admission::Admitted(effects) = admission else { return self.free(id) };
+        let mut session = RainbowSession::new(context!(self, id));
+        session.apply_cookie(&effects);
+        self.close_unborn(id, Session::Rainbow(session));
+    }
+
+    fn refuse_after_auth(
+        &mut self,
+        id: ClientId,
+        answer: &HttpAnswer,
+        keep_alive: bool,
+        cause: CloseCause,
+        now: Instant,
+        sockets: &mut dyn Sockets,
+    ) {
+        let Some(client) = self.clients.get_mut(id.slot, id.generation) else { return };
+        // Whoever sent more without waiting for the answer meant it for a websocket.
+        let keep_alive = keep_alive && client.tail.is_empty();
+        let deadline = self.wheel.insert(now + self.config.handshake_timeout, Timer::Handshake(id));
+        client.phase = Phase::Handshaking { deadline };
+        self.answer(id, answer, keep_alive, now, sockets);
+        if keep_alive {
+            self.metrics.count_close(cause);
+        } else {
+            self.close_client(id, cause, None, now, sockets);
+        }
+    }
+
+    fn refuse_head(&mut self, id: ClientId, answer: &HttpAnswer, now: Instant, sockets: &mut dyn Sockets) {
+        self.answer(id, answer, false, now, sockets);
+        self.close_client(id, CloseCause::BadRequest, None, now, sockets);
+    }
+
+    fn answer(&mut self, id: ClientId, answer: &HttpAnswer, keep_alive: bool, now: Instant, sockets: &mut dyn Sockets) {
+        let mut bytes = Vec::new();
+        answer.write(&mut bytes, &self.date(now), keep_alive);
+        self.write(id, &bytes, None, now, sockets);
+    }
+
+    fn rearm_handshake(&mut self, id: ClientId, now: Instant) {
+        let fresh = self.wheel.insert(now + self.config.handshake_timeout, Timer::Handshake(id));
+        if let Some(Phase::Handshaking { deadline }) = self.phase_mut(id) {
+            let old = std::mem::replace(deadline, fresh);
+            self.wheel.cancel(old);
+        }
+    }
+
+    /// Not a client: free the slot and give everything to the control core.
+    fn hand_over(&mut self, id: ClientId) -> Input {
+        let Some(mut client) = self.clients.remove(id.slot, id.generation) else { return Input::Gone };
+        if let Phase::Handshaking { deadline } = client.phase {
+            self.wheel.cancel(deadline);
+        }
+        client.outbox.clear(&mut self.pool);
+        self.metrics.add(Metric::HandedOver, 1);
+        Input::HandOver(client.tail)
+    }
+
+    fn date(&self, now: Instant) -> [u8; 29] {
+        crate::wire::date::http_date((self.started_unix_micros + now.as_micros()) / 1_000_000)
+    }
+}

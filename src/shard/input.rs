@@ -1,0 +1,217 @@
+//! Bytes from clients. Frames are decoded where they were received; only an unfinished one is kept, in the client's tail.
+//!
+//! A client whose session wants no more input is paused: its socket is not read until the session has room again. Nothing
+//! is dropped; TCP tells the client.
+
+use super::client::{Client, Phase};
+use super::sockets::Sockets;
+use super::{Shard, context};
+use crate::close::CloseCause;
+use crate::engine::ids::ClientId;
+use crate::limits::EARLY_BYTES_MAX;
+use crate::metrics::Metric;
+use crate::protocol::Actions;
+use crate::time::Instant;
+use crate::wire::ws;
+
+/// What the caller does with the socket next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Read on.
+    Continue,
+    /// Stop reading until [`Sockets::resume`].
+    Pause,
+    /// This is not a client: give the socket and these bytes to the control core. The slot is free already.
+    HandOver(Vec<u8>),
+    /// The client is gone; the socket was closed through [`Sockets::close`].
+    Gone,
+}
+
+/// How a run over a buffer of frames ended.
+enum Run {
+    /// Everything usable was used.
+    Hungry,
+    /// The session wants no more.
+    Full,
+    /// The client's stream is over, with the code of its close frame.
+    End(CloseCause, Option<u16>),
+    /// The client is not open any more.
+    Closed,
+}
+
+impl Shard {
+    /// Bytes arrived. They may be changed in place; what is needed later is copied.
+    pub fn on_bytes(&mut self, id: ClientId, bytes: &mut [u8], now: Instant, sockets: &mut dyn Sockets) -> Input {
+        self.metrics.add(Metric::BytesIn, bytes.len() as u64);
+        let Some(client) = self.clients.get_mut(id.slot, id.generation) else { return Input::Gone };
+        match &client.phase {
+            Phase::Handshaking { .. } => {
+                client.tail.extend_from_slice(bytes);
+                self.on_head(id, now, sockets)
+            }
+            Phase::Authorising { .. } => {
+                client.tail.extend_from_slice(bytes);
+                client.paused = client.tail.len() >= EARLY_BYTES_MAX;
+                if client.paused { Input::Pause } else { Input::Continue }
+            }
+            Phase::Open(_) if client.tail.is_empty() => {
+                let used = self.on_frames(id, bytes, now, sockets);
+                if let Some(client) = self.clients.get_mut(id.slot, id.generation) {
+                    client.tail.extend_from_slice(bytes.get(used..).unwrap_or_default());
+                }
+                self.input_state(id)
+            }
+            Phase::Open(_) => {
+                client.tail.extend_from_slice(bytes);
+                self.on_tail(id, now, sockets);
+                self.input_state(id)
+            }
+            Phase::Closing(_) => {
+                client.tail.extend_from_slice(bytes);
+                self.on_closing_bytes(id, sockets);
+                self.input_state(id)
+            }
+        }
+    }
+
+    /// Goes on with a paused client if its session has room again.
+    pub(super) fn resume_input(&mut self, id: ClientId, now: Instant, sockets: &mut dyn Sockets) {
+        let config = &self.config;
+        let Some(client) = self.clients.get_mut(id.slot, id.generation).filter(|client| client.paused) else { return };
+        if !client.open().is_some_and(|open| open.session.wants_input(config)) {
+            return;
+        }
+        client.paused = false;
+        self.on_tail(id, now, sockets);
+        if self.input_state(id) == Input::Continue {
+            sockets.resume(id);
+        }
+    }
+
+    /// A member was sent something it has to acknowledge: while it owes, it is read further (`forwards.rs`).
+    pub(super) fn after_delivery(&mut self, id: ClientId, now: Instant, sockets: &mut dyn Sockets) {
+        if self.clients.get(id.slot, id.generation).is_some_and(|client| client.paused) {
+            self.resume_input(id, now, sockets);
+        }
+    }
+
+    /// Processes what the tail holds.
+    pub(super) fn on_tail(&mut self, id: ClientId, now: Instant, sockets: &mut dyn Sockets) {
+        let Some(client) = self.clients.get_mut(id.slot, id.generation) else { return };
+        let mut tail = std::mem::take(&mut client.tail);
+        let used = self.on_frames(id, &mut tail, now, sockets);
+        let Some(client) = self.clients.get_mut(id.slot, id.generation) else { return };
+        if used < tail.len() {
+            tail.drain(..used);
+            client.tail = tail;
+        }
+    }
+
+    /// Decodes frames until the buffer, or the session's room, is used up. Returns the bytes used.
+    fn on_frames(&mut self, id: ClientId, buffer: &mut [u8], now: Instant, sockets: &mut dyn Sockets) -> usize {
+        let mut actions = std::mem::take(&mut self.actions);
+        let mut used = 0;
+        let run = loop {
+            match self.on_frame(id, buffer.get_mut(used..).unwrap_or_default(), &mut actions) {
+                Ok(frame) => used += frame,
+                Err(run) => break run,
+            }
+            if !actions.steps.is_empty() {
+                self.perform_steps(id, &mut actions, now);
+            }
+        };
+        let reply = std::mem::take(&mut actions.reply);
+        self.write(id, &reply, None, now, sockets);
+        actions.reply = reply;
+        actions.reply.clear();
+        self.actions = actions;
+        match run {
+            Run::Hungry | Run::Closed => {}
+            Run::Full => {
+                if let Some(client) = self.clients.get_mut(id.slot, id.generation) {
+                    client.paused = true;
+                }
+            }
+            Run::End(CloseCause::ClientClosed, code) => {
+                self.close_client(id, CloseCause::ClientClosed, code, now, sockets);
+            }
+            Run::End(CloseCause::MessageTooBig, _) => {
+                self.close_client(id, CloseCause::MessageTooBig, None, now, sockets);
+            }
+            Run::End(cause, _) => self.drop_client(id, cause, now, sockets),
+        }
+        used
+    }
+
+    /// Handles the first frame of `buffer`; returns its length.
+    fn on_frame(&mut self, id: ClientId, buffer: &mut [u8], actions: &mut Actions) -> Result<usize, Run> {
+        let context = context!(self, id);
+        let limits = self.frame_limits();
+        let open = self.clients.get_mut(id.slot, id.generation).and_then(Client::open).ok_or(Run::Closed)?;
+        if !open.session.wants_input(&self.config) {
+            return Err(Run::Full);
+        }
+        let (step, used) = open.decoder.next(buffer, &limits).map_err(|error| Run::End(cause_of(error), None))?;
+        match step {
+            ws::Step::Need(_) => return Err(Run::Hungry),
+            ws::Step::Fragment => {}
+            ws::Step::Message { kind, payload, .. } => open.session.on_message(context, kind, &payload, actions),
+            ws::Step::Ping(payload) => {
+                let (header, len) = ws::header(ws::Opcode::Pong, payload.len() as u64);
+                actions.reply.extend_from_slice(&header[..len]);
+                actions.reply.extend_from_slice(payload);
+            }
+            ws::Step::Pong(_) => open.session.on_pong(actions),
+            ws::Step::Close(frame) => {
+                return Err(Run::End(CloseCause::ClientClosed, frame.map(|frame| frame.code)));
+            }
+        }
+        self.metrics.add(Metric::FramesIn, 1);
+        Ok(used)
+    }
+
+    /// A closing client's frames are only searched for its close frame.
+    fn on_closing_bytes(&mut self, id: ClientId, sockets: &mut dyn Sockets) {
+        let limits = self.frame_limits();
+        let Some(client) = self.clients.get_mut(id.slot, id.generation) else { return };
+        let Phase::Closing(closing) = &mut client.phase else { return };
+        let (mut used, mut answered) = (0, closing.finished);
+        while !answered {
+            match closing.decoder.next(client.tail.get_mut(used..).unwrap_or_default(), &limits) {
+                Ok((ws::Step::Need(_), _)) => break,
+                Ok((ws::Step::Close(_), _)) | Err(_) => answered = true,
+                Ok((_, frame)) => used += frame,
+            }
+        }
+        if answered {
+            client.tail = Vec::new();
+            self.on_close_answered(id, sockets);
+        } else {
+            client.tail.drain(..used);
+        }
+    }
+
+    pub(super) fn input_state(&self, id: ClientId) -> Input {
+        match self.clients.get(id.slot, id.generation) {
+            None => Input::Gone,
+            Some(Client { phase: Phase::Closing(closing), .. }) if !closing.socket => Input::Gone,
+            Some(client) if client.paused => Input::Pause,
+            Some(_) => Input::Continue,
+        }
+    }
+
+    fn frame_limits(&self) -> ws::Limits {
+        ws::Limits {
+            message_max: self.config.message_max,
+            accept_unmasked: self.config.accept_unmasked,
+            rsv1: false,
+        }
+    }
+}
+
+fn cause_of(error: ws::Error) -> CloseCause {
+    match error {
+        ws::Error::TooBig => CloseCause::MessageTooBig,
+        _ => CloseCause::ProtocolError,
+    }
+}

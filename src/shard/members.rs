@@ -1,0 +1,99 @@
+//! Channels of this shard: who is in them, and — for channels at home here — which shards have members.
+
+use std::sync::Arc;
+
+use super::Shard;
+use super::client::Client;
+use crate::engine::command::{ChannelName, Command, Publish, Qos, Report};
+use crate::engine::ids::{ClientId, ShardId, Ticket};
+use crate::engine::registry::{Join, Leave};
+use crate::limits::CENSUS_PAGE_CHANNELS;
+use crate::metrics::Metric;
+
+impl Shard {
+    /// This shard is the home of the channel: hands the publish to every shard with members, in one order for all.
+    pub(super) fn distribute(&mut self, publish: Arc<Publish>) {
+        self.metrics.add(Metric::Publishes, 1);
+        let interested = self.interest.shards(&publish.channel);
+        for shard in shards_of(interested) {
+            if shard == self.id {
+                self.fanout.collect(publish.clone());
+            } else {
+                self.commands.push((shard, Command::Deliver(publish.clone())));
+            }
+        }
+        self.report(Report::Published { ticket: publish.ticket, shards: interested.count_ones() });
+        debug_assert!(publish.qos == Qos::AtMostOnce || publish.deadline.as_micros() > 0);
+    }
+
+    /// Puts an admitted client into a channel. False if there is no such client, or it is in `channels_max` channels.
+    pub(super) fn join(&mut self, id: ClientId, channel: ChannelName) -> bool {
+        if !self.is_open(id) {
+            return false;
+        }
+        if self.members.channels_of(id.slot) >= self.config.channels_max && !self.members.contains(id.slot, &channel) {
+            tracing::warn!(channels_max = self.config.channels_max, "a client is in too many channels, subscription refused");
+            return false;
+        }
+        if let Join::New { first: true } = self.members.join(id.slot, &channel) {
+            self.tell_interest(channel, true);
+        }
+        true
+    }
+
+    /// Takes a client out of a channel. False if there is no such client.
+    pub(super) fn leave(&mut self, id: ClientId, channel: &ChannelName) -> bool {
+        if !self.is_open(id) {
+            return false;
+        }
+        if let Leave::Left { emptied: true } = self.members.leave(id.slot, channel) {
+            self.tell_interest(channel.clone(), false);
+        }
+        true
+    }
+
+    /// This shard is the home of the channel: empties it on all shards, then puts `client` in. Publishes pass through here
+    /// too, so every shard sees the three in one order.
+    pub(super) fn occupy(&mut self, channel: ChannelName, client: Option<ClientId>, ticket: Ticket) {
+        for shard in shards_of(self.interest.shards(&channel)) {
+            if shard == self.id {
+                self.vacate(&channel);
+            } else {
+                self.commands.push((shard, Command::Vacate { channel: channel.clone() }));
+            }
+        }
+        match client {
+            None => self.report(Report::Done { ticket, found: false }),
+            Some(client) if client.shard == self.id => {
+                let found = self.join(client, channel);
+                self.report(Report::Done { ticket, found });
+            }
+            Some(client) => self.commands.push((client.shard, Command::Join { client, channel, ticket })),
+        }
+    }
+
+    /// All members of this shard leave the channel.
+    pub(super) fn vacate(&mut self, channel: &ChannelName) {
+        if self.members.vacate(channel) > 0 {
+            self.tell_interest(channel.clone(), false);
+        }
+    }
+
+    pub(super) fn census(&mut self, cursor: u32, ticket: Ticket) {
+        let (channels, next) = self.members.page(cursor, CENSUS_PAGE_CHANNELS);
+        self.report(Report::Census { ticket, channels, next });
+    }
+
+    fn is_open(&mut self, id: ClientId) -> bool {
+        id.shard == self.id && self.clients.get_mut(id.slot, id.generation).and_then(Client::open).is_some()
+    }
+}
+
+/// The shards of an interest set.
+fn shards_of(mut set: u64) -> impl Iterator<Item = ShardId> {
+    std::iter::from_fn(move || {
+        let shard = set.trailing_zeros();
+        set &= set.checked_sub(1)?;
+        Some(ShardId(shard as u16))
+    })
+}

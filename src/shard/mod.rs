@@ -1,0 +1,360 @@
+//! One core's world, without sockets and clock: its clients, its part of the channels, its timers.
+//!
+//! The shell (or the simulator) calls in with what happened and the time it happened at; the shard writes through
+//! [`Sockets`] and leaves messages for other cores in `commands` and `reports`, which the caller takes after each call
+//! ([`Shard::take_commands`], [`Shard::take_reports`]). Nothing blocks, nothing is shared.
+//!
+//! After a group of calls the caller ends the turn ([`Shard::end_turn`]): collected publishes are delivered, corked replies
+//! are written, one slice of a large fan-out runs.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `input.rs` | bytes in: heads, frames, pause and resume |
+//! | `handshake.rs` | request head → refuse, hand over, ask the business; the answer → open |
+//! | `members.rs` | join, leave, occupy, census |
+//! | `fanout.rs`, `delivery.rs` | publish → members; acknowledgements, retries |
+//! | `output.rs` | bytes out, corking, slow consumers |
+//! | `closing.rs` | how a client ends |
+
+mod client;
+mod closing;
+mod delivery;
+mod fanout;
+mod handshake;
+mod input;
+mod members;
+mod output;
+mod sockets;
+
+use std::sync::Arc;
+
+use crate::close::CloseCause;
+use crate::config::Config;
+use crate::engine::command::{CallbackOutcome, Command, Report};
+use crate::engine::ids::{ClientId, DeliveryKey, IdentityKey, ShardId};
+use crate::engine::outbox::Pool;
+use crate::engine::registry::{HomeHash, Interest, Members};
+use crate::engine::slots::Slots;
+use crate::engine::wheel::Wheel;
+use crate::metrics::{CoreMetrics, Metric};
+use crate::protocol::{Action, Actions};
+use crate::time::Instant;
+
+use client::{Client, Phase, Timer};
+use delivery::Delivery;
+use fanout::Fanout;
+pub use input::Input;
+pub use sockets::{Sent, Sockets};
+
+/// Timers fired per turn.
+const TIMERS_PER_TURN: usize = 1024;
+/// Clients closed per turn while draining.
+const CLOSES_PER_TURN: usize = 256;
+
+/// What a session sees of its shard; a macro because it borrows fields, not the whole shard.
+macro_rules! context {
+    ($shard:expr, $id:expr) => {
+        $crate::protocol::Context { client: $id, identities: &$shard.identities, config: &$shard.config }
+    };
+}
+use context;
+
+/// What a shard is made of.
+#[derive(Clone)]
+pub struct Setup {
+    /// Its number.
+    pub id: ShardId,
+    /// How many there are.
+    pub shards: usize,
+    /// Where channels are at home; the same on every core.
+    pub home: HomeHash,
+    /// Makes identities; the same on every core.
+    pub identities: IdentityKey,
+    /// Settings.
+    pub config: Arc<Config>,
+    /// This core's counters.
+    pub metrics: Arc<CoreMetrics>,
+}
+
+/// One core's clients and channels.
+pub struct Shard {
+    id: ShardId,
+    shards: usize,
+    home: HomeHash,
+    identities: IdentityKey,
+    config: Arc<Config>,
+    metrics: Arc<CoreMetrics>,
+    clients: Slots<Client>,
+    members: Members,
+    interest: Interest,
+    wheel: Wheel<Timer>,
+    deliveries: Slots<Delivery>,
+    fanout: Fanout,
+    pool: Pool,
+    dirty: Vec<ClientId>,
+    commands: Vec<(ShardId, Command)>,
+    reports: Vec<Report>,
+    /// Reused: what a session wants done, frames being built, timers that fired.
+    actions: Actions,
+    scratch: Vec<u8>,
+    fired: Vec<Timer>,
+    draining: bool,
+    drain_cursor: Option<u32>,
+    drained: bool,
+}
+
+impl Shard {
+    /// An empty shard.
+    pub fn new(setup: Setup) -> Self {
+        Self {
+            id: setup.id,
+            shards: setup.shards,
+            home: setup.home,
+            identities: setup.identities,
+            config: setup.config,
+            metrics: setup.metrics,
+            clients: Slots::new(),
+            members: Members::default(),
+            interest: Interest::default(),
+            wheel: Wheel::new(),
+            deliveries: Slots::new(),
+            fanout: Fanout::default(),
+            pool: Pool::default(),
+            dirty: Vec::new(),
+            commands: Vec::new(),
+            reports: Vec::new(),
+            actions: Actions::default(),
+            scratch: Vec::new(),
+            fired: Vec::new(),
+            draining: false,
+            drain_cursor: None,
+            drained: false,
+        }
+    }
+
+    /// Settings changed; what is under way keeps its old deadlines.
+    pub fn reload(&mut self, config: Arc<Config>) {
+        self.config = config;
+    }
+
+    /// A connection was accepted. `None`: refuse it, the server is full or stopping.
+    pub fn on_accept(&mut self, now: Instant) -> Option<ClientId> {
+        if self.draining || self.clients.len() >= self.config.connections_max.div_ceil(self.shards) {
+            self.count_close(CloseCause::Overloaded);
+            return None;
+        }
+        self.metrics.add(Metric::Accepted, 1);
+        let (shard, wheel) = (self.id, &mut self.wheel);
+        let deadline = now + self.config.handshake_timeout;
+        let (slot, generation) = self.clients.insert_with(|slot, generation| {
+            Client::new(wheel.insert(deadline, Timer::Handshake(ClientId { shard, slot, generation })))
+        });
+        Some(self.client_id(slot, generation))
+    }
+
+    /// The socket takes bytes again.
+    pub fn on_writable(&mut self, id: ClientId, now: Instant, sockets: &mut dyn Sockets) {
+        if let Some(client) = self.clients.get_mut(id.slot, id.generation) {
+            client.write_armed = false;
+            self.flush(id, now, sockets);
+        }
+    }
+
+    /// The peer has ended the connection, or it broke.
+    pub fn on_end(&mut self, id: ClientId, cause: CloseCause, now: Instant, sockets: &mut dyn Sockets) {
+        self.drop_client(id, cause, now, sockets);
+    }
+
+    /// A message from another core.
+    pub fn on_command(&mut self, command: Command, now: Instant, sockets: &mut dyn Sockets) {
+        // Collected publishes come before everything that could change who receives them, or that answers their effects.
+        if self.fanout.has_collected()
+            && !matches!(command, Command::Publish(_) | Command::Deliver(_) | Command::Interest { .. })
+        {
+            self.run_collected(now, sockets);
+        }
+        match command {
+            Command::Publish(publish) => self.distribute(publish),
+            Command::Deliver(publish) => self.fanout.collect(publish),
+            Command::Interest { channel, shard, joined } => self.interest.note(&channel, shard, joined),
+            Command::Join { client, channel, ticket } => {
+                let found = self.join(client, channel);
+                self.report(Report::Done { ticket, found });
+            }
+            Command::Leave { client, channel, ticket } => {
+                let found = self.leave(client, &channel);
+                self.report(Report::Done { ticket, found });
+            }
+            Command::Occupy { channel, client, ticket } => self.occupy(channel, client, ticket),
+            Command::Vacate { channel } => self.vacate(&channel),
+            Command::CallbackDone { client, token, outcome } => self.on_callback(client, token, outcome, now, sockets),
+            Command::Census { cursor, ticket } => self.census(cursor, ticket),
+            Command::Close { client, cause, ticket } => {
+                let found = self.clients.get_mut(client.slot, client.generation).is_some_and(|c| c.open().is_some());
+                if found {
+                    self.close_client(client, cause, None, now, sockets);
+                }
+                self.report(Report::Done { ticket, found });
+            }
+            Command::Drain => {
+                self.draining = true;
+                self.drain_cursor = Some(0);
+            }
+        }
+    }
+
+    /// Ends a turn. True if there is more to do at once: call again after the sockets had their turn.
+    pub fn end_turn(&mut self, now: Instant, sockets: &mut dyn Sockets) -> bool {
+        self.run_collected(now, sockets);
+        if self.fanout.has_slices() {
+            self.run_slice(now, sockets);
+        }
+        let drains = self.drain_some(CLOSES_PER_TURN, now, sockets);
+        self.flush_dirty(now, sockets);
+        self.report_drained();
+        drains || self.fanout.has_slices() || self.fanout.has_collected()
+    }
+
+    /// Fires the timers that are due. True if more are due at once.
+    pub fn on_tick(&mut self, now: Instant, sockets: &mut dyn Sockets) -> bool {
+        let mut fired = std::mem::take(&mut self.fired);
+        let more = self.wheel.advance(now, TIMERS_PER_TURN, &mut fired);
+        for timer in fired.drain(..) {
+            self.on_timer(timer, now, sockets);
+        }
+        self.fired = fired;
+        more
+    }
+
+    /// When [`Shard::on_tick`] should be called at the latest.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.wheel.next_deadline()
+    }
+
+    /// Takes the messages for other shards.
+    pub fn take_commands(&mut self, into: &mut Vec<(ShardId, Command)>) {
+        into.append(&mut self.commands);
+    }
+
+    /// Takes the messages for the control core.
+    pub fn take_reports(&mut self, into: &mut Vec<Report>) {
+        into.append(&mut self.reports);
+    }
+
+    /// Connections this shard holds, whatever their phase.
+    pub fn connections(&self) -> usize {
+        self.clients.len()
+    }
+
+    fn on_timer(&mut self, timer: Timer, now: Instant, sockets: &mut dyn Sockets) {
+        match timer {
+            Timer::Handshake(id) => self.on_handshake_timeout(id, now, sockets),
+            Timer::KeepAlive(id) => {
+                if let Some(open) = self.clients.get_mut(id.slot, id.generation).and_then(Client::open) {
+                    open.keep_alive = None;
+                    self.close_client(id, CloseCause::KeepAliveTimeout, None, now, sockets);
+                }
+            }
+            Timer::Linger(id) => {
+                if let Some(Phase::Closing(closing)) = self.phase_mut(id) {
+                    closing.linger = None;
+                    self.close_socket(id, sockets);
+                }
+            }
+            Timer::Retry(key) => self.on_delivery_retry(key, now, sockets),
+            Timer::Deadline(key) => self.on_delivery_deadline(key),
+        }
+    }
+
+    /// A callback of an admitted or closing client has ended.
+    fn on_callback(
+        &mut self,
+        id: ClientId,
+        token: u64,
+        outcome: CallbackOutcome,
+        now: Instant,
+        sockets: &mut dyn Sockets,
+    ) {
+        let context = context!(self, id);
+        let mut actions = std::mem::take(&mut self.actions);
+        match self.clients.get_mut(id.slot, id.generation).map(|client| &mut client.phase) {
+            Some(Phase::Authorising { .. }) => self.on_auth(id, &outcome, &mut actions, now, sockets),
+            Some(Phase::Open(open)) => open.session.on_callback(context, token, outcome, true, &mut actions),
+            Some(Phase::Closing(closing)) => {
+                if let Some(session) = &mut closing.session {
+                    session.on_callback(context, token, outcome, false, &mut actions);
+                }
+            }
+            Some(Phase::Handshaking { .. }) | None => {}
+        }
+        self.perform(id, &mut actions, now, sockets);
+        self.actions = actions;
+        self.settle_closing(id);
+        self.resume_input(id, now, sockets);
+    }
+
+    /// Executes the steps of a session, then queues its reply.
+    fn perform(&mut self, id: ClientId, actions: &mut Actions, now: Instant, sockets: &mut dyn Sockets) {
+        self.perform_steps(id, actions, now);
+        if !actions.reply.is_empty() {
+            self.queue(id, &actions.reply, now, sockets);
+            actions.reply.clear();
+        }
+    }
+
+    fn perform_steps(&mut self, id: ClientId, actions: &mut Actions, now: Instant) {
+        for step in actions.steps.drain(..) {
+            match step {
+                Action::Callback(request) => {
+                    self.metrics.add(Metric::Forwarded, 1);
+                    self.reports.push(Report::Callback(request));
+                }
+                Action::Join(channel) => {
+                    self.join(id, channel);
+                }
+                Action::Leave(channel) => {
+                    self.leave(id, &channel);
+                }
+                Action::Acknowledged(delivery, data) => self.member_done(delivery, data, now),
+                Action::ArmKeepAlive => self.arm_keep_alive(id, now),
+                Action::DisarmKeepAlive => self.disarm_keep_alive(id),
+            }
+        }
+    }
+
+    fn arm_keep_alive(&mut self, id: ClientId, now: Instant) {
+        let Some(open) = self.clients.get_mut(id.slot, id.generation).and_then(Client::open) else { return };
+        if open.keep_alive.is_none() {
+            open.keep_alive = Some(self.wheel.insert(now + crate::limits::KEEP_ALIVE_TIMEOUT, Timer::KeepAlive(id)));
+        }
+    }
+
+    fn disarm_keep_alive(&mut self, id: ClientId) {
+        let Some(open) = self.clients.get_mut(id.slot, id.generation).and_then(Client::open) else { return };
+        if let Some(timer) = open.keep_alive.take() {
+            self.wheel.cancel(timer);
+        }
+    }
+
+    fn client_id(&self, slot: u32, generation: u32) -> ClientId {
+        ClientId { shard: self.id, slot, generation }
+    }
+
+    fn phase_mut(&mut self, id: ClientId) -> Option<&mut Phase> {
+        self.clients.get_mut(id.slot, id.generation).map(|client| &mut client.phase)
+    }
+
+    fn free(&mut self, id: ClientId) {
+        if let Some(mut client) = self.clients.remove(id.slot, id.generation) {
+            client.outbox.clear(&mut self.pool);
+        }
+    }
+
+    fn report(&mut self, report: Report) {
+        self.reports.push(report);
+    }
+
+    fn count_close(&self, cause: CloseCause) {
+        self.metrics.count_close(cause);
+    }
+}
