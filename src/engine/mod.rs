@@ -3,3 +3,5 @@
 
 pub mod command;
 pub mod ids;
+pub mod slots;
+pub mod wheel;
