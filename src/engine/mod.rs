@@ -3,5 +3,6 @@
 
 pub mod command;
 pub mod ids;
+pub mod outbox;
 pub mod slots;
 pub mod wheel;

@@ -386,6 +386,19 @@ mod tests {
         assert!(turns < 500, "{turns} turns");
     }
 
+    #[test]
+    fn a_timer_set_while_its_tick_moves_down_stays_last() {
+        let mut wheel = Wheel::new();
+        let deadline = at(100 * TICK_MICROS);
+        for number in 0..40 {
+            wheel.insert(deadline, number);
+        }
+        assert_eq!(fire(&mut wheel, deadline, 1), (vec![], true));
+        wheel.insert(deadline, 40);
+        assert_eq!(wheel.next_deadline(), Some(at(64 * TICK_MICROS)));
+        assert!(fire(&mut wheel, deadline, BUDGET).0.into_iter().eq(0..=40));
+    }
+
     #[derive(Clone, Debug)]
     enum Op {
         Insert { delay: u64 },
