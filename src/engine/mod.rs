@@ -3,3 +3,8 @@
 
 pub mod command;
 pub mod ids;
+pub mod mailbox;
+pub mod outbox;
+pub mod slots;
+pub mod sync;
+pub mod wheel;
