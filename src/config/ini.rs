@@ -52,10 +52,20 @@ impl fmt::Display for Problem {
                 "`%(` at column {column} of the value is not a %(name)s reference; for a plain percent sign write %%"
             ),
             Problem::UnknownName(name) => {
-                write!(f, "refers to %({})s, which is not in this section or [DEFAULT]", name.escape_debug())
+                write!(
+                    f,
+                    "refers to %({})s, which is not in this section or [DEFAULT]",
+                    name.escape_debug()
+                )
             }
-            Problem::TooDeep => write!(f, "%(name)s references nest deeper than {DEPTH_MAX} levels or in a circle"),
-            Problem::TooLarge => write!(f, "value is longer than {VALUE_BYTES_MAX} bytes after %(name)s replacement"),
+            Problem::TooDeep => write!(
+                f,
+                "%(name)s references nest deeper than {DEPTH_MAX} levels or in a circle"
+            ),
+            Problem::TooLarge => write!(
+                f,
+                "value is longer than {VALUE_BYTES_MAX} bytes after %(name)s replacement"
+            ),
         }
     }
 }
@@ -110,7 +120,13 @@ pub struct Ini {
 /// # Errors
 /// Every line that cannot be read, at most [`ERRORS_MAX`] of them.
 pub fn parse(label: &str, text: &str) -> Result<Ini, Vec<IniError>> {
-    let mut reader = Reader { ini: Ini { label: label.to_owned(), ..Ini::default() }, ..Reader::default() };
+    let mut reader = Reader {
+        ini: Ini {
+            label: label.to_owned(),
+            ..Ini::default()
+        },
+        ..Reader::default()
+    };
     if text.len() > FILE_BYTES_MAX {
         reader.fail(0, Problem::TooLong);
         return Err(reader.errors);
@@ -122,7 +138,11 @@ pub fn parse(label: &str, text: &str) -> Result<Ini, Vec<IniError>> {
             break;
         }
     }
-    if reader.errors.is_empty() { Ok(reader.ini) } else { Err(reader.errors) }
+    if reader.errors.is_empty() {
+        Ok(reader.ini)
+    } else {
+        Err(reader.errors)
+    }
 }
 
 impl Ini {
@@ -144,7 +164,10 @@ impl Ini {
     /// The entry behind `key`: the section's own, else the one of `[DEFAULT]`.
     pub fn entry(&self, section: &str, key: &str) -> Option<&Entry> {
         let key = key.to_ascii_lowercase();
-        self.sections.get(section)?.get(&key).or_else(|| self.defaults.get(&key))
+        self.sections
+            .get(section)?
+            .get(&key)
+            .or_else(|| self.defaults.get(&key))
     }
 
     /// The value of `key` with `%(name)s` and `%%` replaced, and its line. `None` when the key is absent.
@@ -152,13 +175,25 @@ impl Ini {
     /// # Errors
     /// An interpolation problem, with the line of `key`.
     pub fn value(&self, section: &str, key: &str) -> Result<Option<(String, u32)>, IniError> {
-        let Some(entry) = self.entry(section, key) else { return Ok(None) };
-        let mut expansion = Expansion { ini: self, section, out: String::new(), references_left: REFERENCES_MAX };
+        let Some(entry) = self.entry(section, key) else {
+            return Ok(None);
+        };
+        let mut expansion = Expansion {
+            ini: self,
+            section,
+            out: String::new(),
+            references_left: REFERENCES_MAX,
+        };
         match expansion.expand(&entry.raw, 1) {
             Ok(()) => Ok(Some((expansion.out, entry.line))),
             Err(problem) => {
                 let (label, key) = (self.label.clone(), Some(key.to_ascii_lowercase()));
-                Err(IniError { label, line: entry.line, key, problem })
+                Err(IniError {
+                    label,
+                    line: entry.line,
+                    key,
+                    problem,
+                })
             }
         }
     }
@@ -181,7 +216,12 @@ struct Reader {
 
 impl Reader {
     fn fail(&mut self, line: u32, problem: Problem) {
-        self.errors.push(IniError { label: self.ini.label.clone(), line, key: None, problem });
+        self.errors.push(IniError {
+            label: self.ini.label.clone(),
+            line,
+            key: None,
+            problem,
+        });
     }
 
     /// Python stops at a line before the first section, because every following line would fail too.
@@ -212,7 +252,9 @@ impl Reader {
     /// Appends an indented line to the key above it; false when there is none.
     fn continues(&mut self, trimmed: &str) -> bool {
         let Some(key) = self.key.clone() else { return false };
-        let Some(entry) = self.target().and_then(|section| section.get_mut(&key)) else { return false };
+        let Some(entry) = self.target().and_then(|section| section.get_mut(&key)) else {
+            return false;
+        };
         entry.raw.push('\n');
         entry.raw.push_str(trimmed);
         true
@@ -247,7 +289,9 @@ impl Reader {
 
 /// `rem` as the first word, in column one. Python takes `rem = 3` as a remark too.
 fn is_remark(line: &str) -> bool {
-    line.split(is_space).next().is_some_and(|word| word.eq_ignore_ascii_case("rem"))
+    line.split(is_space)
+        .next()
+        .is_some_and(|word| word.eq_ignore_ascii_case("rem"))
 }
 
 /// `[name]` in column one; whatever follows the bracket is ignored.
@@ -271,7 +315,9 @@ fn option(line: &str) -> Option<(String, String)> {
 /// Cuts an inline comment: only the first `;` counts, and only after white space. For a `;` at the very start Python
 /// looks at the character *before the first*, which is the last one of the line; kept, so that values stay the same.
 fn without_comment(value: &str) -> &str {
-    let Some((before, _)) = value.split_once(';') else { return value };
+    let Some((before, _)) = value.split_once(';') else {
+        return value;
+    };
     let neighbour = if before.is_empty() { value } else { before };
     if neighbour.ends_with(is_space) { before } else { value }
 }

@@ -6,7 +6,9 @@ use proptest::prelude::*;
 /// The value of `key` in `[main]`, or the problem.
 fn read(text: &str, key: &str) -> Result<Option<String>, Problem> {
     let ini = parse("t.ini", text).map_err(|mut errors| errors.remove(0).problem)?;
-    ini.value("main", key).map(|found| found.map(|(value, _)| value)).map_err(|error| error.problem)
+    ini.value("main", key)
+        .map(|found| found.map(|(value, _)| value))
+        .map_err(|error| error.problem)
 }
 
 #[test]
@@ -43,7 +45,11 @@ fn values_as_python_2_reads_them() {
         ("a=x\n]b=3\n", "x"),
     ];
     for (body, expected) in table {
-        assert_eq!(read(&format!("[main]\n{body}"), "a"), Ok(Some(expected.to_owned())), "{body:?}");
+        assert_eq!(
+            read(&format!("[main]\n{body}"), "a"),
+            Ok(Some(expected.to_owned())),
+            "{body:?}"
+        );
     }
     assert_eq!(read("[main] trailing\na=b\n", "a"), Ok(Some("b".into())));
     assert_eq!(read("[main]\nmy key  = b\n", "My Key"), Ok(Some("b".into())));
@@ -110,11 +116,20 @@ fn growth_by_references_is_bounded_in_bytes_and_in_work() {
 fn errors_name_file_line_and_key_and_stay_few() {
     let ini = parse("t.ini", "[main]\n\nurl = a%20b\n").expect("lines are fine");
     let error = ini.value("main", "URL").expect_err("stray percent");
-    assert_eq!(error.to_string(), "t.ini:3: url: `%` at column 2 of the value must be doubled: write %%");
+    assert_eq!(
+        error.to_string(),
+        "t.ini:3: url: `%` at column 2 of the value must be doubled: write %%"
+    );
     let errors = parse("t.ini", &format!("[main]\n{}", "bad\n".repeat(500))).expect_err("bad lines");
     assert_eq!(errors.len(), ERRORS_MAX);
-    assert_eq!(errors[1].to_string(), "t.ini:3: line is neither `key = value`, [section] nor # comment");
-    assert_eq!(parse("t", &" ".repeat(FILE_BYTES_MAX + 1)).expect_err("long")[0].problem, Problem::TooLong);
+    assert_eq!(
+        errors[1].to_string(),
+        "t.ini:3: line is neither `key = value`, [section] nor # comment"
+    );
+    assert_eq!(
+        parse("t", &" ".repeat(FILE_BYTES_MAX + 1)).expect_err("long")[0].problem,
+        Problem::TooLong
+    );
 }
 
 proptest! {
