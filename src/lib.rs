@@ -1,2 +1,6 @@
 //! x
+#[cfg(feature = "runtime")]
+pub mod cli;
 pub mod config;
+#[cfg(feature = "runtime")]
+pub mod log;
