@@ -5,12 +5,24 @@
 //!
 //! Comments cite "spec" for docs/spec/rainbow.md, the measured behaviour of the server this one replaces.
 
+#[cfg(feature = "runtime")]
+pub mod cli;
 pub mod close;
+pub mod config;
+#[cfg(feature = "runtime")]
+pub mod control;
 pub mod engine;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+#[cfg(feature = "runtime")]
+pub mod io;
 pub mod limits;
+#[cfg(feature = "runtime")]
+pub mod log;
+pub mod metrics;
 pub mod protocol;
+#[cfg(feature = "runtime")]
+pub mod server;
 pub mod shard;
 pub mod time;
 pub mod wire;

@@ -1,0 +1,372 @@
+//! Goldens of loading: values, every kind of error, warnings, the two layouts, reload.
+
+use super::*;
+
+const GOOD: &str = "[main]\nconnect_url = http://a/c\nforward_url = http://a/m/{message_type}\nclose_url = http://a/x\n\
+                    security_token = s3cret%%\n";
+
+fn load(text: &str) -> (Config, Vec<String>) {
+    let (config, warnings) = Config::from_file_text("t.ini", text, &Overrides::default())
+        .unwrap_or_else(|errors| panic!("{}", lines(&errors).join("\n")));
+    (config, lines(&warnings))
+}
+
+fn errors(text: &str) -> Vec<String> {
+    lines(&Config::from_file_text("t.ini", text, &Overrides::default()).expect_err("the text is wrong"))
+}
+
+fn lines<T: ToString>(items: &[T]) -> Vec<String> {
+    items.iter().map(T::to_string).collect()
+}
+
+/// The one error or warning that `line` adds to a good file.
+fn error_of(line: &str) -> String {
+    errors(&format!("{GOOD}{line}\n")).join("\n")
+}
+
+fn warning_of(line: &str) -> String {
+    load(&format!("{GOOD}{line}\n")).1.join("\n")
+}
+
+#[test]
+fn a_small_file_gets_every_default() {
+    let (config, warnings) = load(GOOD);
+    assert_eq!(warnings, [""; 0]);
+    assert_eq!(config.security_token.expose(), "s3cret%");
+    assert_eq!(
+        (config.http_port, config.socket_port, config.ports.clone()),
+        (1984, None, vec![1984])
+    );
+    assert_eq!(
+        config.bind,
+        ["::".parse::<IpAddr>().unwrap(), "0.0.0.0".parse().unwrap()]
+    );
+    assert_eq!((config.workers, config.pin, config.driver), (0, true, Driver::Auto));
+    assert_eq!(
+        (config.forward_order, config.forward_window, config.forward_queue),
+        (ForwardOrder::None, 1, 128)
+    );
+    assert_eq!(
+        (config.message_max, config.head_bytes, config.api_body_max),
+        (10 << 20, 64 << 10, 100 << 20)
+    );
+    assert_eq!((config.outbox_bytes, config.forward_queue_bytes), (4 << 20, 1 << 20));
+    assert_eq!(
+        (config.callback_timeout, config.callback_idle),
+        (Duration::from_secs(15), Duration::from_secs(20))
+    );
+    assert_eq!(
+        (config.close_retry, config.drain_timeout),
+        (Duration::from_secs(60), Duration::from_secs(3))
+    );
+    assert_eq!(
+        (config.api_open, config.accept_unmasked, config.cluster_udp),
+        (true, false, true)
+    );
+    assert_eq!(
+        config.cluster_udp_ports,
+        PortRange {
+            first: 2014,
+            last: 2033
+        }
+    );
+    assert_eq!(config.cluster_broadcast, Some(Ipv4Addr::BROADCAST));
+    assert_eq!((config.cluster_name.as_str(), config.ca_file.clone()), ("", None));
+}
+
+#[test]
+fn values_of_every_kind() {
+    let extra = "bind = 127.0.0.1,\n  [::1]\ncallback_timeout = 0.25\noutbox_bytes = 128K\nDRIVER = Epoll\npin = Off\n\
+                 cluster_peers = a:1 [::1]:2\ncluster_udp_ports=3000-3001\ncluster_broadcast=127.255.255.255\n\
+                 ca_file=/etc/ca.pem\nlog_format: json\nhttp_port = +80\n";
+    let (config, warnings) = load(&format!("{GOOD}{extra}"));
+    assert_eq!(warnings, [""; 0]);
+    assert_eq!(config.bind.len(), 2);
+    assert_eq!(config.callback_timeout, Duration::from_millis(250));
+    assert_eq!(
+        (config.outbox_bytes, config.driver, config.pin),
+        (128 << 10, Driver::Epoll, false)
+    );
+    let peer = |host: &str, port| Peer {
+        host: host.into(),
+        port,
+    };
+    assert_eq!(config.cluster_peers, [peer("a", 1), peer("::1", 2)]);
+    assert_eq!(config.cluster_udp_ports.iter().collect::<Vec<_>>(), [3000, 3001]);
+    assert_eq!((config.log_format, config.http_port), (LogFormat::Json, 80));
+}
+
+#[test]
+fn all_errors_at_once_with_place_and_advice() {
+    let text = "[main]\nconnect_url = ftp://a/\nforward_url = http://a/%2F\nworkers = many\nhttp_port = 70000\n";
+    assert_eq!(
+        errors(text),
+        [
+            "t.ini:2: connect_url: URL must start with http:// or https://",
+            "t.ini:3: forward_url: `%` at column 10 of the value must be doubled: write %% (a URL's %2F becomes %%2F)",
+            "t.ini: close_url: is missing; add a line like `close_url = http://127.0.0.1:8000/close/` under [main]",
+            "t.ini: security_token: is missing; add a line like `security_token = change-this-token` under [main]",
+            "t.ini:5: http_port: \"70000\" is not a port; use 1..65535",
+            "t.ini:4: workers: \"many\" is not a whole number 0..1024",
+        ]
+    );
+}
+
+#[test]
+fn refusals_of_every_kind() {
+    let table = [
+        (
+            "http_port = -1",
+            "t.ini:6: http_port: \"-1\" is not a port; use 1..65535",
+        ),
+        (
+            "http_port = 99999999999999999999",
+            "t.ini:6: http_port: \"99999999999999999999\" is not a port; use 1..65535",
+        ),
+        (
+            "workers = 1025",
+            "t.ini:6: workers: \"1025\" is not a whole number 0..1024",
+        ),
+        ("pin = maybe", "t.ini:6: pin: \"maybe\" is neither yes nor no"),
+        (
+            "drain_timeout = 1e3",
+            "t.ini:6: drain_timeout: \"1e3\" is not a number of seconds 0..3600",
+        ),
+        (
+            "drain_timeout = .5",
+            "t.ini:6: drain_timeout: \".5\" is not a number of seconds 0..3600",
+        ),
+        (
+            "close_retry = -1",
+            "t.ini:6: close_retry: \"-1\" is not a number of seconds 0..86400",
+        ),
+        (
+            "head_bytes = 2m",
+            "t.ini:6: head_bytes: \"2m\" is not a number of bytes 1k..1m (suffix k or m allowed)",
+        ),
+        (
+            "head_bytes = 99999999999999999m",
+            "t.ini:6: head_bytes: \"99999999999999999m\" is not a number of bytes 1k..1m (suffix k or m allowed)",
+        ),
+        (
+            "driver = kqueue",
+            "t.ini:6: driver: \"kqueue\" is not one of: auto, io_uring, epoll",
+        ),
+        (
+            "bind = localhost",
+            "t.ini:6: bind: \"localhost\" is not an IP address; names are not resolved here",
+        ),
+        (
+            "bind =",
+            "t.ini:6: bind: lists no address; use for example 0.0.0.0 or 127.0.0.1",
+        ),
+        ("cluster_peers = a", "t.ini:6: cluster_peers: \"a\" is not host:port"),
+        (
+            "cluster_udp_ports = 9-8",
+            "t.ini:6: cluster_udp_ports: \"9-8\": the first port must not be above the last, at most 100 ports",
+        ),
+        (
+            "cluster_broadcast = ::1",
+            "t.ini:6: cluster_broadcast: \"::1\" is not an IPv4 address",
+        ),
+        (
+            "cluster_name = a\n b",
+            "t.ini:6: cluster_name: has a line break or control character; write it on one line",
+        ),
+        (
+            "cluster_name = \u{fffd}",
+            "t.ini:6: cluster_name: value is not UTF-8; save the file as UTF-8",
+        ),
+        (
+            "nonsense",
+            "t.ini:6: line is neither `key = value`, [section] nor # comment",
+        ),
+    ];
+    for (line, expected) in table {
+        assert_eq!(error_of(line), expected, "{line}");
+    }
+}
+
+#[test]
+fn a_missing_section_is_named() {
+    let table = [
+        (
+            "",
+            "t.ini: section [main] is missing; put the settings under a line [main]",
+        ),
+        (
+            "[Main]\na=1\n",
+            "t.ini: section [main] is missing; [Main] is another one, write [main]",
+        ),
+        ("a=1\n", "t.ini:1: line before the first section; put [main] above it"),
+    ];
+    for (text, expected) in table {
+        assert_eq!(errors(text), [expected], "{text:?}");
+    }
+}
+
+#[test]
+fn warnings() {
+    let table = [
+        ("http_port = x", "t.ini:6: http_port: is not an integer; 1984 is used"),
+        ("http_port = 0", "t.ini:6: http_port: 0 means the default; 1984 is used"),
+        (
+            "udp_ports = 1,2",
+            "t.ini:6: udp_ports: has no effect since version 0.02; remove it",
+        ),
+        (
+            "auth_url = http://b/",
+            "t.ini:6: auth_url: is ignored, because connect_url is set too",
+        ),
+        (
+            "htp_port = 1",
+            "t.ini:6: htp_port: unknown key, ignored; did you mean http_port?",
+        ),
+        ("colour = red", "t.ini:6: colour: unknown key, ignored"),
+        (
+            "forward_window = 4",
+            "t.ini:6: forward_window: has no effect without forward_order = client",
+        ),
+        (
+            "socket_port = 1985",
+            "t.ini:6: socket_port: has no effect without http_port; write http_port for the listening port",
+        ),
+        (
+            "security_token =",
+            "t.ini:6: security_token: is empty: everybody who reaches the port can send to every client",
+        ),
+        (
+            "forward_url = http://a/m",
+            "t.ini:6: forward_url: has no {message_type}; the business server will not learn the type of a message",
+        ),
+    ];
+    for (line, expected) in table {
+        assert_eq!(warning_of(line), expected, "{line}");
+    }
+    assert_eq!(
+        load(&format!("{GOOD}base = http://b\nca_file = %(BASE)s\n")).1,
+        [""; 0],
+        "a key used by another is known"
+    );
+}
+
+#[test]
+fn the_older_layout_is_served_on_both_ports_or_told_what_is_missing() {
+    let older = "[main]\nauth_url = http://a/c\nsecurity_key = k\nsocket_port = 1984\nhttp_port = 2501\n";
+    let reason = "is missing; this file has the older layout, which this server reads, but add a line like";
+    assert_eq!(
+        errors(older),
+        [
+            format!(
+                "t.ini: forward_url: {reason} `forward_url = http://127.0.0.1:8000/message/{{message_type}}/` under [main]"
+            ),
+            format!("t.ini: close_url: {reason} `close_url = http://127.0.0.1:8000/close/` under [main]"),
+        ]
+    );
+    let complete = format!("{older}forward_url = http://a/{{{{message_type}}}}\nclose_url = http://a/x\n");
+    let (config, warnings) = load(&complete);
+    assert_eq!(
+        (config.ports, config.security_token.expose(), warnings),
+        (vec![2501, 1984], "k", vec![])
+    );
+    let overrides = Overrides { port: Some(9) };
+    let (config, warnings) = Config::from_file_text("t.ini", &complete, &overrides).expect("valid");
+    assert_eq!(config.ports, [9]);
+    assert_eq!(
+        lines(&warnings),
+        ["t.ini:4: socket_port: is not served, because -p names the only port"]
+    );
+}
+
+#[test]
+fn secrets_stay_out_of_debug_explanation_and_errors() {
+    let text = GOOD.replace("http://a/c", "http://user:hunter2@a/c");
+    let (config, _) = load(&text);
+    for shown in [format!("{config:?}"), render::explain(&config)] {
+        assert!(!shown.contains("s3cret") && !shown.contains("hunter2"), "{shown}");
+        assert!(shown.contains("(set, 7 characters)"), "{shown}");
+    }
+    for bad in [
+        "security_token = hunter2%",
+        "security_token = %(hunter2)s",
+        "connect_url = http://u:hunter2@a:0/",
+    ] {
+        assert!(!error_of(bad).contains("hunter2"), "{}", error_of(bad));
+    }
+}
+
+#[test]
+fn the_explanation_names_every_origin() {
+    let overrides = Overrides { port: Some(2000) };
+    let (config, _) = Config::from_file_text("t.ini", &format!("{GOOD}pin = no\n"), &overrides).expect("valid");
+    let explained = render::explain(&config);
+    let has = |line: &str| {
+        explained
+            .lines()
+            .any(|l| l.split_whitespace().collect::<Vec<_>>().join(" ") == line)
+    };
+    assert!(has("security_token = (set, 7 characters) t.ini:5"), "{explained}");
+    assert!(has("pin = no t.ini:6"), "{explained}");
+    assert!(has("workers = 0 default"), "{explained}");
+    assert!(has("http_port = 2000 option -p"), "{explained}");
+    assert!(has("Served on port 2000."), "{explained}");
+}
+
+#[test]
+fn a_reload_keeps_what_needs_a_restart() {
+    let extra = "http_port = 2000\ncluster_peers = a:1, [::1]:2\nbind = ::1\ncluster_udp_ports = 1-2\nworkers = 3\ndriver = epoll\n\
+                 socket_port = 7\nca_file = /x\ncluster_broadcast = 10.0.0.255\ncluster_name = n\npin = no\n";
+    let (old, _) = load(&format!("{GOOD}{extra}"));
+    let (new, _) = load(&GOOD.replace("s3cret", "other").replace("http://a/x", "http://b/y"));
+    let (merged, kept) = old.reloaded(new);
+    assert_eq!(merged.security_token.expose(), "other%");
+    assert_eq!(merged.close_url.host, "b");
+    let names = "http_port socket_port bind ca_file cluster_name cluster_peers cluster_udp_ports cluster_broadcast workers pin driver";
+    assert_eq!(kept.join(" "), names);
+    let mut expected = old.clone();
+    expected.security_token = merged.security_token.clone();
+    expected.close_url = merged.close_url.clone();
+    expected.settings = merged.settings.clone();
+    assert_eq!(merged, expected);
+    assert_eq!(old.reloaded(old.clone()), (old.clone(), vec![]));
+}
+
+#[test]
+fn shown_values_read_back_as_themselves() {
+    let (mut config, _) = load(GOOD);
+    for key in keys::all().filter(|key| !matches!(key.kind, kind::Kind::Url(_) | kind::Kind::Secret(_))) {
+        let shown = key.kind.show(&mut config);
+        let before = config.clone();
+        key.kind
+            .read(&shown, &mut config)
+            .unwrap_or_else(|refusal| panic!("{}: {refusal}", key.name));
+        assert_eq!(config, before, "{}", key.name);
+    }
+}
+
+#[test]
+fn the_demo_serves_this_machine_only() {
+    for port in [0, 1, 65_535] {
+        let overrides = Overrides { port: Some(port) };
+        let config = Config::demo(port, &overrides);
+        assert_eq!(config.ports, [port]);
+        assert!(config.bind.iter().all(IpAddr::is_loopback));
+        assert_eq!(config.forward_url.request_target(Some(3), ""), "/message/3/");
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_panics(text in "(\\[main\\]\n)?(([a-z_]{1,9}|http_port|bind|forward_url|pin|head_bytes|drain_timeout|cluster_peers) ?= ?\\PC{0,12}\n){0,6}") {
+        let _ = Config::from_file_text("t", &text, &Overrides::default());
+    }
+
+    #[test]
+    fn no_value_panics_a_kind(index in 0usize..64, text in "\\PC{0,20}|[-+]?[0-9.]{0,25}[kKmM]?") {
+        let (mut config, _) = load(GOOD);
+        if let Some(key) = keys::all().nth(index) {
+            let _ = key.kind.read(&text, &mut config);
+            let _ = key.kind.show(&mut config);
+        }
+    }
+}

@@ -1,0 +1,508 @@
+//! The table of settings: every key an operator may write, once.
+//!
+//! Parser, `--help`, `--check-config`, `server.ini` and `docs/configuration.md` are all made from [`GROUPS`]; a new setting is
+//! one row here and one field in `config/mod.rs`. `tests/config_table.rs` compares the two committed files with the table.
+
+use super::kind::Kind;
+use super::types::{Driver, ForwardOrder, LogFormat, LogLevel};
+
+/// When a changed value takes effect after SIGHUP or `/updateconfig/`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reload {
+    /// At once.
+    Hot,
+    /// For connections accepted from then on.
+    NewConnections,
+    /// After a restart; a reload keeps the old value and says so.
+    Restart,
+}
+
+impl Reload {
+    /// The words of the documentation.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Reload::Hot => "reload",
+            Reload::NewConnections => "reload, new connections",
+            Reload::Restart => "restart",
+        }
+    }
+}
+
+/// One setting.
+#[derive(Debug)]
+pub struct Key {
+    /// Name in section `[main]`.
+    pub name: &'static str,
+    /// Older names, used when `name` is absent.
+    pub aliases: &'static [&'static str],
+    /// Type, range and field.
+    pub kind: Kind,
+    /// What a number counts; empty where the type says it.
+    pub unit: &'static str,
+    /// Value of an absent key; `None` for a required one.
+    pub default: Option<&'static str>,
+    /// Value `server.ini` sets; `None` leaves the key there as a comment.
+    pub shipped: Option<&'static str>,
+    /// When a change takes effect.
+    pub reload: Reload,
+    /// What it does, in one or two sentences.
+    pub meaning: &'static str,
+}
+
+impl Key {
+    /// The names a file may use for this key, current one first.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        std::iter::once(self.name).chain(self.aliases.iter().copied())
+    }
+
+    const fn alias(mut self, aliases: &'static [&'static str]) -> Key {
+        self.aliases = aliases;
+        self
+    }
+
+    const fn unit(mut self, unit: &'static str) -> Key {
+        self.unit = unit;
+        self
+    }
+
+    const fn shipped(mut self, value: &'static str) -> Key {
+        self.shipped = Some(value);
+        self
+    }
+}
+
+/// Keys under one heading.
+#[derive(Debug)]
+pub struct Group {
+    /// Heading in `server.ini`, the help and the documentation.
+    pub heading: &'static str,
+    /// Its keys, in the order they are shown.
+    pub keys: &'static [Key],
+}
+
+/// Every key in the order of the table.
+pub fn all() -> impl Iterator<Item = &'static Key> {
+    GROUPS.iter().flat_map(|group| group.keys)
+}
+
+const fn required(name: &'static str, kind: Kind, example: &'static str, meaning: &'static str) -> Key {
+    let (aliases, unit) = (&[] as &[&str], "");
+    Key {
+        name,
+        aliases,
+        kind,
+        unit,
+        default: None,
+        shipped: Some(example),
+        reload: Reload::Hot,
+        meaning,
+    }
+}
+
+const fn key(name: &'static str, kind: Kind, default: &'static str, reload: Reload, meaning: &'static str) -> Key {
+    Key {
+        name,
+        aliases: &[],
+        kind,
+        unit: "",
+        default: Some(default),
+        shipped: None,
+        reload,
+        meaning,
+    }
+}
+
+use Kind::{Address, Addresses, Bool, Bytes, Choice, Ignored, Integer, Path, Peers, Port, Ports, SecondPort};
+use Kind::{Seconds, Secret, Text, Url};
+use Reload::{Hot, NewConnections, Restart};
+
+const K: usize = 1024;
+const M: usize = 1024 * 1024;
+/// Milliseconds of one hour.
+const HOUR: u64 = 3_600_000;
+
+/// The table.
+pub static GROUPS: &[Group] = &[
+    Group {
+        heading: "Business server",
+        keys: BUSINESS,
+    },
+    Group {
+        heading: "Listening",
+        keys: LISTENING,
+    },
+    Group {
+        heading: "Clients",
+        keys: CLIENTS,
+    },
+    Group {
+        heading: "Forwarding messages to the business server",
+        keys: FORWARDING,
+    },
+    Group {
+        heading: "Calls to the business server",
+        keys: CALLBACKS,
+    },
+    Group {
+        heading: "HTTP interface",
+        keys: API,
+    },
+    Group {
+        heading: "Cluster",
+        keys: CLUSTER,
+    },
+    Group {
+        heading: "Process",
+        keys: PROCESS,
+    },
+];
+
+static BUSINESS: &[Key] = &[
+    required(
+        "connect_url",
+        Url(|c| &mut c.connect_url),
+        "http://127.0.0.1:8000/connect/",
+        "Asked (GET) whether a client may connect.",
+    )
+    .alias(&["auth_url"]),
+    required(
+        "forward_url",
+        Url(|c| &mut c.forward_url),
+        "http://127.0.0.1:8000/message/{message_type}/",
+        "Receives (POST) every message of a client; {message_type} is replaced by its type.",
+    ),
+    required(
+        "close_url",
+        Url(|c| &mut c.close_url),
+        "http://127.0.0.1:8000/close/",
+        "Told (GET) once when a client has gone.",
+    ),
+    required(
+        "security_token",
+        Secret(|c| &mut c.security_token),
+        super::TOKEN_EXAMPLE,
+        "Shared secret of the signature, the same on both sides. Empty means that anybody can sign.",
+    )
+    .alias(&["security_key"]),
+];
+
+static LISTENING: &[Key] = &[
+    key(
+        "http_port",
+        Port(|c| &mut c.http_port),
+        "1984",
+        Restart,
+        "Port for clients and for the HTTP interface. When it is taken, the first free one of 1984..2003 is used.",
+    )
+    .shipped("1984"),
+    key(
+        "socket_port",
+        SecondPort(|c| &mut c.socket_port),
+        "",
+        Restart,
+        "Older layout: a second port with the same interface. Used only when http_port is set too.",
+    ),
+    key(
+        "bind",
+        Addresses(|c| &mut c.bind),
+        "::, 0.0.0.0",
+        Restart,
+        "Addresses to listen on.",
+    ),
+    key(
+        "connections_max",
+        Integer(0, 16_000_000, |c| &mut c.connections_max),
+        "0",
+        Hot,
+        "Most connections at one time; more are refused with 503. 0: what the limit of open files allows.",
+    )
+    .unit("connections"),
+    key(
+        "handshake_timeout",
+        Seconds(100, HOUR, |c| &mut c.handshake_timeout),
+        "10",
+        NewConnections,
+        "Time a new connection has for sending its request head.",
+    ),
+    key(
+        "head_bytes",
+        Bytes(K, M, |c| &mut c.head_bytes),
+        "64k",
+        NewConnections,
+        "Longest request head; the connection is closed beyond it.",
+    ),
+];
+
+static CLIENTS: &[Key] = &[
+    key(
+        "message_max",
+        Bytes(K, 1024 * M, |c| &mut c.message_max),
+        "10m",
+        NewConnections,
+        "Largest message of a client; a larger one closes the connection with code 1009.",
+    ),
+    key(
+        "accept_unmasked",
+        Bool(|c| &mut c.accept_unmasked),
+        "no",
+        NewConnections,
+        "Accept websocket frames without mask. RFC 6455 says refuse; versions up to 0.05 accepted them.",
+    ),
+    key(
+        "outbox_bytes",
+        Bytes(64 * K, 1024 * M, |c| &mut c.outbox_bytes),
+        "4m",
+        NewConnections,
+        "Bytes that may wait for one slow client before it is closed.",
+    ),
+    key(
+        "channels_max",
+        Integer(1, 16_000_000, |c| &mut c.channels_max),
+        "65536",
+        NewConnections,
+        "Most channels one client may be in; further ones are not joined.",
+    )
+    .unit("channels"),
+    key(
+        "inflight_max",
+        Integer(1, 65_534, |c| &mut c.inflight_max),
+        "4096",
+        NewConnections,
+        "Most unacknowledged QoS 1 and 2 messages to one client.",
+    )
+    .unit("messages"),
+];
+
+static FORWARDING: &[Key] = &[
+    key(
+        "forward_order",
+        Choice {
+            words: ForwardOrder::WORDS,
+            set: |c, word| {
+                ForwardOrder::from_word(word)
+                    .map(|choice| c.forward_order = choice)
+                    .is_some()
+            },
+            word: |c| c.forward_order.word(),
+        },
+        "none",
+        NewConnections,
+        "client: the messages of one client reach forward_url in order, forward_window at a time. none: all at once, \
+         as versions up to 0.05 did.",
+    )
+    .shipped("client"),
+    key(
+        "forward_window",
+        Integer(1, 1024, |c| &mut c.forward_window),
+        "1",
+        NewConnections,
+        "With forward_order = client: calls of one client under way at one time.",
+    )
+    .unit("messages"),
+    key(
+        "forward_queue",
+        Integer(1, 65_536, |c| &mut c.forward_queue),
+        "128",
+        NewConnections,
+        "Messages of one client that may wait for the business server; then its socket is not read until one is done.",
+    )
+    .unit("messages"),
+    key(
+        "forward_queue_bytes",
+        Bytes(4 * K, 1024 * M, |c| &mut c.forward_queue_bytes),
+        "1m",
+        NewConnections,
+        "The same bound in bytes; one message is always accepted.",
+    ),
+];
+
+static CALLBACKS: &[Key] = &[
+    key(
+        "callback_timeout",
+        Seconds(100, 10 * 60_000, |c| &mut c.callback_timeout),
+        "15",
+        Hot,
+        "Time for one call, connecting included.",
+    ),
+    key(
+        "callback_concurrency",
+        Integer(1, 65_536, |c| &mut c.callback_concurrency),
+        "1024",
+        Hot,
+        "Most calls under way at one time, for each of the three URLs.",
+    )
+    .unit("calls"),
+    key(
+        "callback_queue",
+        Integer(1, 16_000_000, |c| &mut c.callback_queue),
+        "65536",
+        Hot,
+        "Most calls waiting beyond that, for each of the three URLs.",
+    )
+    .unit("calls"),
+    key(
+        "callback_idle",
+        Seconds(0, HOUR, |c| &mut c.callback_idle),
+        "20",
+        Hot,
+        "How long an unused connection to the business server is kept. 0: one connection per call.",
+    ),
+    key(
+        "close_retry",
+        Seconds(0, 24 * HOUR, |c| &mut c.close_retry),
+        "60",
+        Hot,
+        "How long a failing close_url is tried again. 0: one attempt.",
+    ),
+    key(
+        "auth_concurrency",
+        Integer(1, 65_536, |c| &mut c.auth_concurrency),
+        "1024",
+        Hot,
+        "Most clients being asked for at connect_url at one time.",
+    )
+    .unit("clients"),
+    key(
+        "auth_queue",
+        Integer(0, 16_000_000, |c| &mut c.auth_queue),
+        "16384",
+        Hot,
+        "Most clients waiting for that; more are answered 503 with Retry-After.",
+    )
+    .unit("clients"),
+    key(
+        "ca_file",
+        Path(|c| &mut c.ca_file),
+        "",
+        Restart,
+        "PEM file with the certificate authorities of https URLs. Empty: those of the system.",
+    ),
+];
+
+static API: &[Key] = &[
+    key(
+        "api_open",
+        Bool(|c| &mut c.api_open),
+        "yes",
+        Hot,
+        "Answer /serverinfo/ and /updateconfig/ without signature, as versions up to 0.05 do. no: they need one.",
+    ),
+    key(
+        "api_body_max",
+        Bytes(K, 1024 * M, |c| &mut c.api_body_max),
+        "100m",
+        NewConnections,
+        "Largest request body; the connection is closed beyond it.",
+    ),
+    key(
+        "api_idle_timeout",
+        Seconds(1000, HOUR, |c| &mut c.api_idle_timeout),
+        "75",
+        NewConnections,
+        "How long a kept-alive connection may stay without a request.",
+    ),
+];
+
+static CLUSTER: &[Key] = &[
+    key(
+        "cluster_name",
+        Text(|c| &mut c.cluster_name),
+        "",
+        Restart,
+        "Servers that announce the same name form a cluster.",
+    ),
+    key(
+        "cluster_udp",
+        Bool(|c| &mut c.cluster_udp),
+        "yes",
+        Restart,
+        "Find the other servers by UDP broadcast, as versions up to 0.05 do. The datagrams are not authenticated: \
+         set no, and cluster_peers, where the network is shared.",
+    ),
+    key(
+        "cluster_peers",
+        Peers(|c| &mut c.cluster_peers),
+        "",
+        Restart,
+        "The other servers of the cluster, for example 10.0.0.2:1984, 10.0.0.3:1984.",
+    ),
+    key(
+        "cluster_udp_ports",
+        Ports(|c| &mut c.cluster_udp_ports),
+        "2014-2033",
+        Restart,
+        "Ports for announcements: all are sent to, the first free one is listened on.",
+    ),
+    key(
+        "cluster_broadcast",
+        Address(|c| &mut c.cluster_broadcast),
+        "255.255.255.255",
+        Restart,
+        "Where announcements go. Empty: listen only.",
+    ),
+    key(
+        "udp_ports",
+        Ignored,
+        "",
+        Restart,
+        "Without effect since version 0.02; accepted so that old files still load.",
+    ),
+];
+
+static PROCESS: &[Key] = &[
+    key(
+        "workers",
+        Integer(0, 1024, |c| &mut c.workers),
+        "0",
+        Restart,
+        "Threads that hold clients, one per core. 0: one less than there are cores, at least one.",
+    )
+    .unit("threads"),
+    key(
+        "pin",
+        Bool(|c| &mut c.pin),
+        "yes",
+        Restart,
+        "Keep every worker on its own core.",
+    ),
+    key(
+        "driver",
+        Choice {
+            words: Driver::WORDS,
+            set: |c, word| Driver::from_word(word).map(|choice| c.driver = choice).is_some(),
+            word: |c| c.driver.word(),
+        },
+        "auto",
+        Restart,
+        "Kernel interface. auto: io_uring, or epoll where io_uring is denied.",
+    ),
+    key(
+        "drain_timeout",
+        Seconds(0, HOUR, |c| &mut c.drain_timeout),
+        "3",
+        Hot,
+        "Time for closing clients and finishing calls after SIGTERM or SIGINT.",
+    ),
+    key(
+        "log_level",
+        Choice {
+            words: LogLevel::WORDS,
+            set: |c, word| LogLevel::from_word(word).map(|choice| c.log_level = choice).is_some(),
+            word: |c| c.log_level.word(),
+        },
+        "info",
+        Restart,
+        "Least important record that is logged (to standard error).",
+    ),
+    key(
+        "log_format",
+        Choice {
+            words: LogFormat::WORDS,
+            set: |c, word| LogFormat::from_word(word).map(|choice| c.log_format = choice).is_some(),
+            word: |c| c.log_format.word(),
+        },
+        "text",
+        Restart,
+        "Form of a log line.",
+    ),
+];

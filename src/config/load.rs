@@ -1,0 +1,312 @@
+//! From the text of a file to a [`Config`]: finds each key of the table, collects every error and warning.
+//!
+//! Steps: read the ini text → section → every row of the table → command line → remarks about what was not used.
+//! Nothing stops at the first error. Caller: `Config::from_file_text`.
+
+use super::ini::{self, Entry, Ini, Problem};
+use super::keys::{self, Key};
+use super::kind::{Kind, Reading};
+use super::{Config, ConfigError, ForwardOrder, Note, Origin, Overrides, SECTION, Setting, TOKEN_EXAMPLE, Warning};
+
+/// Longest unknown key that is compared with the known ones.
+const NEAREST_BYTES_MAX: usize = 40;
+
+pub(super) fn load(label: &str, text: &str, overrides: &Overrides) -> Result<(Config, Vec<Warning>), Vec<ConfigError>> {
+    let note = |line: u32, text: String| Note {
+        file: label.into(),
+        line: (line > 0).then_some(line),
+        key: None,
+        text,
+    };
+    let ini = match ini::parse(label, text) {
+        Ok(ini) => ini,
+        Err(errors) => {
+            return Err(errors
+                .iter()
+                .map(|e| ConfigError(note(e.line, e.problem.to_string())))
+                .collect());
+        }
+    };
+    if ini.section(SECTION).is_none() {
+        return Err(vec![ConfigError(note(0, missing_section(&ini)))]);
+    }
+    let mut loader = Loader {
+        ini: &ini,
+        config: Config::blank(),
+        errors: Vec::new(),
+        warnings: Vec::new(),
+    };
+    keys::all().for_each(|key| loader.key(key));
+    loader.ports(overrides);
+    loader.unknown_keys();
+    loader.remarks();
+    if loader.errors.is_empty() {
+        Ok((loader.config, loader.warnings))
+    } else {
+        Err(loader.errors)
+    }
+}
+
+fn missing_section(ini: &Ini) -> String {
+    let near = ini
+        .section_names()
+        .find(|name| name.trim().eq_ignore_ascii_case(SECTION));
+    match near {
+        Some(name) => format!(
+            "section [{SECTION}] is missing; [{}] is another one, write [{SECTION}]",
+            name.escape_debug()
+        ),
+        None => format!("section [{SECTION}] is missing; put the settings under a line [{SECTION}]"),
+    }
+}
+
+struct Loader<'a> {
+    ini: &'a Ini,
+    config: Config,
+    errors: Vec<ConfigError>,
+    warnings: Vec<Warning>,
+}
+
+impl Loader<'_> {
+    fn note(&self, key: &str, line: Option<u32>, text: impl Into<String>) -> Note {
+        Note {
+            file: self.ini.label().to_owned(),
+            line,
+            key: Some(key.to_owned()),
+            text: text.into(),
+        }
+    }
+
+    fn fail(&mut self, key: &str, line: Option<u32>, text: impl Into<String>) {
+        let note = self.note(key, line, text);
+        self.errors.push(ConfigError(note));
+    }
+
+    fn warn(&mut self, key: &str, line: Option<u32>, text: impl Into<String>) {
+        let note = self.note(key, line, text);
+        self.warnings.push(Warning(note));
+    }
+
+    fn entry(&self, name: &str) -> Option<&Entry> {
+        self.ini.entry(SECTION, name)
+    }
+
+    fn line(&self, name: &str) -> Option<u32> {
+        self.entry(name).map(|entry| entry.line)
+    }
+
+    /// One row: the file's value under the first of its names, else the default.
+    fn key(&mut self, key: &'static Key) {
+        let mut written = key.names().filter(|name| self.entry(name).is_some());
+        let name = written.next();
+        let surplus: Vec<_> = written.collect();
+        for alias in surplus {
+            self.warn(
+                alias,
+                self.line(alias),
+                format!("is ignored, because {} is set too", key.name),
+            );
+        }
+        let origin = match (name, key.default) {
+            (Some(name), _) => self.written(key, name),
+            (None, Some(default)) => self.default(key, default),
+            (None, None) => self.missing(key),
+        };
+        if let Some(origin) = origin {
+            let shown = key.kind.show(&mut self.config);
+            self.config.settings.push(Setting {
+                name: key.name,
+                shown,
+                origin,
+            });
+        }
+    }
+
+    fn written(&mut self, key: &Key, name: &'static str) -> Option<Origin> {
+        let (text, line) = match self.ini.value(SECTION, name) {
+            Ok(found) => found?,
+            Err(error) => {
+                self.fail(name, Some(error.line), interpolation_advice(key, &error.problem));
+                return None;
+            }
+        };
+        // The caller decodes leniently, so that comments may be in any encoding; values may not.
+        if text.contains(char::REPLACEMENT_CHARACTER) {
+            self.fail(name, Some(line), "value is not UTF-8; save the file as UTF-8");
+            return None;
+        }
+        match key.kind.read(&text, &mut self.config) {
+            Ok(Reading::AsWritten) => {}
+            Ok(Reading::Fallback(remark)) => self.warn(name, Some(line), remark),
+            Err(refusal) => {
+                self.fail(name, Some(line), refusal);
+                return None;
+            }
+        }
+        if matches!(key.kind, Kind::Ignored) {
+            self.warn(name, Some(line), "has no effect since version 0.02; remove it");
+        }
+        Some(Origin::File {
+            label: self.ini.label().to_owned(),
+            line,
+        })
+    }
+
+    fn default(&mut self, key: &Key, default: &str) -> Option<Origin> {
+        match key.kind.read(default, &mut self.config) {
+            Ok(_) => Some(Origin::Default),
+            // Only a mistake in the table leads here; its test reads every default.
+            Err(refusal) => {
+                self.fail(key.name, None, refusal);
+                None
+            }
+        }
+    }
+
+    fn missing(&mut self, key: &Key) -> Option<Origin> {
+        let example = key.shipped.unwrap_or_default();
+        let is_older = self.entry("auth_url").is_some() || self.entry("security_key").is_some();
+        let reason = if is_older {
+            "is missing; this file has the older layout, which this server reads, but"
+        } else {
+            "is missing;"
+        };
+        self.fail(
+            key.name,
+            None,
+            format!("{reason} add a line like `{} = {example}` under [{SECTION}]", key.name),
+        );
+        None
+    }
+
+    /// `-p` beats the file; the older layout's two ports are both served (spec §2).
+    fn ports(&mut self, overrides: &Overrides) {
+        let both = self.config.socket_port.filter(|_| self.entry("http_port").is_some());
+        let socket_line = self.line("socket_port");
+        if let Some(port) = overrides.port {
+            self.config.http_port = port;
+            self.config.ports = vec![port];
+            if both.is_some() {
+                self.warn(
+                    "socket_port",
+                    socket_line,
+                    "is not served, because -p names the only port",
+                );
+            }
+            for setting in self
+                .config
+                .settings
+                .iter_mut()
+                .filter(|setting| setting.name == "http_port")
+            {
+                (setting.shown, setting.origin) = (port.to_string(), Origin::Option("-p"));
+            }
+            return;
+        }
+        self.config.ports = vec![self.config.http_port];
+        self.config
+            .ports
+            .extend(both.filter(|port| *port != self.config.http_port));
+        if both.is_none() && self.config.socket_port.is_some() {
+            self.warn(
+                "socket_port",
+                socket_line,
+                "has no effect without http_port; write http_port for the listening port",
+            );
+        }
+    }
+
+    /// The original ignores keys it does not know, so they are never fatal. A key that only serves `%(name)s` is fine.
+    fn unknown_keys(&mut self) {
+        let ini = self.ini;
+        let Some(section) = ini.section(SECTION) else { return };
+        let values: String = section.values().map(|entry| entry.raw.to_ascii_lowercase()).collect();
+        let is_known = |name: &str| keys::all().any(|key| key.names().any(|known| known == name));
+        let mut unknown: Vec<(&String, &Entry)> = section.iter().filter(|(name, _)| !is_known(name)).collect();
+        unknown.sort_by_key(|(_, entry)| entry.line);
+        for (name, entry) in unknown.into_iter().take(ini::ERRORS_MAX) {
+            if values.contains(&format!("%({name})s")) {
+                continue;
+            }
+            let advice = match nearest(name) {
+                Some(known) => format!("unknown key, ignored; did you mean {known}?"),
+                None => "unknown key, ignored".to_owned(),
+            };
+            self.warn(&name.escape_debug().to_string(), Some(entry.line), advice);
+        }
+    }
+
+    /// Values that are allowed but rarely meant.
+    fn remarks(&mut self) {
+        if !self.errors.is_empty() {
+            return;
+        }
+        if !self.config.forward_url.has_placeholder() {
+            let text = "has no {message_type}; the business server will not learn the type of a message";
+            self.warn("forward_url", self.line("forward_url"), text);
+        }
+        let token = self.config.security_token.expose();
+        let token_remark = match token {
+            "" => Some("is empty: everybody who reaches the port can send to every client"),
+            TOKEN_EXAMPLE => Some("is the one of the example file, which everybody knows; choose your own"),
+            _ => None,
+        };
+        if let Some(remark) = token_remark {
+            let name = if self.entry("security_token").is_some() {
+                "security_token"
+            } else {
+                "security_key"
+            };
+            self.warn(name, self.line(name), remark);
+        }
+        if self.config.forward_order == ForwardOrder::None && self.entry("forward_window").is_some() {
+            self.warn(
+                "forward_window",
+                self.line("forward_window"),
+                "has no effect without forward_order = client",
+            );
+        }
+    }
+}
+
+/// Most `%` problems are percent-encoded URLs or tokens with a percent sign. A token's text is never repeated.
+fn interpolation_advice(key: &Key, problem: &Problem) -> String {
+    match (&key.kind, problem) {
+        (Kind::Secret(_), Problem::UnknownName(_)) => {
+            "holds a %(name)s reference to no known key; write % as %%".into()
+        }
+        (Kind::Url(_), Problem::StrayPercent(_)) => format!("{problem} (a URL's %2F becomes %%2F)"),
+        _ => problem.to_string(),
+    }
+}
+
+/// The known name that differs least, if it is close enough to be a slip.
+fn nearest(name: &str) -> Option<&'static str> {
+    if name.len() > NEAREST_BYTES_MAX {
+        return None;
+    }
+    let distances = keys::all()
+        .flat_map(Key::names)
+        .map(|known| (distance(name, known), known));
+    let (slips, known) = distances.min_by_key(|(slips, _)| *slips)?;
+    (slips <= (known.len() / 3).min(3)).then_some(known)
+}
+
+/// Levenshtein distance in bytes.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, left) in a.bytes().enumerate() {
+        let mut diagonal = i;
+        let mut previous = i + 1;
+        for (cell, right) in row.iter_mut().skip(1).zip(b.bytes()) {
+            let substituted = diagonal + usize::from(left != right);
+            diagonal = *cell;
+            *cell = substituted.min(previous + 1).min(diagonal + 1);
+            previous = *cell;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = i + 1;
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}

@@ -1,0 +1,286 @@
+//! Typed settings, parsed once.
+//!
+//! The caller reads the file (`cli.rs`); this layer turns its text into a [`Config`] or into **all** that is wrong with it.
+//! Invariant: a `Config` holds only values inside the ranges of the table (`keys.rs`). Behaviour of the original: spec §2;
+//! on purpose different: a bad file is refused as a whole, and ports outside 1..65535 are errors.
+
+pub mod ini;
+pub mod keys;
+pub mod kind;
+pub mod render;
+pub mod types;
+pub mod url;
+
+mod load;
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+pub use types::{Driver, ForwardOrder, LogFormat, LogLevel, Peer, PortRange, Secret};
+pub use url::Endpoint;
+
+/// The section all settings stand in.
+pub const SECTION: &str = "main";
+/// The token of the `server.ini` we ship; using it draws a warning.
+pub(crate) const TOKEN_EXAMPLE: &str = "change-this-token";
+
+macro_rules! settings {
+    ($($(#[$doc:meta])+ $field:ident: $type:ty,)+) => {
+        /// The settings in force. Every field is documented in the table (`keys.rs`) under its name.
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct Config { $($(#[$doc])+ pub $field: $type,)+ }
+
+        impl Config {
+            /// All fields blank; the loader fills every one from the table before anybody sees it.
+            fn blank() -> Config {
+                Config { $($field: <$type>::default(),)+ }
+            }
+        }
+    };
+}
+
+settings! {
+    /// Auth callback.
+    connect_url: Endpoint,
+    /// Message callback.
+    forward_url: Endpoint,
+    /// Close callback.
+    close_url: Endpoint,
+    /// Shared secret of the signature.
+    security_token: Secret,
+
+    /// The wanted port; see `ports` for what to listen on.
+    http_port: u16,
+    /// Second port of the older layout; see `ports`.
+    socket_port: Option<u16>,
+    /// Ports to listen on, the main one first: `-p`, or `http_port` and then `socket_port`. Never empty.
+    ports: Vec<u16>,
+    /// Addresses to listen on, never empty.
+    bind: Vec<IpAddr>,
+    /// 0: from the descriptor limit.
+    connections_max: usize,
+    /// For the request head of a new connection.
+    handshake_timeout: Duration,
+    /// Longest request head in bytes.
+    head_bytes: usize,
+
+    /// Largest client message in bytes.
+    message_max: usize,
+    /// Accept client frames without mask.
+    accept_unmasked: bool,
+    /// Bytes waiting for one client.
+    outbox_bytes: usize,
+    /// Channels of one client.
+    channels_max: usize,
+    /// Unacknowledged QoS 1/2 messages to one client.
+    inflight_max: usize,
+
+    /// Order of message callbacks.
+    forward_order: ForwardOrder,
+    /// Message callbacks of one client under way, with order.
+    forward_window: usize,
+    /// Messages of one client waiting before its socket is paused.
+    forward_queue: usize,
+    /// The same in bytes.
+    forward_queue_bytes: usize,
+
+    /// For one callback, connecting included.
+    callback_timeout: Duration,
+    /// Callbacks under way per endpoint.
+    callback_concurrency: usize,
+    /// Callbacks waiting per endpoint.
+    callback_queue: usize,
+    /// Keep-alive of pooled callback connections; zero: no pool.
+    callback_idle: Duration,
+    /// How long a close callback is retried; zero: not.
+    close_retry: Duration,
+    /// Auth callbacks under way.
+    auth_concurrency: usize,
+    /// Clients waiting for theirs.
+    auth_queue: usize,
+    /// Certificate authorities for https; `None`: the system's.
+    ca_file: Option<PathBuf>,
+
+    /// `/serverinfo/` and `/updateconfig/` without signature.
+    api_open: bool,
+    /// Largest request body in bytes.
+    api_body_max: usize,
+    /// Idle time of a kept-alive API connection.
+    api_idle_timeout: Duration,
+
+    /// Cluster filter.
+    cluster_name: String,
+    /// Discovery by broadcast.
+    cluster_udp: bool,
+    /// Static peers.
+    cluster_peers: Vec<Peer>,
+    /// Announcement ports.
+    cluster_udp_ports: PortRange,
+    /// Announcement address; `None`: listen only.
+    cluster_broadcast: Option<Ipv4Addr>,
+
+    /// 0: one less than cores, at least one.
+    workers: usize,
+    /// Pin workers to cores.
+    pin: bool,
+    /// Kernel interface.
+    driver: Driver,
+    /// For the graceful stop.
+    drain_timeout: Duration,
+    /// Log threshold.
+    log_level: LogLevel,
+    /// Log line form.
+    log_format: LogFormat,
+
+    /// Where each value came from, in the order of the table; for `--check-config`.
+    settings: Vec<Setting>,
+}
+
+/// One value in force and its origin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// Key of the table.
+    pub name: &'static str,
+    /// The value in the form of the ini file; secrets masked.
+    pub shown: String,
+    /// Where it came from.
+    pub origin: Origin,
+}
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// The table.
+    Default,
+    /// A line of the file, from 1.
+    File {
+        /// Label of the file.
+        label: String,
+        /// Line from 1.
+        line: u32,
+    },
+    /// An option of the command line.
+    Option(&'static str),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Default => f.write_str("default"),
+            Origin::File { label, line } => write!(f, "{label}:{line}"),
+            Origin::Option(option) => write!(f, "option {option}"),
+        }
+    }
+}
+
+/// What the command line sets above the file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// `-p`: the only port to listen on. 0 takes any free port; the command line does not let it through, tests use it.
+    pub port: Option<u16>,
+}
+
+/// Why a file is refused: `server.ini:12: http_port: "70000" is not a port; use 1..65535`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError(pub Note);
+
+/// What an operator should know about an accepted file; same form as an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning(pub Note);
+
+/// A remark about a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// Label of the file.
+    pub file: String,
+    /// Line from 1; `None` when the whole file is meant.
+    pub line: Option<u32>,
+    /// The key, if one is meant.
+    pub key: Option<String>,
+    /// What is wrong and what to do.
+    pub text: String,
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file)?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        if let Some(key) = &self.key {
+            write!(f, ": {key}")?;
+        }
+        write!(f, ": {}", self.text)
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Config {
+    /// Parses the text of an ini file. `label` names the file in messages.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the file, in the order of the table.
+    pub fn from_file_text(
+        label: &str,
+        text: &str,
+        overrides: &Overrides,
+    ) -> Result<(Config, Vec<Warning>), Vec<ConfigError>> {
+        load::load(label, text, overrides)
+    }
+
+    /// Settings of the built-in demonstration: the business server listens on `backend_port` of this machine, and only
+    /// this machine is served.
+    pub fn demo(backend_port: u16, overrides: &Overrides) -> Config {
+        // 0 is no port of a URL; the demonstration binds its backend first and passes the real port.
+        let backend = format!("http://127.0.0.1:{}", backend_port.max(1));
+        let urls = format!(
+            "connect_url={backend}/connect/\nforward_url={backend}/message/{{message_type}}/\nclose_url={backend}/close/"
+        );
+        let rest = "security_token=demo\nbind=127.0.0.1, ::1\nforward_order=client\ncluster_udp=no";
+        match load::load("demo", &format!("[{SECTION}]\n{urls}\n{rest}\n"), overrides) {
+            Ok((config, _)) => config,
+            // The port is the only variable part; the test tries the edges.
+            Err(errors) => unreachable!("the demo text is valid: {errors:?}"),
+        }
+    }
+
+    /// What a reload puts in force: `new`, with every setting that needs a restart kept from `self`. Also the names of the
+    /// kept settings that differ, for the log.
+    pub fn reloaded(&self, new: Config) -> (Config, Vec<&'static str>) {
+        let (mut old, mut merged, mut kept) = (self.clone(), new, Vec::new());
+        for key in keys::all().filter(|key| key.reload == keys::Reload::Restart) {
+            let value = key.kind.show(&mut old);
+            if value != key.kind.show(&mut merged) {
+                kept.push(key.name);
+                // Cannot fail: a shown value reads back as itself (tested for every kind with this reload class).
+                let _ = key.kind.read(&value, &mut merged);
+            }
+        }
+        merged.ports = old.ports;
+        let is_restart = |name| keys::all().any(|key| key.name == name && key.reload == keys::Reload::Restart);
+        for (merged, old) in merged.settings.iter_mut().zip(old.settings) {
+            if is_restart(old.name) {
+                *merged = old;
+            }
+        }
+        (merged, kept)
+    }
+}
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

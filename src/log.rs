@@ -1,0 +1,80 @@
+//! The log: records of the `tracing` macros, formatted on the calling thread, written to standard error by one side thread.
+//!
+//! Invariant: a slow standard error never holds up a core: the queue between is bounded and drops records when full
+//! (`tracing-appender` counts them). Records never carry payloads or secrets; that is the callers' duty, helped by the
+//! `Debug` of `config::Secret`. Caller: `main.rs`, once.
+
+use crate::config::{LogFormat, LogLevel};
+use tracing::Subscriber;
+use tracing::level_filters::LevelFilter;
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+
+/// Records that may wait for standard error. About 10 MB at the usual length; the crate's default is six times that.
+const QUEUE_LINES_MAX: usize = 20_000;
+
+/// Keeps the writing thread alive. Dropping it writes what is queued.
+#[derive(Debug)]
+#[must_use = "the log ends when the guard is dropped"]
+pub struct Guard {
+    dropped: ErrorCounter,
+    _worker: WorkerGuard,
+}
+
+impl Guard {
+    /// Records dropped so far because standard error was too slow; for the metrics.
+    pub fn dropped_lines(&self) -> u64 {
+        self.dropped.dropped_lines() as u64
+    }
+}
+
+/// Starts the log. A second call in one process (tests) leaves the first log in place.
+pub fn init(level: LogLevel, format: LogFormat) -> Guard {
+    let builder = NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(QUEUE_LINES_MAX)
+        .thread_name("log");
+    let (writer, worker) = builder.finish(std::io::stderr());
+    let dropped = writer.error_counter();
+    let shape = tracing_subscriber::fmt()
+        .with_max_level(filter(level))
+        .with_target(false);
+    match format {
+        LogFormat::Text => install(shape.with_ansi(false).with_writer(writer).finish()),
+        LogFormat::Json => install(shape.json().flatten_event(true).with_writer(writer).finish()),
+    }
+    Guard {
+        dropped,
+        _worker: worker,
+    }
+}
+
+fn install(subscriber: impl Subscriber + Send + Sync + 'static) {
+    // Asked first, because even a refused subscriber raises the global level and so the cost of every silent record.
+    if !tracing::dispatcher::has_been_set() {
+        let _ = tracing::subscriber::set_global_default(subscriber);
+    }
+}
+
+fn filter(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn starts_twice_without_harm_and_keeps_count() {
+        let first = init(LogLevel::Error, LogFormat::Text);
+        let second = init(LogLevel::Trace, LogFormat::Json);
+        tracing::debug!("below the level of the first log, so never written");
+        assert_eq!((first.dropped_lines(), second.dropped_lines()), (0, 0));
+        assert_eq!(LevelFilter::current(), LevelFilter::ERROR);
+    }
+}

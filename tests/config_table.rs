@@ -1,0 +1,86 @@
+//! The committed `server.ini` and `docs/configuration.md` are what the table of settings generates, and the shipped file
+//! means what it says. `RAINBOW_BLESS=1` rewrites both files.
+
+use rainbow_server::config::{Config, Overrides, keys, render};
+use std::collections::HashSet;
+use std::path::Path;
+
+fn assert_committed(name: &str, generated: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    if std::env::var_os("RAINBOW_BLESS").is_some() {
+        std::fs::create_dir_all(path.parent().expect("has a folder")).expect("folder");
+        std::fs::write(&path, generated).expect("write");
+    }
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
+    let same = committed == generated;
+    assert!(
+        same,
+        "{name} differs from the table in src/config/keys.rs; run RAINBOW_BLESS=1 cargo test --test config_table"
+    );
+}
+
+fn load(text: &str) -> Config {
+    let loaded = Config::from_file_text("server.ini", text, &Overrides::default());
+    loaded.unwrap_or_else(|errors| panic!("{errors:#?}")).0
+}
+
+/// name → value in force.
+fn values(config: &Config) -> Vec<(&'static str, String)> {
+    config
+        .settings
+        .iter()
+        .map(|setting| (setting.name, setting.shown.clone()))
+        .collect()
+}
+
+#[test]
+fn server_ini_is_the_tables() {
+    assert_committed("server.ini", &render::server_ini());
+}
+
+#[test]
+fn the_documentation_is_the_tables() {
+    assert_committed("docs/configuration.md", &render::markdown());
+}
+
+#[test]
+fn the_shipped_file_holds_the_defaults_also_with_every_comment_opened() {
+    let shipped = render::server_ini();
+    let required = keys::all().filter(|key| key.default.is_none());
+    let lines: String = required
+        .map(|key| format!("{} = {}\n", key.name, key.shipped.expect("example")))
+        .collect();
+    let bare = values(&load(&format!("[main]\n{lines}")));
+    let opened: String = shipped
+        .lines()
+        .map(|line| format!("{}\n", line.strip_prefix(';').unwrap_or(line)))
+        .collect();
+    assert_ne!(opened, shipped);
+    for text in [&shipped, &opened] {
+        for ((name, value), (_, default)) in values(&load(text)).into_iter().zip(&bare) {
+            let expected = if name == "forward_order" { "client" } else { default };
+            assert_eq!(value, expected, "{name}");
+        }
+    }
+}
+
+#[test]
+fn every_row_is_complete_and_every_name_is_there_once() {
+    let mut seen = HashSet::new();
+    for key in keys::all() {
+        assert!(
+            key.names()
+                .all(|name| seen.insert(name) && name == name.to_ascii_lowercase()),
+            "{}",
+            key.name
+        );
+        assert!(key.meaning.ends_with('.') && !key.meaning.contains('|'), "{}", key.name);
+        assert!(
+            key.default.is_some() || key.shipped.is_some(),
+            "{} needs an example",
+            key.name
+        );
+    }
+    let config = load(&render::server_ini());
+    assert_eq!(config.settings.len(), keys::all().count());
+}
