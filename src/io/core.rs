@@ -1,0 +1,327 @@
+//! One shard's core: the shell that feeds its shard from sockets, mailbox and clock, and takes what it leaves for others.
+//!
+//! Every entry is a *turn* ([`Core::turn`]): call the shard, post what it left for other cores, end the turn (deliveries
+//! and replies are written), post again. Posting before writing is what makes "whoever has seen the answer can rely on its
+//! effects" true across cores.
+//!
+//! Tasks of a core: one per listener, one per connection being read, one per connection waiting to write, the mailbox, the
+//! ticker. A closing connection takes three steps: the shard closes it (`shutdown`), its waiting tasks wake up and end, the
+//! last reference closes the descriptor.
+
+use std::cell::{Cell, RefCell};
+use std::os::fd::AsRawFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use monoio::net::{TcpListener, TcpStream};
+
+use super::clock::Clock;
+use super::mail::{ControlMail, Handover, Outlets, ShardMail};
+use super::sockets::SocketTable;
+use super::sys;
+use super::ticker::Ticker;
+use super::wake::{Sleeper, Waker};
+use crate::close::CloseCause;
+use crate::engine::command::{Command, Report};
+use crate::engine::ids::{ClientId, ShardId};
+use crate::engine::mailbox::{Receiver, Wake};
+use crate::limits::{MAILBOX_BATCH, RECEIVE_SCRATCH_BYTES, RECEIVES_PER_TURN_MAX};
+use crate::shard::{Input, Shard};
+use crate::time::Instant;
+
+/// Pause after an accept that failed for lack of descriptors or memory: trying again at once would spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Pause of a reader while this core's mail waits for room in other mailboxes.
+const CONGESTION_PAUSE: Duration = Duration::from_millis(2);
+
+/// What a core is made of, moved to its thread.
+pub struct CoreSetup {
+    /// The engine's part.
+    pub shard: crate::shard::Setup,
+    /// Its listening sockets.
+    pub listeners: Vec<std::net::TcpListener>,
+    /// Its mailbox.
+    pub mailbox: Receiver<ShardMail>,
+    /// What wakes it.
+    pub waker: Waker,
+    /// Its way to the others.
+    pub outlets: Outlets,
+    /// The process's clock.
+    pub clock: Clock,
+}
+
+/// One shard's core.
+pub struct Core {
+    shard: RefCell<Shard>,
+    sockets: RefCell<SocketTable>,
+    outlets: RefCell<Outlets>,
+    scratch: RefCell<Box<[u8]>>,
+    ticker: Ticker,
+    clock: Clock,
+    waker: Waker,
+    /// The shard has more to do than fitted into its last turn.
+    more: Cell<bool>,
+    commands: RefCell<Vec<(ShardId, Command)>>,
+    reports: RefCell<Vec<Report>>,
+    listening: RefCell<Vec<i32>>,
+}
+
+/// Runs a shard until its thread is ended with the process.
+pub async fn run(setup: CoreSetup) {
+    let sleeper = match Sleeper::new(setup.waker.clone()) {
+        Ok(sleeper) => sleeper,
+        Err(error) => panic!("the core's eventfd cannot be used: {error}"),
+    };
+    let core = Rc::new(Core {
+        shard: RefCell::new(Shard::new(setup.shard)),
+        sockets: RefCell::default(),
+        outlets: RefCell::new(setup.outlets),
+        scratch: RefCell::new(vec![0; RECEIVE_SCRATCH_BYTES].into_boxed_slice()),
+        ticker: Ticker::default(),
+        clock: setup.clock,
+        waker: setup.waker,
+        more: Cell::new(false),
+        commands: RefCell::default(),
+        reports: RefCell::default(),
+        listening: RefCell::default(),
+    });
+    for listener in setup.listeners {
+        core.listening.borrow_mut().push(listener.as_raw_fd());
+        match TcpListener::from_std(listener) {
+            Ok(listener) => drop(monoio::spawn(accept(core.clone(), listener))),
+            Err(error) => panic!("a listening socket cannot be used: {error}"),
+        }
+    }
+    monoio::spawn(tick(core.clone()));
+    mail(core, setup.mailbox, sleeper).await;
+}
+
+/// Accepts for ever: a pending accept must not be dropped, it would leak the accepted socket.
+async fn accept(core: Rc<Core>, listener: TcpListener) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => core.adopt(stream, Vec::new()),
+            // The listening socket was shut down: the server is stopping.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return,
+            Err(error) => {
+                tracing::warn!(%error, "accept failed");
+                monoio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// The mailbox loop, which also runs what does not fit into one turn.
+async fn mail(core: Rc<Core>, mailbox: Receiver<ShardMail>, sleeper: Sleeper) {
+    let mut adopted = Vec::new();
+    loop {
+        core.more.set(false);
+        let handled = core.turn(|shard, sockets, now| {
+            mailbox.drain(MAILBOX_BATCH, |mail| match mail {
+                ShardMail::Command(command) => {
+                    if matches!(command, Command::Drain) {
+                        core.stop_listening();
+                    }
+                    shard.on_command(command, now, sockets);
+                }
+                ShardMail::Adopt(handover) => adopted.push(handover),
+                ShardMail::Reload(config) => shard.reload(config),
+            })
+        });
+        for Handover { socket, bytes } in adopted.drain(..) {
+            match TcpStream::from_std(std::net::TcpStream::from(socket)) {
+                Ok(stream) => core.adopt(stream, bytes),
+                Err(error) => tracing::warn!(%error, "a connection could not be taken over"),
+            }
+        }
+        if core.more.get() || handled == MAILBOX_BATCH || core.congested() {
+            sleeper.yield_now().await;
+        } else if mailbox.prepare_sleep() {
+            sleeper.sleep().await;
+            mailbox.cancel_sleep();
+        }
+    }
+}
+
+/// Fires the shard's timers.
+async fn tick(core: Rc<Core>) {
+    loop {
+        let deadline = core.shard.borrow().next_deadline();
+        core.ticker.sleep(deadline, &core.clock).await;
+        if core.turn(|shard, sockets, now| shard.on_tick(now, sockets)) {
+            core.run_again();
+        }
+    }
+}
+
+/// Reads one connection until it is paused, ends, or turns out not to be a client.
+async fn read(core: Rc<Core>, client: ClientId, stream: Rc<TcpStream>) {
+    loop {
+        if stream.readable(true).await.is_err() {
+            return core.turn(|shard, sockets, now| shard.on_end(client, CloseCause::SocketError, now, sockets));
+        }
+        while core.congested() {
+            Box::pin(monoio::time::sleep(CONGESTION_PAUSE)).await;
+            core.outlets.borrow_mut().kick();
+        }
+        for _ in 0..RECEIVES_PER_TURN_MAX {
+            match core.receive(client, &stream) {
+                Received::All => break,
+                Received::More => {}
+                Received::Stop => return,
+            }
+        }
+    }
+}
+
+/// Waits until a connection takes bytes again.
+async fn write(core: Rc<Core>, client: ClientId, stream: Rc<TcpStream>) {
+    // An error shows again at the next write.
+    let _ = stream.writable(true).await;
+    core.turn(|shard, sockets, now| shard.on_writable(client, now, sockets));
+}
+
+/// What a receive call left.
+enum Received {
+    /// The socket is empty.
+    All,
+    /// There may be more.
+    More,
+    /// Do not read this connection any more.
+    Stop,
+}
+
+impl Core {
+    /// One turn of the shard.
+    fn turn<R>(self: &Rc<Self>, call: impl FnOnce(&mut Shard, &mut SocketTable, Instant) -> R) -> R {
+        let now = self.clock.now();
+        let (result, requests) = {
+            let mut shard = self.shard.borrow_mut();
+            let mut sockets = self.sockets.borrow_mut();
+            let result = call(&mut shard, &mut sockets, now);
+            self.post(&mut shard);
+            if shard.end_turn(now, &mut *sockets) && !self.more.replace(true) {
+                self.waker.wake();
+            }
+            self.post(&mut shard);
+            self.ticker.note(shard.next_deadline());
+            (result, sockets.has_requests())
+        };
+        if requests {
+            self.serve_requests();
+        }
+        result
+    }
+
+    /// Posts what the shard left for other cores.
+    fn post(&self, shard: &mut Shard) {
+        let (mut commands, mut reports) = (self.commands.borrow_mut(), self.reports.borrow_mut());
+        shard.take_commands(&mut commands);
+        shard.take_reports(&mut reports);
+        if commands.is_empty() && reports.is_empty() {
+            return;
+        }
+        let mut outlets = self.outlets.borrow_mut();
+        for (target, command) in commands.drain(..) {
+            outlets.post_shard(target, ShardMail::Command(command));
+        }
+        for report in reports.drain(..) {
+            outlets.post_control(ControlMail::Report(report));
+        }
+        outlets.kick();
+    }
+
+    /// Starts the tasks the shard's sockets need.
+    fn serve_requests(self: &Rc<Self>) {
+        let (mut writers, mut readers) = (Vec::new(), Vec::new());
+        self.sockets.borrow_mut().take_want_write(&mut writers);
+        self.sockets.borrow_mut().take_resume(&mut readers);
+        for client in writers {
+            if let Some(stream) = self.sockets.borrow().stream(client) {
+                monoio::spawn(write(self.clone(), client, stream));
+            }
+        }
+        for client in readers {
+            if let Some(stream) = self.sockets.borrow().stream(client) {
+                monoio::spawn(read(self.clone(), client, stream));
+            }
+        }
+    }
+
+    /// Takes a connection in; `bytes` were read from it already.
+    fn adopt(self: &Rc<Self>, stream: TcpStream, mut bytes: Vec<u8>) {
+        let Some(client) = self.shard.borrow_mut().on_accept(self.clock.now()) else { return };
+        let _ = stream.set_nodelay(true);
+        let stream = Rc::new(stream);
+        self.sockets.borrow_mut().insert(client, stream.clone());
+        self.ticker.note(self.shard.borrow().next_deadline());
+        if !bytes.is_empty() {
+            let input = self.turn(|shard, sockets, now| shard.on_bytes(client, &mut bytes, now, sockets));
+            if let Received::Stop = self.follow(input, client, &stream) {
+                return;
+            }
+        }
+        monoio::spawn(read(self.clone(), client, stream));
+    }
+
+    /// One receive call and its turn.
+    fn receive(self: &Rc<Self>, client: ClientId, stream: &Rc<TcpStream>) -> Received {
+        let mut scratch = self.scratch.borrow_mut();
+        let count = match sys::recv(stream.as_raw_fd(), &mut scratch) {
+            Ok(0) => {
+                self.turn(|shard, sockets, now| shard.on_end(client, CloseCause::ClientGone, now, sockets));
+                return Received::Stop;
+            }
+            Ok(count) => count,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Received::All,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => return Received::More,
+            Err(_) => {
+                self.turn(|shard, sockets, now| shard.on_end(client, CloseCause::SocketError, now, sockets));
+                return Received::Stop;
+            }
+        };
+        let full = count == scratch.len();
+        let bytes = scratch.get_mut(..count).unwrap_or_default();
+        let input = self.turn(|shard, sockets, now| shard.on_bytes(client, bytes, now, sockets));
+        match self.follow(input, client, stream) {
+            Received::More if !full => Received::All,
+            other => other,
+        }
+    }
+
+    /// Does what the shard said about the socket.
+    fn follow(&self, input: Input, client: ClientId, stream: &Rc<TcpStream>) -> Received {
+        match input {
+            Input::Continue => Received::More,
+            Input::Pause | Input::Gone => Received::Stop,
+            Input::HandOver(bytes) => {
+                self.sockets.borrow_mut().remove(client);
+                // The runtime keeps its own reference to the descriptor, so the control core gets a second one.
+                match sys::duplicate(stream.as_raw_fd()) {
+                    Ok(socket) => {
+                        let mut outlets = self.outlets.borrow_mut();
+                        outlets.post_control(ControlMail::Handover(Handover { socket, bytes }));
+                        outlets.kick();
+                    }
+                    Err(error) => tracing::warn!(%error, "an API connection could not be handed over"),
+                }
+                Received::Stop
+            }
+        }
+    }
+
+    fn congested(&self) -> bool {
+        self.outlets.borrow().overflow() > 0
+    }
+
+    /// Makes the mailbox loop run once more.
+    fn run_again(&self) {
+        if !self.more.replace(true) {
+            self.waker.wake();
+        }
+    }
+
+    fn stop_listening(&self) {
+        self.listening.borrow_mut().drain(..).for_each(sys::shutdown);
+    }
+}

@@ -1,0 +1,21 @@
+//! The shell's sockets and clock. Nothing outside this layer opens a socket; `sys.rs` is the only unsafe code.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `runtime.rs` | a pinned thread with a runtime per core |
+//! | `listen.rs` | listening sockets, port search |
+//! | `core.rs` | one shard's core: accept, read, write, mailbox, timers |
+//! | `sockets.rs` | the shard's sockets by slot |
+//! | `mail.rs`, `wake.rs`, `ticker.rs`, `clock.rs` | messages between cores, sleeping and waking, time |
+//! | `http/` | outgoing HTTP |
+
+pub mod clock;
+pub mod core;
+pub mod http;
+pub mod listen;
+pub mod mail;
+pub mod runtime;
+pub mod sockets;
+pub mod sys;
+pub mod ticker;
+pub mod wake;

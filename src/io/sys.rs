@@ -1,0 +1,93 @@
+//! System calls the runtime has no safe form for. The only file of the crate with `unsafe`; every block says why it is
+//! sound. All calls are non-blocking.
+#![allow(unsafe_code)]
+
+use std::io::{self, IoSlice};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+/// Receives what is there. `WouldBlock` if nothing is, 0 at the end of the stream.
+pub fn recv(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: the pointer and length describe `buffer`, which the kernel only writes to during the call. An `fd` that is
+    // not open gives EBADF.
+    let n = unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT) };
+    usize::try_from(n).map_err(|_| io::Error::last_os_error())
+}
+
+/// Sends what the socket takes at once; never raises SIGPIPE.
+pub fn send(fd: RawFd, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    const FLAGS: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    let n = if let [part] = parts {
+        // SAFETY: the pointer and length describe `part`, which the kernel only reads during the call.
+        unsafe { libc::send(fd, part.as_ptr().cast(), part.len(), FLAGS) }
+    } else {
+        // SAFETY: an all-zero msghdr is a valid one: no name, no control data, no vectors.
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        // `IoSlice` is guaranteed to be ABI compatible with `iovec`; the kernel only reads through it.
+        message.msg_iov = parts.as_ptr().cast_mut().cast();
+        message.msg_iovlen = parts.len();
+        // SAFETY: `message` and the slices it points to live through the call.
+        unsafe { libc::sendmsg(fd, &message, FLAGS) }
+    };
+    usize::try_from(n).map_err(|_| io::Error::last_os_error())
+}
+
+/// Ends the sending direction.
+pub fn finish(fd: RawFd) {
+    // SAFETY: takes integers only.
+    unsafe { libc::shutdown(fd, libc::SHUT_WR) };
+}
+
+/// Ends both directions; whoever waits for the socket wakes up.
+pub fn shutdown(fd: RawFd) {
+    // SAFETY: takes integers only.
+    unsafe { libc::shutdown(fd, libc::SHUT_RDWR) };
+}
+
+/// A second descriptor for the same socket.
+pub fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: takes integers only.
+    let copy = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) };
+    if copy < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor was just made and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
+/// A counter other threads can raise and a core can wait for. Non-blocking.
+pub fn eventfd() -> io::Result<OwnedFd> {
+    // SAFETY: takes integers only.
+    let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor was just made and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Raises an eventfd.
+pub fn raise(event: &impl AsRawFd) {
+    let one = 1u64.to_ne_bytes();
+    // SAFETY: the pointer and length describe `one`. A full counter (2^64 - 2 raises) is still raised.
+    unsafe { libc::write(event.as_raw_fd(), one.as_ptr().cast(), one.len()) };
+}
+
+/// Takes an eventfd down again.
+pub fn lower(event: RawFd) {
+    let mut count = [0u8; 8];
+    // SAFETY: the pointer and length describe `count`.
+    unsafe { libc::read(event, count.as_mut_ptr().cast(), count.len()) };
+}
+
+/// Raises the soft limit of descriptors to the hard one; returns the limit in force.
+pub fn raise_descriptor_limit() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointers are to a valid rlimit.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) != 0 {
+            return 1024;
+        }
+        let wanted = libc::rlimit { rlim_cur: limit.rlim_max, rlim_max: limit.rlim_max };
+        if libc::setrlimit(libc::RLIMIT_NOFILE, &wanted) == 0 { limit.rlim_max } else { limit.rlim_cur }
+    }
+}
