@@ -1,2 +1,4 @@
 //! x
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod wire;
