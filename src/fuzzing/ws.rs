@@ -25,8 +25,10 @@ pub fn ws_frames(data: &[u8]) {
         rsv1: knobs & 8 != 0,
     };
     let (events, end) = decode(stream, 1, &limits);
-    assert_eq!(decode(stream, cuts, &limits), (events, end), "cuts must not matter");
-    let (events, _) = decode(stream, 1, &limits);
+    let twin = obvious(stream, &limits);
+    assert_eq!((&twin.0, twin.1), (&events, end), "the twin disagrees");
+    let cut = decode(stream, cuts, &limits);
+    assert_eq!((&cut.0, cut.1), (&events, end), "cuts must not matter");
     for event in &events {
         if let Event::Message(kind, compressed, payload) = event {
             assert!(payload.len() <= message_max);
@@ -122,6 +124,97 @@ fn decode(stream: &[u8], cuts: u8, limits: &Limits) -> (Vec<Event>, Option<Error
         );
     }
     (events, None)
+}
+
+/// The slow twin: RFC 6455 §5.2 read field by field, one byte at a time, from a copy.
+fn obvious(stream: &[u8], limits: &Limits) -> (Vec<Event>, Option<Error>) {
+    let (mut rest, mut events, mut open) = (stream.iter().copied(), Vec::new(), None);
+    let end = loop {
+        match obvious_frame(&mut rest, limits, &mut open) {
+            Some(Ok(event)) => events.push(event),
+            Some(Err(error)) => break Some(error),
+            None => break None,
+        }
+    };
+    (events, end)
+}
+
+/// One frame of the twin; `None` if the stream ends before it does.
+fn obvious_frame(
+    rest: &mut impl Iterator<Item = u8>,
+    limits: &Limits,
+    open: &mut Option<(Kind, bool, Vec<u8>)>,
+) -> Option<Result<Event, Error>> {
+    let (first, second) = (rest.next()?, rest.next()?);
+    let (fin, rsv1, opcode) = (first >= 0x80, first & 0x40 != 0, first % 16);
+    let (masked, short) = (second >= 0x80, second % 128);
+    let problem = match opcode {
+        3..=7 | 11..=15 => Some(Error::UnknownOpcode),
+        _ if first & 0x30 != 0 => Some(Error::ReservedBits),
+        0 | 8..=10 if rsv1 => Some(Error::ReservedBits),
+        _ if rsv1 && !limits.rsv1 => Some(Error::ReservedBits),
+        _ if !masked && !limits.accept_unmasked => Some(Error::NotMasked),
+        8..=10 if !fin => Some(Error::FragmentedControl),
+        8..=10 if short > 125 => Some(Error::LongControl),
+        0 if open.is_none() => Some(Error::StrayContinuation),
+        1 | 2 if open.is_some() => Some(Error::InterruptedMessage),
+        _ => None,
+    };
+    if let Some(error) = problem {
+        return Some(Err(error));
+    }
+    let extended = [0, 2, 8][usize::from(short.saturating_sub(125))];
+    let mut len = if extended == 0 { u64::from(short) } else { 0 };
+    for _ in 0..extended {
+        len = len << 8 | u64::from(rest.next()?);
+    }
+    let held = open.as_ref().map_or(0, |(_, _, data)| data.len() as u64);
+    match extended {
+        8 if len >= 1 << 63 => return Some(Err(Error::LengthTopBit)),
+        8 if len <= 0xffff => return Some(Err(Error::OverlongLength)),
+        2 if len <= 125 => return Some(Err(Error::OverlongLength)),
+        _ if opcode < 8 && held + len > limits.message_max as u64 => return Some(Err(Error::TooBig)),
+        _ => {}
+    }
+    let mut key = [0; 4];
+    for byte in key.iter_mut().filter(|_| masked) {
+        *byte = rest.next()?;
+    }
+    let mut payload = Vec::new();
+    for i in 0..len as usize {
+        payload.push(rest.next()? ^ key[i % 4]);
+    }
+    Some(obvious_event(opcode, fin, rsv1, payload, open))
+}
+
+fn obvious_event(
+    opcode: u8,
+    fin: bool,
+    rsv1: bool,
+    payload: Vec<u8>,
+    open: &mut Option<(Kind, bool, Vec<u8>)>,
+) -> Result<Event, Error> {
+    let (kind, compressed, data) = match (opcode, open.take()) {
+        (0, Some((kind, compressed, data))) => (kind, compressed, [data, payload].concat()),
+        (1, _) => (Kind::Text, rsv1, payload),
+        (2, _) => (Kind::Binary, rsv1, payload),
+        (_, still_open) => {
+            *open = still_open;
+            return match opcode {
+                9 => Ok(Event::Ping(payload)),
+                10 => Ok(Event::Pong(payload)),
+                _ => CloseFrame::parse(&payload).map(|frame| own(Step::Close(frame))),
+            };
+        }
+    };
+    if !fin {
+        *open = Some((kind, compressed, data));
+        return Ok(Event::Fragment);
+    }
+    match kind {
+        Kind::Text if !compressed && String::from_utf8(data.clone()).is_err() => Err(Error::InvalidUtf8),
+        _ => Ok(Event::Message(kind, compressed, data)),
+    }
 }
 
 fn own(step: Step<'_>) -> Event {

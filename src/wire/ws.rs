@@ -146,6 +146,22 @@ impl Decoder {
     /// Decodes the first frame of `buf`; returns it with the number of bytes it used (0 only for [`Step::Need`]).
     ///
     /// Call it in a loop, each time with what is left after `used`, until `Need`; then keep the rest for the next read.
+    ///
+    /// ```
+    /// # use rainbow_server::wire::ws::{Decoder, Error, Limits, Step};
+    /// fn on_bytes(decoder: &mut Decoder, buf: &mut [u8], limits: &Limits) -> Result<usize, Error> {
+    ///     let mut at = 0;
+    ///     loop {
+    ///         let (step, used) = decoder.next(&mut buf[at..], limits)?;
+    ///         match step {
+    ///             Step::Need(_total) => return Ok(at), // keep buf[at..]
+    ///             Step::Message { payload, .. } => drop(payload),
+    ///             Step::Fragment | Step::Ping(_) | Step::Pong(_) | Step::Close(_) => {}
+    ///         }
+    ///         at += used;
+    ///     }
+    /// }
+    /// ```
     #[inline]
     pub fn next<'a>(&mut self, buf: &'a mut [u8], limits: &Limits) -> Result<(Step<'a>, usize), Error> {
         let head = match self.head(buf, limits)? {
