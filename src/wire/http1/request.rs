@@ -22,6 +22,8 @@ pub struct RequestHead {
     pub framing: Framing,
     /// The client waits for `100 Continue` before it sends the body.
     pub expect_continue: bool,
+    /// Bytes this head took from the stream; the body starts there.
+    pub head_len: usize,
     text: Bytes,
     path: Span,
     query: Span,
@@ -39,16 +41,6 @@ impl RequestHead {
     /// The query as sent, without its `?`; empty if there is none. May hold any byte but controls and spaces.
     pub fn query(&self) -> &[u8] {
         self.query.slice(&self.text)
-    }
-
-    /// Bytes this head took from the stream; the body starts there.
-    pub fn len(&self) -> usize {
-        self.text.len()
-    }
-
-    /// Never true: a head has at least a request line.
-    pub fn is_empty(&self) -> bool {
-        self.text.is_empty()
     }
 }
 
@@ -71,6 +63,7 @@ pub fn parse_request(buf: &[u8], head_max: usize) -> Result<Option<RequestHead>,
         keep_alive: headers.keep_alive(version),
         framing,
         expect_continue: version == Version::HTTP_11 && headers.has_token(EXPECT, "100-continue"),
+        head_len: end,
         path: Span::of(path, &text)?,
         query: Span::of(query, &text)?,
         headers,

@@ -40,7 +40,7 @@ fn a_websocket_request() {
         (head.path(), head.query()),
         (&b"/connect/"[..], &b"X-DEVICEID=d&a=b?c"[..])
     );
-    assert_eq!((head.len(), head.headers.len()), (text.len() - 4, 6));
+    assert_eq!((head.head_len, head.headers.len()), (text.len() - 4, 6));
     assert_eq!(
         (head.keep_alive, head.framing, head.expect_continue),
         (true, Framing::None, false)
@@ -65,7 +65,7 @@ fn every_prefix_is_unfinished_and_what_follows_does_not_matter() {
         );
     }
     let head = parse_request(&[&text[..], b"\r\n\n\0"].concat(), MAX).unwrap().unwrap();
-    assert_eq!((head.len(), head.framing), (text.len(), Framing::Length(3)));
+    assert_eq!((head.head_len, head.framing), (text.len(), Framing::Length(3)));
 }
 
 #[test]
@@ -452,7 +452,7 @@ proptest! {
         let head = parse_request(&out, MAX).unwrap().unwrap();
         let back: Vec<_> = head.headers.iter().take(pairs.len()).collect();
         prop_assert_eq!(back, pairs);
-        prop_assert_eq!((head.framing, head.len()), (Framing::Length(3), out.len()));
+        prop_assert_eq!((head.framing, head.head_len), (Framing::Length(3), out.len()));
     }
 
     #[test]
