@@ -4,3 +4,4 @@ pub mod cli;
 pub mod config;
 #[cfg(feature = "runtime")]
 pub mod log;
+pub mod metrics;
