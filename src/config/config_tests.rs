@@ -355,6 +355,20 @@ fn the_demo_serves_this_machine_only() {
     }
 }
 
+#[test]
+fn zeroes_are_resolved_from_the_machine() {
+    let (config, _) = load(GOOD);
+    let numbers = |cores, descriptors| {
+        let resolved = config.clone().resolved(cores, descriptors);
+        (resolved.workers, resolved.connections_max)
+    };
+    assert_eq!(numbers(8, 1_000_000), (7, 1_000_000 - 3 * 1024 - 256));
+    assert_eq!(numbers(1, 1024), (1, 512));
+    assert_eq!(numbers(0, 0), (1, 1));
+    let (config, _) = load(&format!("{GOOD}workers = 5\nconnections_max = 6\n"));
+    assert_eq!(config.clone().resolved(8, 100), config);
+}
+
 proptest::proptest! {
     #[test]
     fn no_text_panics(text in "(\\[main\\]\n)?(([a-z_]{1,9}|http_port|bind|forward_url|pin|head_bytes|drain_timeout|cluster_peers) ?= ?\\PC{0,12}\n){0,6}") {

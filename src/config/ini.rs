@@ -5,6 +5,9 @@
 //! tolerated byte order mark. `%` is looked at only when a key is read, so a stray one in a key nobody reads is harmless.
 //! Callers: `config/mod.rs` and the fuzz bodies. Errors never quote values: a value may be the security token.
 
+mod interpolate;
+
+use interpolate::{DEPTH_MAX, Expansion};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -12,10 +15,6 @@ use std::fmt;
 pub const FILE_BYTES_MAX: usize = 1024 * 1024;
 /// Longest value after interpolation, in bytes. Ten levels of `%(a)s%(a)s` would otherwise grow without end.
 pub const VALUE_BYTES_MAX: usize = 64 * 1024;
-/// Most references one read may follow: bounds the time where references to empty values keep the length at zero.
-const REFERENCES_MAX: u32 = 10_000;
-/// How deep references may nest: `MAX_INTERPOLATION_DEPTH` of the original reader.
-const DEPTH_MAX: u32 = 10;
 /// Most errors reported for one file: the first ones explain the rest.
 pub const ERRORS_MAX: usize = 20;
 
@@ -178,14 +177,8 @@ impl Ini {
         let Some(entry) = self.entry(section, key) else {
             return Ok(None);
         };
-        let mut expansion = Expansion {
-            ini: self,
-            section,
-            out: String::new(),
-            references_left: REFERENCES_MAX,
-        };
-        match expansion.expand(&entry.raw, 1) {
-            Ok(()) => Ok(Some((expansion.out, entry.line))),
+        match Expansion::evaluate(self, section, &entry.raw) {
+            Ok(value) => Ok(Some((value, entry.line))),
             Err(problem) => {
                 let (label, key) = (self.label.clone(), Some(key.to_ascii_lowercase()));
                 Err(IniError {
@@ -320,59 +313,6 @@ fn without_comment(value: &str) -> &str {
     };
     let neighbour = if before.is_empty() { value } else { before };
     if neighbour.ends_with(is_space) { before } else { value }
-}
-
-/// One evaluation of a key: `SafeConfigParser._interpolate_some`, with a budget.
-struct Expansion<'a> {
-    ini: &'a Ini,
-    section: &'a str,
-    out: String,
-    references_left: u32,
-}
-
-impl Expansion<'_> {
-    fn expand(&mut self, text: &str, depth: u32) -> Result<(), Problem> {
-        if depth > DEPTH_MAX {
-            return Err(Problem::TooDeep);
-        }
-        let mut rest = text;
-        while let Some((before, after)) = rest.split_once('%') {
-            self.push(before)?;
-            let column = text[..text.len() - after.len()].chars().count();
-            if let Some(tail) = after.strip_prefix('%') {
-                self.push("%")?;
-                rest = tail;
-            } else if let Some(tail) = after.strip_prefix('(') {
-                let (name, tail) = tail.split_once(')').ok_or(Problem::BadReference(column))?;
-                let tail = tail.strip_prefix('s').filter(|_| !name.is_empty());
-                rest = tail.ok_or(Problem::BadReference(column))?;
-                self.reference(name, depth)?;
-            } else {
-                return Err(Problem::StrayPercent(column));
-            }
-        }
-        self.push(rest)
-    }
-
-    fn reference(&mut self, name: &str, depth: u32) -> Result<(), Problem> {
-        self.references_left = self.references_left.checked_sub(1).ok_or(Problem::TooLarge)?;
-        let (ini, section) = (self.ini, self.section);
-        match ini.entry(section, name) {
-            Some(entry) if entry.raw.contains('%') => self.expand(&entry.raw, depth + 1),
-            Some(entry) => self.push(&entry.raw),
-            // Every section of the original carries its own name.
-            None if name.eq_ignore_ascii_case("__name__") => self.push(section),
-            None => Err(Problem::UnknownName(name.to_owned())),
-        }
-    }
-
-    fn push(&mut self, text: &str) -> Result<(), Problem> {
-        if self.out.len() + text.len() > VALUE_BYTES_MAX {
-            return Err(Problem::TooLarge);
-        }
-        self.out.push_str(text);
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ pub mod types;
 pub mod url;
 
 mod load;
+mod value;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -24,6 +25,8 @@ pub use url::Endpoint;
 pub const SECTION: &str = "main";
 /// The token of the `server.ini` we ship; using it draws a warning.
 pub(crate) const TOKEN_EXAMPLE: &str = "change-this-token";
+/// Open files kept back from clients: listeners, rings, event descriptors, cluster, log, a connection being refused.
+const DESCRIPTORS_RESERVED: usize = 256;
 
 macro_rules! settings {
     ($($(#[$doc:meta])+ $field:ident: $type:ty,)+) => {
@@ -258,8 +261,23 @@ impl Config {
         }
     }
 
+    /// Replaces the two zeroes that mean "what this machine allows" by numbers: `workers` from the number of cores,
+    /// `connections_max` from the limit of open files, less what callbacks, listeners and files need. Shards are given a
+    /// resolved `Config` only, after a reload too.
+    pub fn resolved(mut self, cores: usize, descriptors_max: usize) -> Config {
+        if self.workers == 0 {
+            self.workers = cores.saturating_sub(1).max(1);
+        }
+        if self.connections_max == 0 {
+            let callbacks = self.callback_concurrency.saturating_mul(3).min(descriptors_max / 4);
+            let reserve = callbacks + DESCRIPTORS_RESERVED.min(descriptors_max / 4);
+            self.connections_max = descriptors_max.saturating_sub(reserve).max(1);
+        }
+        self
+    }
+
     /// What a reload puts in force: `new`, with every setting that needs a restart kept from `self`. Also the names of the
-    /// kept settings that differ, for the log.
+    /// kept settings that differ, for the log. Pass `new` loaded with the same options and [`Config::resolved`].
     pub fn reloaded(&self, new: Config) -> (Config, Vec<&'static str>) {
         let (mut old, mut merged, mut kept) = (self.clone(), new, Vec::new());
         for key in keys::all().filter(|key| key.reload == keys::Reload::Restart) {
