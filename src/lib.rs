@@ -6,4 +6,6 @@
 pub mod close;
 pub mod engine;
 pub mod limits;
+pub mod protocol;
 pub mod time;
+pub mod wire;
