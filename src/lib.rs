@@ -4,6 +4,15 @@
 //! `main → server → {control, cluster} → io → shard → protocol → engine → wire → {config, metrics} → {limits, time, close}`
 
 pub mod close;
+#[cfg(feature = "runtime")]
+pub mod control;
+#[cfg(feature = "runtime")]
+pub mod control;
 pub mod engine;
+#[cfg(feature = "runtime")]
+pub mod io;
+#[cfg(feature = "runtime")]
+pub mod io;
 pub mod limits;
 pub mod time;
+pub mod wire;

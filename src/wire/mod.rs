@@ -1,0 +1,23 @@
+//! Bytes on the wire: RFC 6455 frames, HTTP/1 heads and bodies, query strings.
+//!
+//! Everything here is a pure function or a small state machine over slices: no socket, no clock, no global state. Callers
+//! are the doors (`protocol`), the shard and the control core; `wire` names none of them.
+//!
+//! Three rules hold in every file:
+//! * nothing a peer sends can panic, and no allocation takes its size from a length the peer merely *declared*;
+//! * every bound is an argument or a constant with its reason beside it;
+//! * a decoder gives the same result however its input was cut into reads (`fuzzing.rs` checks exactly that).
+//!
+//! | module | what | source |
+//! | --- | --- | --- |
+//! | [`ws`] | frames in place, fragmentation, close codes, server and client encoders | RFC 6455, spec §14 |
+//! | [`mask`] | the XOR of client frames | RFC 6455 §5.3 |
+//! | [`http1`] | request and response heads, body framing, encoders | RFC 9110, RFC 9112, spec §15 |
+//! | [`date`] | the text of a `Date` header | RFC 9110 §5.6.7 |
+//! | [`query`] | `application/x-www-form-urlencoded` as Python 2 reads and writes it | spec §3, §4, §5, §10 |
+
+pub mod date;
+pub mod http1;
+pub mod mask;
+pub mod query;
+pub mod ws;
