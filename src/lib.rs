@@ -6,11 +6,7 @@
 pub mod close;
 #[cfg(feature = "runtime")]
 pub mod control;
-#[cfg(feature = "runtime")]
-pub mod control;
 pub mod engine;
-#[cfg(feature = "runtime")]
-pub mod io;
 #[cfg(feature = "runtime")]
 pub mod io;
 pub mod limits;

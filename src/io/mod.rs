@@ -1,4 +1,4 @@
 //! The shell's sockets and clocks. Nothing outside this layer opens a socket.
 
 pub mod http;
-mod sys;
+pub mod sys;

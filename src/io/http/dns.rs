@@ -36,8 +36,8 @@ pub(super) type Addresses = Rc<[IpAddr]>;
 
 /// The cache and the way to its threads. The threads end when it is dropped.
 pub(super) struct Resolver {
-    names: RefCell<HashMap<Box<str>, Name>>,
-    queries: Sender<Box<str>>,
+    names: RefCell<HashMap<String, Name>>,
+    queries: Sender<String>,
 }
 
 #[derive(Default)]
@@ -57,7 +57,7 @@ impl Name {
 }
 
 struct Answer {
-    host: Box<str>,
+    host: String,
     addresses: Vec<IpAddr>,
 }
 
@@ -121,7 +121,7 @@ impl Resolver {
             return Poll::Ready(addresses);
         }
         match &mut name.asking {
-            None if self.queries.try_send(host.into()).is_ok() => name.asking = Some(vec![context.waker().clone()]),
+            None if self.queries.try_send(host.to_owned()).is_ok() => name.asking = Some(vec![context.waker().clone()]),
             None => return Poll::Ready(Rc::new([])),
             Some(_) if *waits => {}
             Some(waiting) => waiting.push(context.waker().clone()),
@@ -146,10 +146,10 @@ impl Resolver {
 }
 
 /// The body of one resolver thread.
-fn look_up(questions: &Receiver<Box<str>>, answers: &Sender<Answer>, mut wake: WakeStream) {
+fn look_up(questions: &Receiver<String>, answers: &Sender<Answer>, mut wake: WakeStream) {
     while let Ok(host) = questions.recv() {
         let mut addresses = Vec::new();
-        match (&*host, 0).to_socket_addrs() {
+        match (host.as_str(), 0).to_socket_addrs() {
             Ok(found) => addresses.extend(found.map(|address| address.ip())),
             Err(error) => tracing::debug!(%host, %error, "name does not resolve"),
         }
