@@ -22,7 +22,7 @@ pub mod url;
 use std::cell::{Cell, RefCell};
 use std::fmt::Display;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
@@ -130,7 +130,7 @@ impl Client {
 
     /// Takes new settings for the calls to come; reads `ca_file` anew. Errors leave everything as it was.
     pub fn reload(&self, options: &Options) -> io::Result<()> {
-        *self.0.trust.borrow_mut() = Trust::load(options.ca_file.as_deref().map(Path::new))?;
+        *self.0.trust.borrow_mut() = Trust::load(options.ca_file.as_deref())?;
         let mut pool = self.0.pool.borrow_mut();
         pool.clear(); // opened under the old trust
         pool.reconfigure(options.idle, options.idle_max);
