@@ -1,0 +1,415 @@
+//! Callbacks to the business: who goes when, how often, and what became of each (spec §4).
+//!
+//! ```text
+//! submit ─▶ lane (endpoint × server) ─ room ─▶ in flight ─▶ answered / failed ─▶ completion
+//!              │ full                              │ close callback not accepted
+//!              ├─ queue ─ deadline ─▶ expired      └─▶ waiting ─ back-off ─▶ lane ─ `close_retry` over ─▶ expired
+//!              └─ queue full ─▶ failed (overloaded)
+//! ```
+//!
+//! Invariants:
+//! * Every submitted callback is completed exactly once, and
+//!   `submitted = success + failed + expired + in_flight + queued` holds after every step.
+//! * A lane starts in the order of submission. Lanes share nothing: a server that hangs on one endpoint delays no other.
+//! * A callback that waits holds no task and no timer, only its place; one ticker serves them all.
+//! * Bounds: per lane calls in flight and places in the queue; of close callbacks, which are never refused, the oldest
+//!   gives way. The time in the queue counts against the deadline.
+//!
+//! Runs on the control core, which feeds it the shards' `Report::Callback` and turns completions into
+//! `Command::CallbackDone`. What a request looks like is the door's business: [`Builder`].
+
+mod counts;
+mod lanes;
+mod random;
+mod waiting;
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::rc::{Rc, Weak};
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+pub use self::counts::Counts;
+use self::counts::Ledger;
+use self::lanes::{Job, LaneKey, Lanes, Next, Placed};
+use self::random::Random;
+use self::waiting::Waiting;
+use crate::engine::command::{CallbackFailure, CallbackOutcome, CallbackRequest, Endpoint};
+use crate::engine::ids::ClientId;
+use crate::io::http::{Client, Origin, Request};
+
+/// Pace of the ticker: how late an expiry or a retry may be.
+const TICK: Duration = Duration::from_millis(50);
+/// Retries released per tick. Bounds what a server that comes back (or stays away) costs: 2 560 calls a second.
+const RETRIES_PER_TICK: usize = 128;
+/// Pause before the next queued call when a server could not even be connected to. Such failures may come without any
+/// waiting, and a long queue failing in one go would keep the core from everything else.
+const FAILURE_PAUSE: Duration = Duration::from_millis(1);
+/// First pause before a close callback is repeated; doubles up to [`BACKOFF_MAX`].
+const BACKOFF_MIN: Duration = Duration::from_millis(500);
+/// Longest pause between two attempts.
+const BACKOFF_MAX: Duration = Duration::from_secs(10);
+
+/// Turns a callback into a request; one per door.
+pub trait Builder {
+    /// The server a callback goes to; `None` if no URL is configured for it.
+    fn origin(&self, request: &CallbackRequest) -> Option<Rc<Origin>>;
+
+    /// The request as it is sent now: called once per attempt, so that every attempt has a fresh signature.
+    /// `unix_seconds` is the wall clock, `nonce` random. `None` if the URL makes no sense for this callback.
+    fn build(&self, request: &CallbackRequest, unix_seconds: u64, nonce: u64) -> Option<Request>;
+}
+
+/// Told of every end: who asked, the token of the request, how it ended. Must not block; may submit again.
+pub type Completion = Rc<dyn Fn(ClientId, u64, CallbackOutcome)>;
+
+/// Bounds of the lanes of one endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaneLimits {
+    /// Calls at once to one server.
+    pub in_flight: usize,
+    /// Callbacks waiting behind them. For close callbacks: all that wait, for a place or for their next attempt.
+    pub queued: usize,
+}
+
+/// What an operator may set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Connect callbacks (`auth_concurrency`).
+    pub connect: LaneLimits,
+    /// Message callbacks.
+    pub message: LaneLimits,
+    /// Close callbacks.
+    pub close: LaneLimits,
+    /// Time a callback has, from its submission to its end; of a close callback, each attempt.
+    pub timeout: Duration,
+    /// Time after its submission at which a close callback that nobody accepted is given up.
+    pub close_retry: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        let lane = |queued| LaneLimits {
+            in_flight: 1024,
+            queued,
+        };
+        Settings {
+            connect: lane(16_384),
+            message: lane(16_384),
+            close: lane(65_536),
+            timeout: Duration::from_secs(15),
+            close_retry: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Settings {
+    /// Time from submission to the end.
+    fn span(&self, endpoint: Endpoint) -> Duration {
+        match endpoint {
+            Endpoint::Connect | Endpoint::Message => self.timeout,
+            Endpoint::Close => self.close_retry,
+        }
+    }
+
+    fn lane(&self, endpoint: Endpoint) -> LaneLimits {
+        match endpoint {
+            Endpoint::Connect => self.connect,
+            Endpoint::Message => self.message,
+            Endpoint::Close => self.close,
+        }
+    }
+}
+
+/// The scheduler. Cloning gives another handle.
+#[derive(Clone)]
+pub struct Callbacks(Rc<Inner>);
+
+struct Inner {
+    client: Client,
+    builder: RefCell<Rc<dyn Builder>>,
+    completion: Completion,
+    settings: Cell<Settings>,
+    lanes: RefCell<Lanes>,
+    waiting: RefCell<Waiting>,
+    ledger: Ledger,
+    random: Random,
+    /// Serial number of the next callback.
+    serial: Cell<u64>,
+    drainers: RefCell<Vec<Waker>>,
+}
+
+impl Callbacks {
+    /// Starts the scheduler on this thread's runtime.
+    pub fn start(client: Client, builder: Rc<dyn Builder>, completion: Completion, settings: Settings) -> Callbacks {
+        let inner = Rc::new(Inner {
+            client,
+            builder: RefCell::new(builder),
+            completion,
+            settings: Cell::new(settings),
+            lanes: RefCell::default(),
+            waiting: RefCell::default(),
+            ledger: Ledger::default(),
+            random: Random::default(),
+            serial: Cell::new(0),
+            drainers: RefCell::default(),
+        });
+        monoio::spawn(tick(Rc::downgrade(&inner)));
+        Callbacks(inner)
+    }
+
+    /// Takes a callback. It is completed exactly once, possibly before this returns.
+    pub fn submit(&self, request: CallbackRequest) {
+        let inner = &self.0;
+        inner.ledger.submitted(request.endpoint);
+        let origin = inner.builder().origin(&request);
+        let now = Instant::now();
+        let settings = inner.settings.get();
+        let serial = inner.serial.replace(inner.serial.get() + 1);
+        let job = Job {
+            serial,
+            deadline: now + settings.span(request.endpoint),
+            attempts: 0,
+            request,
+        };
+        match origin {
+            Some(origin) => inner.clone().place((job.request.endpoint, origin), job),
+            None => inner.fail(job, CallbackFailure::Unresolved),
+        }
+    }
+
+    /// Takes new settings: bounds hold from now on, times for callbacks submitted from now on.
+    pub fn reload(&self, settings: Settings) {
+        self.0.settings.set(settings);
+        let keys = self.0.lanes.borrow().keys();
+        for key in keys {
+            while let Some(job) = self.0.start_queued(&key) {
+                monoio::spawn(run(self.0.clone(), key.clone(), job));
+            }
+        }
+    }
+
+    /// Takes a new builder, for calls started from now on.
+    pub fn rebuild(&self, builder: Rc<dyn Builder>) {
+        *self.0.builder.borrow_mut() = builder;
+    }
+
+    /// The books of one endpoint.
+    pub fn counts(&self, endpoint: Endpoint) -> Counts {
+        self.0.ledger.counts(endpoint)
+    }
+
+    /// Waits until nothing is in flight, queued or waiting, or until `deadline`. Returns how many are left then.
+    /// Submitting stays possible meanwhile.
+    pub async fn drain(&self, deadline: Instant) -> u64 {
+        let empty = poll_fn(|context| {
+            if self.0.ledger.pending() == 0 {
+                return Poll::Ready(());
+            }
+            let mut drainers = self.0.drainers.borrow_mut();
+            if !drainers.iter().any(|waker| waker.will_wake(context.waker())) {
+                drainers.push(context.waker().clone());
+            }
+            Poll::Pending
+        });
+        let left = deadline.saturating_duration_since(Instant::now());
+        let _ = monoio::time::timeout(left, empty).await;
+        self.0.ledger.pending()
+    }
+}
+
+impl Inner {
+    fn builder(&self) -> Rc<dyn Builder> {
+        self.builder.borrow().clone()
+    }
+
+    /// Starts a callback, or gives it a place, or refuses it.
+    fn place(self: Rc<Self>, key: LaneKey, job: Job) {
+        let limits = self.settings.get().lane(key.0);
+        let evicted = if key.0 == Endpoint::Close { self.make_room(limits) } else { None };
+        let placed = self.lanes.borrow_mut().place(&key, job, limits);
+        match placed {
+            Placed::Start(job) => {
+                self.ledger.started(key.0);
+                monoio::spawn(run(self.clone(), key, job));
+            }
+            Placed::Queued => self.ledger.queued(key.0),
+            Placed::Refused(job) => self.fail(job, CallbackFailure::Overloaded),
+        }
+        if let Some(job) = evicted {
+            self.expire(job, CallbackOutcome::Failed(CallbackFailure::Overloaded));
+        }
+    }
+
+    /// The oldest waiting close callback, if there is no room for one more.
+    fn make_room(&self, limits: LaneLimits) -> Option<Job> {
+        if self.ledger.counts(Endpoint::Close).queued < limits.queued as u64 {
+            return None;
+        }
+        let oldest = self.waiting.borrow_mut().take_oldest();
+        let oldest = oldest.or_else(|| self.lanes.borrow_mut().take_oldest(Endpoint::Close));
+        oldest.inspect(|_| self.ledger.dequeued(Endpoint::Close))
+    }
+
+    fn start_queued(&self, key: &LaneKey) -> Option<Job> {
+        let limits = self.settings.get().lane(key.0);
+        let job = self.lanes.borrow_mut().start_queued(key, limits)?;
+        self.ledger.dequeued(key.0);
+        self.ledger.started(key.0);
+        Some(job)
+    }
+
+    /// What the place of a finished call is used for next.
+    fn next(&self, key: &LaneKey) -> Option<Job> {
+        let limits = self.settings.get().lane(key.0);
+        loop {
+            let next = self.lanes.borrow_mut().next(key, limits, Instant::now());
+            match next {
+                Next::Start(job) => {
+                    self.ledger.dequeued(key.0);
+                    self.ledger.started(key.0);
+                    return Some(job);
+                }
+                Next::Late(job) => self.expire_queued(job),
+                Next::Idle => return None,
+            }
+        }
+    }
+
+    /// One attempt.
+    async fn call(&self, job: &Job) -> CallbackOutcome {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let request = self
+            .builder()
+            .build(&job.request, unix.as_secs(), self.random.next());
+        let Some(request) = request else {
+            return CallbackOutcome::Failed(CallbackFailure::Unresolved);
+        };
+        let deadline = job.deadline.min(Instant::now() + self.settings.get().timeout);
+        match self.client.call(request, deadline).await {
+            Ok(reply) => CallbackOutcome::Answered(reply),
+            Err(failure) => CallbackOutcome::Failed(failure),
+        }
+    }
+
+    /// Books the end of an attempt.
+    fn settle(&self, job: Job, outcome: CallbackOutcome) {
+        let endpoint = job.request.endpoint;
+        self.ledger.stopped(endpoint);
+        match (&outcome, endpoint) {
+            // the original ignores the answer (spec §4); a server in trouble is asked again all the same
+            (CallbackOutcome::Answered(reply), Endpoint::Close) if reply.status < 500 => self.ledger.success(endpoint),
+            (_, Endpoint::Close) => return self.retry_or_give_up(job, outcome),
+            (CallbackOutcome::Answered(reply), _) if reply.is_success() => self.ledger.success(endpoint),
+            _ => self.ledger.failed(endpoint),
+        }
+        self.complete(job, outcome);
+    }
+
+    fn retry_or_give_up(&self, mut job: Job, outcome: CallbackOutcome) {
+        let due = Instant::now() + self.backoff(job.attempts);
+        if due >= job.deadline {
+            return self.expire(job, outcome);
+        }
+        job.attempts += 1;
+        let evicted = self.make_room(self.settings.get().close);
+        self.ledger.queued(Endpoint::Close);
+        self.ledger.retried(Endpoint::Close);
+        self.waiting.borrow_mut().park(due, job);
+        if let Some(job) = evicted {
+            self.expire(job, CallbackOutcome::Failed(CallbackFailure::Overloaded));
+        }
+    }
+
+    /// Between half of it and all of it, so that many callbacks failing together do not come back together.
+    fn backoff(&self, attempts: u32) -> Duration {
+        let full = BACKOFF_MIN
+            .saturating_mul(1 << attempts.min(16))
+            .min(BACKOFF_MAX);
+        full.mul_f64(0.5 + self.random.fraction() / 2.0)
+    }
+
+    fn fail(&self, job: Job, failure: CallbackFailure) {
+        self.ledger.failed(job.request.endpoint);
+        if failure == CallbackFailure::Overloaded {
+            self.ledger.overloaded(job.request.endpoint);
+        }
+        self.complete(job, CallbackOutcome::Failed(failure));
+    }
+
+    fn expire_queued(&self, job: Job) {
+        self.ledger.dequeued(job.request.endpoint);
+        self.expire(job, CallbackOutcome::Failed(CallbackFailure::TimedOut));
+    }
+
+    fn expire(&self, job: Job, outcome: CallbackOutcome) {
+        self.ledger.expired(job.request.endpoint);
+        self.complete(job, outcome);
+    }
+
+    /// The last step of every callback. No borrow may be held here: the completion may submit.
+    fn complete(&self, job: Job, outcome: CallbackOutcome) {
+        (self.completion)(job.request.client, job.request.token, outcome);
+        if self.ledger.pending() == 0 {
+            let drainers = std::mem::take(&mut *self.drainers.borrow_mut());
+            drainers.into_iter().for_each(Waker::wake);
+        }
+    }
+
+    /// Sends a close callback whose pause is over on its way again.
+    fn release(self: &Rc<Self>, job: Job) {
+        self.ledger.dequeued(Endpoint::Close);
+        let origin = self.builder().origin(&job.request);
+        match origin {
+            Some(origin) => self.clone().place((Endpoint::Close, origin), job),
+            None => self.fail(job, CallbackFailure::Unresolved),
+        }
+    }
+
+    fn on_tick(self: &Rc<Self>, now: Instant) {
+        loop {
+            let late = self.lanes.borrow_mut().take_late(now);
+            match late {
+                Some(job) => self.expire_queued(job),
+                None => break,
+            }
+        }
+        for _ in 0..RETRIES_PER_TICK {
+            let due = self.waiting.borrow_mut().take_due(now);
+            match due {
+                Some(job) => self.release(job),
+                None => break,
+            }
+        }
+    }
+}
+
+/// One place of a lane: makes its call, then those that queued behind it.
+async fn run(inner: Rc<Inner>, key: LaneKey, mut job: Job) {
+    loop {
+        let outcome = inner.call(&job).await;
+        let unreachable = matches!(
+            outcome,
+            CallbackOutcome::Failed(CallbackFailure::Unresolved | CallbackFailure::Unreachable)
+        );
+        inner.settle(job, outcome);
+        if unreachable && inner.lanes.borrow().has_queued(&key) {
+            Box::pin(monoio::time::sleep(FAILURE_PAUSE)).await;
+        }
+        match inner.next(&key) {
+            Some(next) => job = next,
+            None => return,
+        }
+    }
+}
+
+/// The one timer of all that wait; ends with the scheduler.
+async fn tick(inner: Weak<Inner>) {
+    loop {
+        monoio::time::sleep(TICK).await;
+        match inner.upgrade() {
+            Some(inner) => inner.on_tick(Instant::now()),
+            None => return,
+        }
+    }
+}

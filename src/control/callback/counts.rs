@@ -1,0 +1,105 @@
+//! The books: every callback is in exactly one column at any time.
+
+use std::cell::Cell;
+
+use crate::engine::command::Endpoint;
+
+/// What became of the callbacks of one endpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Taken so far.
+    pub submitted: u64,
+    /// Ended with a 2xx; a close callback, with any answer below 500.
+    pub success: u64,
+    /// Ended with another answer or none, refused ones included.
+    pub failed: u64,
+    /// Ended while they waited: deadline passed in the queue, not accepted within `close_retry`, gave way to younger ones.
+    pub expired: u64,
+    /// Being asked at this moment.
+    pub in_flight: u64,
+    /// Waiting at this moment: for a place, or for the next attempt.
+    pub queued: u64,
+    /// Of the failed ones, those refused because the queue was full.
+    pub overloaded: u64,
+    /// Attempts repeated.
+    pub retried: u64,
+}
+
+impl Counts {
+    /// The equation that must hold after every step.
+    pub fn is_balanced(&self) -> bool {
+        self.submitted == self.success + self.failed + self.expired + self.in_flight + self.queued
+    }
+}
+
+/// The books of all endpoints.
+#[derive(Default)]
+pub(super) struct Ledger([Cell<Counts>; 3]);
+
+impl Ledger {
+    pub(super) fn counts(&self, endpoint: Endpoint) -> Counts {
+        self.page(endpoint).get()
+    }
+
+    /// Callbacks not completed yet.
+    pub(super) fn pending(&self) -> u64 {
+        let pending = |page: &Cell<Counts>| page.get().in_flight + page.get().queued;
+        self.0.iter().map(pending).sum()
+    }
+
+    pub(super) fn submitted(&self, endpoint: Endpoint) {
+        self.change(endpoint, |counts| counts.submitted += 1);
+    }
+
+    pub(super) fn success(&self, endpoint: Endpoint) {
+        self.change(endpoint, |counts| counts.success += 1);
+    }
+
+    pub(super) fn failed(&self, endpoint: Endpoint) {
+        self.change(endpoint, |counts| counts.failed += 1);
+    }
+
+    pub(super) fn overloaded(&self, endpoint: Endpoint) {
+        self.change(endpoint, |counts| counts.overloaded += 1);
+    }
+
+    pub(super) fn expired(&self, endpoint: Endpoint) {
+        self.change(endpoint, |counts| counts.expired += 1);
+    }
+
+    pub(super) fn retried(&self, endpoint: Endpoint) {
+        self.change(endpoint, |counts| counts.retried += 1);
+    }
+
+    pub(super) fn started(&self, endpoint: Endpoint) {
+        self.change(endpoint, |counts| counts.in_flight += 1);
+    }
+
+    pub(super) fn stopped(&self, endpoint: Endpoint) {
+        self.change(endpoint, |counts| counts.in_flight -= 1);
+    }
+
+    pub(super) fn queued(&self, endpoint: Endpoint) {
+        self.change(endpoint, |counts| counts.queued += 1);
+    }
+
+    pub(super) fn dequeued(&self, endpoint: Endpoint) {
+        self.change(endpoint, |counts| counts.queued -= 1);
+    }
+
+    fn change(&self, endpoint: Endpoint, change: impl FnOnce(&mut Counts)) {
+        let page = self.page(endpoint);
+        let mut counts = page.get();
+        change(&mut counts);
+        page.set(counts);
+    }
+
+    fn page(&self, endpoint: Endpoint) -> &Cell<Counts> {
+        let [connect, message, close] = &self.0;
+        match endpoint {
+            Endpoint::Connect => connect,
+            Endpoint::Message => message,
+            Endpoint::Close => close,
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! The control core: what the process does besides holding clients.
+
+pub mod callback;

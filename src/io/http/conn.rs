@@ -1,0 +1,96 @@
+//! One connection to a business server, plain or encrypted: bytes out, bytes in. Used by the pool and the exchange.
+//!
+//! A connection whose read or write was dropped half-way must be dropped as well: what the kernel had already taken or
+//! given is not known any more.
+
+use std::io::{self, ErrorKind};
+
+use monoio::buf::{IoBuf, IoBufMut};
+use monoio::io::{AsyncReadRent, AsyncWriteRent};
+use monoio::net::TcpStream;
+
+use super::tls::TlsStream;
+use crate::io::sys;
+
+/// A write that failed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Unwritten {
+    /// Not one byte was accepted: the peer cannot have seen anything.
+    pub(super) nothing_sent: bool,
+}
+
+impl From<Unwritten> for io::Error {
+    fn from(_: Unwritten) -> io::Error {
+        ErrorKind::BrokenPipe.into()
+    }
+}
+
+/// An open connection.
+pub(super) enum Conn {
+    /// `http`
+    Plain(TcpStream),
+    /// `https`
+    Tls(Box<TlsStream>),
+}
+
+impl Conn {
+    /// True if it cannot carry another request (see [`sys::is_stale`]). One system call.
+    pub(super) fn is_stale(&self) -> bool {
+        match self {
+            Conn::Plain(tcp) => sys::is_stale(tcp),
+            Conn::Tls(tls) => tls.has_unread() || sys::is_stale(tls.tcp()),
+        }
+    }
+
+    /// Sends all of `bytes` and gives the buffer back.
+    pub(super) async fn write_all<T>(&mut self, bytes: T) -> (Result<(), Unwritten>, T)
+    where
+        T: IoBuf + AsRef<[u8]>,
+    {
+        match self {
+            Conn::Plain(tcp) => send_all(tcp, bytes).await,
+            Conn::Tls(tls) => {
+                let result = Box::pin(tls.write_all(bytes.as_ref())).await;
+                (result, bytes)
+            }
+        }
+    }
+
+    /// Appends what has arrived to `buffer`, at most its spare capacity, of which there must be some. `Ok(0)` is the end.
+    pub(super) async fn read(&mut self, mut buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
+        match self {
+            Conn::Plain(tcp) => {
+                let (filled, capacity) = (buffer.len(), buffer.capacity());
+                let (result, slice) = tcp.read(IoBufMut::slice_mut(buffer, filled..capacity)).await;
+                (result, slice.into_inner())
+            }
+            Conn::Tls(tls) => {
+                let result = Box::pin(tls.read(&mut buffer)).await;
+                (result, buffer)
+            }
+        }
+    }
+}
+
+/// Sends all of `bytes` over `tcp`.
+pub(super) async fn send_all<T: IoBuf>(tcp: &mut TcpStream, bytes: T) -> (Result<(), Unwritten>, T) {
+    let total = bytes.bytes_init();
+    let (mut sent, mut bytes) = (0, bytes);
+    while sent < total {
+        let (result, slice) = tcp.write(bytes.slice(sent..total)).await;
+        bytes = slice.into_inner();
+        match result {
+            Ok(0) | Err(_) => {
+                return (
+                    Err(Unwritten {
+                        nothing_sent: sent == 0,
+                    }),
+                    bytes,
+                );
+            }
+            Ok(taken) => sent += taken,
+        }
+    }
+    (Ok(()), bytes)
+}
+

@@ -1,0 +1,50 @@
+//! Opening a connection: every address of the name in turn, the last good one first.
+
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use monoio::net::TcpStream;
+use monoio::time::timeout;
+
+use super::Inner;
+use super::conn::Conn;
+use super::url::Origin;
+use crate::engine::command::CallbackFailure;
+
+/// Time one address gets before the next one is tried. A dead address must not use up the whole call.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Opens a connection to `origin`. The caller bounds the whole by its deadline.
+pub(super) async fn dial(client: &Inner, origin: &Origin) -> Result<Conn, CallbackFailure> {
+    let addresses = client.resolver.resolve(&origin.host).await;
+    if addresses.is_empty() {
+        client.complain(origin, &"the name does not resolve");
+        return Err(CallbackFailure::Unresolved);
+    }
+    for &address in addresses.iter() {
+        match connect(client, origin, address).await {
+            Ok(conn) => {
+                client.resolver.prefer(&origin.host, address);
+                return Ok(conn);
+            }
+            Err(error) => client.complain(origin, &format_args!("{address}: {error}")),
+        }
+    }
+    client.resolver.doubt(&origin.host);
+    Err(CallbackFailure::Unreachable)
+}
+
+async fn connect(client: &Inner, origin: &Origin, address: IpAddr) -> io::Result<Conn> {
+    let address = SocketAddr::new(address, origin.port);
+    let tcp = timeout(CONNECT_TIMEOUT, TcpStream::connect_addr(address))
+        .await
+        .map_err(|_| io::Error::from(ErrorKind::TimedOut))??;
+    tcp.set_nodelay(true)?;
+    if !origin.tls {
+        return Ok(Conn::Plain(tcp));
+    }
+    let trust = client.trust.borrow().clone();
+    let tls = trust.connect(&origin.host, tcp).await?;
+    Ok(Conn::Tls(Box::new(tls)))
+}

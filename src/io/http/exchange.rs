@@ -1,0 +1,245 @@
+//! One request and its answer on one connection (RFC 9112). Framing is `wire::http1`'s; here it meets the socket.
+//!
+//! The outcome tells the caller two things it cannot guess: whether the connection may carry another request, and, after
+//! a failure, how much the peer can have seen of this one.
+
+use std::io::Read;
+
+use bytes::Bytes;
+use flate2::read::MultiGzDecoder;
+use http::header::{CONTENT_ENCODING, LOCATION};
+use http::{Method, StatusCode};
+
+use super::Request;
+use super::conn::Conn;
+use crate::engine::command::{CallbackFailure, CallbackReply};
+use crate::wire::http1::{BodyDecoder, BodyError, Headers, ResponseHead, head_end, parse_response, push_decimal};
+
+/// Bytes of an answer's head, interim ones not counted. Beyond it the answer is garbage.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Interim answers (1xx) skipped before the final one. A peer has no reason to send more than two.
+const INTERIMS_MAX: usize = 8;
+/// Bodies up to this many bytes are copied behind the head, to leave in one write; larger ones are written by reference.
+const INLINE_BODY_BYTES_MAX: usize = 16 * 1024;
+/// Room for one read at least. Answers of a business are small; the buffer grows while reads fill it.
+const READ_BYTES_MIN: usize = 4 * 1024;
+/// Room for one read at most.
+const READ_BYTES_MAX: usize = 64 * 1024;
+
+/// A whole answer.
+pub(super) struct Answer {
+    pub(super) reply: CallbackReply,
+    /// The connection may carry another request.
+    pub(super) reusable: bool,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Broken {
+    /// Not one byte of the request was accepted: safe to send again, whatever it asks for.
+    Unsent,
+    /// Sent, at least in part, and not one byte came back: the peer may have acted on it.
+    Silent,
+    /// The peer answered, but not well.
+    Spoiled(CallbackFailure),
+}
+
+impl From<Broken> for CallbackFailure {
+    fn from(broken: Broken) -> CallbackFailure {
+        match broken {
+            Broken::Unsent | Broken::Silent => CallbackFailure::Dropped,
+            Broken::Spoiled(failure) => failure,
+        }
+    }
+}
+
+const GARBAGE: Broken = Broken::Spoiled(CallbackFailure::Garbage);
+const DROPPED: Broken = Broken::Spoiled(CallbackFailure::Dropped);
+
+/// Sends `request` and reads its answer, whose body may have `body_max` bytes, packed and unpacked. `buffer` is room to
+/// work in; its content is lost. After an error the connection must be closed.
+pub(super) async fn exchange(
+    conn: &mut Conn,
+    buffer: &mut Vec<u8>,
+    request: &Request,
+    body_max: usize,
+) -> Result<Answer, Broken> {
+    send(conn, buffer, request).await?;
+    buffer.clear();
+    let head = read_head(conn, buffer, &request.method).await?;
+    let (body, exact) = read_body(conn, buffer, &head, body_max).await?;
+    Ok(Answer {
+        reusable: head.keep_alive && exact,
+        reply: reply(&head, body, body_max)?,
+    })
+}
+
+async fn send(conn: &mut Conn, buffer: &mut Vec<u8>, request: &Request) -> Result<(), Broken> {
+    buffer.clear();
+    write_head(buffer, request);
+    let inline = request.body.len() <= INLINE_BODY_BYTES_MAX;
+    if inline {
+        buffer.extend_from_slice(&request.body);
+    }
+    let (result, room) = conn.write_all(std::mem::take(buffer)).await;
+    *buffer = room;
+    result.map_err(|error| if error.nothing_sent { Broken::Unsent } else { Broken::Silent })?;
+    if !inline {
+        let (result, _) = conn.write_all(request.body.clone()).await;
+        result.map_err(|_| Broken::Silent)?;
+    }
+    Ok(())
+}
+
+/// The head as the original's client writes it (spec §4).
+fn write_head(out: &mut Vec<u8>, request: &Request) {
+    let url = &request.url;
+    let mut line = |parts: &[&[u8]]| parts.iter().for_each(|part| out.extend_from_slice(part));
+    line(&[request.method.as_str().as_bytes(), b" ", &url.target, b" HTTP/1.1\r\n"]);
+    line(&[b"Host: ", url.origin.authority.as_bytes(), b"\r\n"]);
+    line(&[&request.headers, b"Accept-Encoding: gzip\r\n"]);
+    if let Some(authorization) = &url.authorization {
+        line(&[b"Authorization: ", authorization, b"\r\n"]);
+    }
+    if request.method == Method::POST {
+        line(&[b"Content-Type: application/x-www-form-urlencoded\r\n"]);
+    }
+    if request.method == Method::POST || !request.body.is_empty() {
+        line(&[b"Content-Length: "]);
+        push_decimal(out, request.body.len() as u64);
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Reads up to the end of the final head, and maybe beyond it.
+async fn read_head(conn: &mut Conn, buffer: &mut Vec<u8>, method: &Method) -> Result<ResponseHead, Broken> {
+    let (mut scanned, mut interims) = (0, 0);
+    loop {
+        let end = head_end(buffer, scanned, HEAD_BYTES_MAX).map_err(|_| GARBAGE)?;
+        if end.is_none() {
+            scanned = buffer.len();
+            let silent = buffer.is_empty() && interims == 0;
+            match receive(conn, buffer).await {
+                Ok(1..) => continue,
+                _ if silent => return Err(Broken::Silent),
+                _ => return Err(DROPPED),
+            }
+        }
+        let head = parse_response(buffer, method, HEAD_BYTES_MAX)
+            .map_err(|_| GARBAGE)?
+            .ok_or(GARBAGE)?;
+        if !head.is_interim() {
+            return if head.status == StatusCode::SWITCHING_PROTOCOLS { Err(GARBAGE) } else { Ok(head) };
+        }
+        interims += 1;
+        if interims > INTERIMS_MAX {
+            return Err(GARBAGE);
+        }
+        buffer.drain(..head.head_len.min(buffer.len()));
+        scanned = 0;
+    }
+}
+
+/// Reads the body behind `head`. False beside it: bytes that belong to no answer followed.
+async fn read_body(
+    conn: &mut Conn,
+    buffer: &mut Vec<u8>,
+    head: &ResponseHead,
+    body_max: usize,
+) -> Result<(Vec<u8>, bool), Broken> {
+    let spoiled = |error| if error == BodyError::Truncated { DROPPED } else { GARBAGE };
+    let mut decoder = BodyDecoder::new(head.framing, body_max as u64).map_err(spoiled)?;
+    let mut body = Vec::new();
+    let mut start = head.head_len;
+    loop {
+        let input = buffer.get(start..).unwrap_or_default();
+        let progress = decoder.feed(input, &mut body).map_err(spoiled)?;
+        if progress.done {
+            return Ok((body, progress.consumed == input.len()));
+        }
+        if buffer.len() == buffer.capacity() && buffer.capacity() < READ_BYTES_MAX {
+            buffer.reserve(2 * buffer.capacity());
+        }
+        buffer.clear();
+        start = 0;
+        match receive(conn, buffer).await {
+            Ok(1..) => {}
+            Ok(0) => {
+                decoder.finish().map_err(spoiled)?;
+                return Ok((body, false));
+            }
+            Err(_) => return Err(DROPPED),
+        }
+    }
+}
+
+/// Appends one read to `buffer`.
+async fn receive(conn: &mut Conn, buffer: &mut Vec<u8>) -> std::io::Result<usize> {
+    if buffer.capacity() - buffer.len() < READ_BYTES_MIN / 2 {
+        buffer.reserve(READ_BYTES_MIN);
+    }
+    let (result, room) = conn.read(std::mem::take(buffer)).await;
+    *buffer = room;
+    result
+}
+
+fn reply(head: &ResponseHead, body: Vec<u8>, body_max: usize) -> Result<CallbackReply, Broken> {
+    let packed = head
+        .headers
+        .first(CONTENT_ENCODING)
+        .is_some_and(|coding| coding.eq_ignore_ascii_case(b"gzip") || coding.eq_ignore_ascii_case(b"x-gzip"));
+    let body = if packed && !body.is_empty() { unpack(&body, body_max)? } else { body };
+    Ok(CallbackReply {
+        status: head.status.as_u16(),
+        headers: lower_case(&head.headers),
+        body: body.into(),
+    })
+}
+
+/// Inflates, but not beyond `body_max` bytes: a small answer may claim to be a huge one.
+fn unpack(packed: &[u8], body_max: usize) -> Result<Vec<u8>, Broken> {
+    let mut body = Vec::new();
+    let beyond = (body_max as u64).saturating_add(1);
+    MultiGzDecoder::new(packed)
+        .take(beyond)
+        .read_to_end(&mut body)
+        .map_err(|_| GARBAGE)?;
+    if body.len() > body_max { Err(GARBAGE) } else { Ok(body) }
+}
+
+/// All header lines, in one allocation for their text.
+fn lower_case(headers: &Headers) -> Vec<(Bytes, Bytes)> {
+    let mut text = Vec::new();
+    for (name, value) in headers.iter() {
+        text.extend(name.bytes().map(|c| c.to_ascii_lowercase()));
+        text.extend_from_slice(value);
+    }
+    let mut text = Bytes::from(text);
+    headers
+        .iter()
+        .map(|(name, value)| (text.split_to(name.len()), text.split_to(value.len())))
+        .collect()
+}
+
+/// Where the answer of `request` sends it: `None` if it is a final answer, `Some(None)` if nowhere.
+///
+/// As the original's client does it (tornado 4.5, spec §4): 302 and 303 turn any request into a GET without a body, 301 and 307
+/// keep method and body (308 likewise, which it did not know), headers stay.
+pub(super) fn redirect(request: &Request, reply: &CallbackReply) -> Option<Option<Request>> {
+    let keep = match reply.status {
+        301 | 307 | 308 => true,
+        302 | 303 => false,
+        _ => return None,
+    };
+    let location = reply.headers_named(LOCATION.as_str().as_bytes()).next();
+    let Some(url) = location.and_then(|location| request.url.join(location)) else {
+        return Some(None);
+    };
+    Some(Some(Request {
+        url,
+        method: if keep { request.method.clone() } else { Method::GET },
+        headers: request.headers.clone(),
+        body: if keep { request.body.clone() } else { Bytes::new() },
+    }))
+}

@@ -1,0 +1,234 @@
+//! The outgoing HTTP/1.1 client: calls to business servers, and the cluster's calls to its peers. Lives on one core.
+//!
+//! ```text
+//! call ─▶ pool ── alive? ──▶ exchange ─▶ redirect? ─▶ reply
+//!           └─ none ─▶ dns ─▶ dial ─▶ (tls) ─┘   └─ reusable connection back into the pool
+//! ```
+//!
+//! Invariants:
+//! * A call ends by its deadline, whatever the peer does; a call that is cut off takes its connection along.
+//! * A request is sent twice only if the peer cannot have acted on it (no byte was accepted), or if it is a GET on a kept
+//!   connection that ended without a byte of an answer (RFC 9110 §9.2.2). A POST is never repeated blindly.
+//! * Everything a peer sends is bounded: head, interim answers, body (packed and unpacked), redirects.
+
+mod conn;
+mod dial;
+mod dns;
+mod exchange;
+mod pool;
+mod tls;
+pub mod url;
+
+use std::cell::{Cell, RefCell};
+use std::fmt::Display;
+use std::io;
+use std::path::PathBuf;
+use std::rc::{Rc, Weak};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::Method;
+
+use self::conn::Conn;
+use self::dns::Resolver;
+use self::exchange::{Broken, exchange, redirect};
+use self::pool::Pool;
+use self::tls::Trust;
+pub use self::url::{Origin, Url};
+use crate::engine::command::{CallbackFailure, CallbackReply};
+use crate::limits::REDIRECTS_MAX;
+
+/// How often idle connections are looked at.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// Working buffers kept for the next call, and the size beyond which one is not kept: 4 MiB at most.
+const BUFFERS_MAX: usize = 64;
+const BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// At most one warning about unreachable servers in this time.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// One request.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Where to.
+    pub url: Url,
+    /// GET or POST; a POST gets the form content type and a length.
+    pub method: Method,
+    /// Header lines to add, each `Name: value\r\n`, already checked. `Host`, `Accept-Encoding`, `Authorization` of the URL
+    /// and the headers of the body are the client's.
+    pub headers: Bytes,
+    /// Body; empty for GET.
+    pub body: Bytes,
+}
+
+/// What an operator may set.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How long an unused connection is kept; zero keeps none. Below the 60 s after which common servers close theirs.
+    pub idle: Duration,
+    /// Connections kept in all.
+    pub idle_max: usize,
+    /// Bytes of an answer's body; beyond it the answer is [`CallbackFailure::Garbage`].
+    pub body_max: usize,
+    /// PEM file with roots to trust beside the system's.
+    pub ca_file: Option<PathBuf>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            idle: Duration::from_secs(20),
+            idle_max: 1024,
+            body_max: 10 * 1024 * 1024,
+            ca_file: None,
+        }
+    }
+}
+
+/// What a client has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Connections opened.
+    pub dialled: u64,
+    /// Requests sent on a kept connection.
+    pub reused: u64,
+    /// Requests sent again because a kept connection had ended.
+    pub resent: u64,
+    /// Connections kept at this moment.
+    pub idle: usize,
+}
+
+/// The client. Cloning gives another handle to the same pool.
+#[derive(Clone)]
+pub struct Client(Rc<Inner>);
+
+struct Inner {
+    pool: RefCell<Pool>,
+    resolver: Rc<Resolver>,
+    trust: RefCell<Trust>,
+    buffers: RefCell<Vec<Vec<u8>>>,
+    body_max: Cell<usize>,
+    usage: Cell<Usage>,
+    complained: Cell<Option<Instant>>,
+}
+
+impl Client {
+    /// Starts a client on this thread's runtime, which must have its timer enabled. Reads certificates and starts the
+    /// resolver threads: for start, not for a call. Errors: `ca_file` unusable, no threads.
+    pub fn start(options: &Options) -> io::Result<Client> {
+        let inner = Rc::new(Inner {
+            pool: RefCell::new(Pool::new(options.idle, options.idle_max)),
+            resolver: Resolver::start()?,
+            trust: RefCell::new(Trust::load(options.ca_file.as_deref())?),
+            buffers: RefCell::default(),
+            body_max: Cell::new(options.body_max),
+            usage: Cell::default(),
+            complained: Cell::new(None),
+        });
+        monoio::spawn(sweep(Rc::downgrade(&inner)));
+        Ok(Client(inner))
+    }
+
+    /// Takes new settings for the calls to come; reads `ca_file` anew. Errors leave everything as it was.
+    pub fn reload(&self, options: &Options) -> io::Result<()> {
+        *self.0.trust.borrow_mut() = Trust::load(options.ca_file.as_deref())?;
+        let mut pool = self.0.pool.borrow_mut();
+        pool.clear(); // opened under the old trust
+        pool.reconfigure(options.idle, options.idle_max);
+        self.0.body_max.set(options.body_max);
+        Ok(())
+    }
+
+    /// Sends `request`, follows redirects, and returns the final answer, whatever its status. Ends by `deadline`.
+    pub async fn call(&self, request: Request, deadline: Instant) -> Result<CallbackReply, CallbackFailure> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match monoio::time::timeout(left, self.0.follow(request)).await {
+            Ok(result) => result,
+            Err(_) => Err(CallbackFailure::TimedOut),
+        }
+    }
+
+    /// What has been done so far.
+    pub fn usage(&self) -> Usage {
+        Usage {
+            idle: self.0.pool.borrow().len(),
+            ..self.0.usage.get()
+        }
+    }
+}
+
+impl Inner {
+    async fn follow(&self, mut request: Request) -> Result<CallbackReply, CallbackFailure> {
+        for _ in 0..=REDIRECTS_MAX {
+            let reply = self.answer(&request).await?;
+            match redirect(&request, &reply) {
+                None => return Ok(reply),
+                Some(None) => break,
+                Some(Some(next)) => request = next,
+            }
+        }
+        Err(CallbackFailure::Redirects)
+    }
+
+    /// One hop, on a kept connection if there is one.
+    async fn answer(&self, request: &Request) -> Result<CallbackReply, CallbackFailure> {
+        let kept = self.pool.borrow_mut().checkout(&request.url.origin, Instant::now());
+        if let Some(conn) = kept {
+            self.count(|usage| usage.reused += 1);
+            match self.exchange(conn, request).await {
+                Err(Broken::Unsent) => {}
+                Err(Broken::Silent) if request.method == Method::GET => {}
+                other => return other.map_err(CallbackFailure::from),
+            }
+            self.count(|usage| usage.resent += 1);
+        }
+        let conn = Box::pin(dial::dial(self, &request.url.origin)).await?;
+        self.count(|usage| usage.dialled += 1);
+        self.exchange(conn, request).await.map_err(CallbackFailure::from)
+    }
+
+    async fn exchange(&self, mut conn: Conn, request: &Request) -> Result<CallbackReply, Broken> {
+        let mut buffer = self.buffers.borrow_mut().pop().unwrap_or_default();
+        let result = exchange(&mut conn, &mut buffer, request, self.body_max.get()).await;
+        self.recycle(buffer);
+        let answer = result?;
+        if answer.reusable {
+            let mut pool = self.pool.borrow_mut();
+            pool.checkin(&request.url.origin, conn, Instant::now());
+        }
+        Ok(answer.reply)
+    }
+
+    fn recycle(&self, buffer: Vec<u8>) {
+        let mut buffers = self.buffers.borrow_mut();
+        if buffers.len() < BUFFERS_MAX && buffer.capacity() <= BUFFER_BYTES_MAX {
+            buffers.push(buffer);
+        }
+    }
+
+    fn count(&self, change: impl FnOnce(&mut Usage)) {
+        let mut usage = self.usage.get();
+        change(&mut usage);
+        self.usage.set(usage);
+    }
+
+    /// Says why a server cannot be reached, but not thousands of times a second.
+    fn complain(&self, origin: &Origin, why: &dyn Display) {
+        let now = Instant::now();
+        let quiet = self.complained.get().is_some_and(|last| now - last < COMPLAINT_INTERVAL);
+        if !quiet {
+            self.complained.set(Some(now));
+            tracing::warn!(server = %origin.authority, tls = origin.tls, %why, "cannot connect");
+        }
+    }
+}
+
+/// Closes idle connections as they get old; ends with the client.
+async fn sweep(client: Weak<Inner>) {
+    loop {
+        monoio::time::sleep(SWEEP_INTERVAL).await;
+        match client.upgrade() {
+            Some(client) => client.pool.borrow_mut().sweep(Instant::now()),
+            None => return,
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! TLS of outgoing connections: rustls over one monoio stream, and the roots it trusts.
+//!
+//! A session owns no socket buffers between calls. The stream stays visible underneath, because the pool has to look at
+//! the socket before it hands a connection out again; that is why this is not a wrapped stream of a library.
+//! A stream whose call was dropped in the middle must be dropped too: ciphertext may have been lost.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use monoio::io::AsyncReadRent;
+use monoio::net::TcpStream;
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName};
+
+use super::conn::{Unwritten, send_all};
+
+/// Bytes of one read from the socket. A TLS record has up to 16 KiB; longer ones just take two reads.
+const CIPHER_BYTES: usize = 8 * 1024;
+
+/// What outgoing TLS connections trust.
+#[derive(Clone)]
+pub(super) struct Trust(Option<Arc<ClientConfig>>);
+
+impl Trust {
+    /// Reads the system's roots and those of `ca_file` (PEM). Blocks on files: for start and reload, not for a call.
+    /// Without any root, `https` fails and says so. Errors: `ca_file` is unreadable, or holds no certificate.
+    pub(super) fn load(ca_file: Option<&Path>) -> io::Result<Trust> {
+        let mut roots = RootCertStore::empty();
+        let native = rustls_native_certs::load_native_certs();
+        for error in &native.errors {
+            tracing::warn!(%error, "a system root certificate could not be read");
+        }
+        roots.add_parsable_certificates(native.certs);
+        if let Some(path) = ca_file {
+            add_file(&mut roots, path)?;
+        }
+        if roots.is_empty() {
+            tracing::warn!("no root certificates: callbacks to https URLs will fail; set ca_file");
+            return Ok(Trust(None));
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(io::Error::other)?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Trust(Some(Arc::new(config))))
+    }
+
+    /// Handshakes as a client of `host` (a name or an IP address) over `tcp`.
+    pub(super) async fn connect(&self, host: &str, tcp: TcpStream) -> io::Result<TlsStream> {
+        let config = self
+            .0
+            .clone()
+            .ok_or_else(|| io::Error::other("https without root certificates; set ca_file"))?;
+        let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+        let session = ClientConnection::new(config, name).map_err(io::Error::other)?;
+        let mut stream = TlsStream {
+            tcp,
+            session,
+            cipher: Vec::new(),
+            fed: 0,
+        };
+        stream.handshake().await?;
+        Ok(stream)
+    }
+}
+
+fn add_file(roots: &mut RootCertStore, path: &Path) -> io::Result<()> {
+    let named = |error: &dyn std::fmt::Display| io::Error::other(format!("{}: {error}", path.display()));
+    let before = roots.len();
+    for certificate in CertificateDer::pem_file_iter(path).map_err(|e| named(&e))? {
+        roots
+            .add(certificate.map_err(|e| named(&e))?)
+            .map_err(|e| named(&e))?;
+    }
+    if roots.len() == before {
+        return Err(named(&"no certificate in this file"));
+    }
+    Ok(())
+}
+
+/// One encrypted connection.
+pub(super) struct TlsStream {
+    tcp: TcpStream,
+    session: ClientConnection,
+    /// What the socket gave last.
+    cipher: Vec<u8>,
+    /// How much of `cipher` the session has taken. It takes a part only when its plaintext has been fetched, because it
+    /// refuses ciphertext while too much plaintext waits.
+    fed: usize,
+}
+
+impl TlsStream {
+    /// The socket underneath.
+    pub(super) fn tcp(&self) -> &TcpStream {
+        &self.tcp
+    }
+
+    /// Bytes came in that no call has asked for: a closing alert, or worse.
+    pub(super) fn has_unread(&self) -> bool {
+        self.fed < self.cipher.len()
+    }
+
+    /// Encrypts and sends all of `plain`.
+    pub(super) async fn write_all(&mut self, mut plain: &[u8]) -> Result<(), Unwritten> {
+        let mut nothing_sent = true;
+        while !plain.is_empty() {
+            let Ok(taken) = self.session.writer().write(plain) else {
+                return Err(Unwritten { nothing_sent });
+            };
+            plain = plain.get(taken..).unwrap_or_default();
+            self.flush().await.map_err(|error| Unwritten {
+                nothing_sent: nothing_sent && error.nothing_sent,
+            })?;
+            nothing_sent = false;
+        }
+        Ok(())
+    }
+
+    /// Appends what has arrived to `plain`, at most its spare capacity. 0: the peer ended the session properly; if it
+    /// just ended, that is an error, because the end of a body could have been cut off.
+    pub(super) async fn read(&mut self, plain: &mut Vec<u8>) -> io::Result<usize> {
+        loop {
+            let filled = plain.len();
+            let room = (plain.capacity() - filled) as u64;
+            // keeps what it read before it had to wait
+            let result = self.session.reader().take(room).read_to_end(plain);
+            match (plain.len() - filled, result) {
+                (0, Ok(_)) => return Ok(0),
+                (0, Err(error)) if error.kind() == ErrorKind::WouldBlock => self.advance().await?,
+                (0, Err(error)) => return Err(error),
+                (taken, _) => return Ok(taken),
+            }
+        }
+    }
+
+    async fn handshake(&mut self) -> io::Result<()> {
+        self.flush().await?;
+        while self.session.is_handshaking() {
+            if self.session.wants_read() {
+                self.advance().await?;
+            }
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// Gives the session the next ciphertext, from the socket if none is left.
+    async fn advance(&mut self) -> io::Result<()> {
+        if !self.has_unread() {
+            let mut cipher = std::mem::take(&mut self.cipher);
+            cipher.clear();
+            cipher.reserve(CIPHER_BYTES);
+            let (result, cipher) = self.tcp.read(cipher).await;
+            (self.cipher, self.fed) = (cipher, 0);
+            if result? == 0 && self.session.is_handshaking() {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+        }
+        let mut rest = self.cipher.get(self.fed..).unwrap_or_default();
+        let taken = self.session.read_tls(&mut rest)?; // none left: tells the session of the end
+        self.fed += taken;
+        if taken == 0 {
+            self.fed = self.cipher.len(); // behind a closing alert nothing counts
+        }
+        let processed = self.session.process_new_packets();
+        self.flush().await?; // an alert, or the answer to a key update
+        processed.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), Unwritten> {
+        let mut nothing_sent = true;
+        while self.session.wants_write() {
+            let mut cipher = Vec::new();
+            if self.session.write_tls(&mut cipher).is_err() {
+                return Err(Unwritten { nothing_sent });
+            }
+            send_all(&mut self.tcp, cipher)
+                .await
+                .0
+                .map_err(|error| Unwritten {
+                    nothing_sent: nothing_sent && error.nothing_sent,
+                })?;
+            nothing_sent = false;
+        }
+        Ok(())
+    }
+}
