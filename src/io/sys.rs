@@ -31,6 +31,16 @@ pub fn send(fd: RawFd, parts: &[IoSlice<'_>]) -> io::Result<usize> {
     usize::try_from(n).map_err(|_| io::Error::last_os_error())
 }
 
+/// True if an idle connection cannot carry another request: the peer closed it, it failed, or bytes arrived nobody asked
+/// for. Takes nothing from the stream.
+pub fn is_stale(socket: &impl AsRawFd) -> bool {
+    let mut byte = 0u8;
+    let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+    // SAFETY: the pointer and length describe `byte`.
+    let n = unsafe { libc::recv(socket.as_raw_fd(), (&raw mut byte).cast(), 1, flags) };
+    n >= 0 || io::Error::last_os_error().kind() != io::ErrorKind::WouldBlock
+}
+
 /// Ends the sending direction.
 pub fn finish(fd: RawFd) {
     // SAFETY: takes integers only.

@@ -14,7 +14,8 @@ use crate::engine::ids::{ClientId, DeliveryKey};
 use crate::engine::outbox::Outbox;
 use crate::engine::wheel::TimerId;
 use crate::protocol::Session;
-use crate::protocol::rainbow::connect::Upgrade;
+use crate::protocol::rainbow::answer::Manner;
+use crate::protocol::rainbow::connect::{AcceptKey, Refusal};
 use crate::wire::ws;
 
 /// Everything a shard keeps of one connection.
@@ -53,6 +54,15 @@ pub enum Phase {
     Open(Open),
     /// On its way out.
     Closing(Closing),
+}
+
+/// What the business's answer decides about.
+#[derive(Clone, Copy, Debug)]
+pub struct Upgrade {
+    /// Whether the request can become a websocket; told only to those the business admits (spec: section 3).
+    pub accept: Result<AcceptKey, Refusal>,
+    /// How an HTTP answer would have to be framed.
+    pub manner: Manner,
 }
 
 /// An admitted client.

@@ -32,7 +32,8 @@ impl Shard {
         if frame.is_empty() && client.outbox.is_empty() {
             return self.close_socket(id, sockets);
         }
-        client.outbox.push_control(&mut self.pool, &frame);
+        // Only pings and pongs can have filled the room for control frames: then the client just sees TCP end.
+        let _ = client.outbox.push_control(&frame, &mut self.pool);
         let linger = self.wheel.insert(now + CLOSE_TIMEOUT, Timer::Linger(id));
         if let Phase::Closing(closing) = &mut client.phase {
             closing.linger = Some(linger);
@@ -192,7 +193,7 @@ impl Shard {
 
     /// Tells the home of a channel that this shard has its first member or lost its last one.
     pub(super) fn tell_interest(&mut self, channel: crate::engine::command::ChannelName, joined: bool) {
-        let home = self.home.of(&channel, self.shards);
+        let home = self.home.home_of(&channel);
         if home == self.id {
             self.interest.note(&channel, self.id, joined);
         } else {
@@ -210,7 +211,7 @@ fn close_frame(cause: CloseCause, echo: Option<u16>) -> Vec<u8> {
         CloseFrame::Echo => echo.map(|code| code.to_be_bytes().to_vec()).unwrap_or_default(),
         CloseFrame::Code(code, reason) => [&code.to_be_bytes(), reason.as_bytes()].concat(),
     };
-    let (header, len) = ws::header(ws::Opcode::Close, payload.len() as u64);
+    let (header, len) = ws::header(ws::Opcode::Close, payload.len());
     frame.extend_from_slice(&header[..len]);
     frame.extend_from_slice(&payload);
     frame

@@ -143,8 +143,8 @@ impl Shard {
         let mut members = std::mem::take(&mut self.fanout.members);
         members.clear();
         for member in self.members.members(&batch.channel).unwrap_or_default() {
-            let generation = self.clients.generation(member.slot);
-            members.push(Target { slot: member.slot, generation });
+            let generation = self.clients.generation(member.slot());
+            members.push(Target { slot: member.slot(), generation });
         }
         for (publish, delivery) in &mut batch.publishes {
             if publish.qos != Qos::AtMostOnce {
@@ -174,7 +174,8 @@ impl Shard {
             return None;
         }
         let mut frames = Vec::with_capacity(batch.bytes + batch.publishes.len() * 16);
-        let open = members.iter().find_map(|target| self.clients.get_mut(target.slot, target.generation)?.open())?;
+        let target = members.first()?;
+        let open = self.clients.get_mut(target.slot, target.generation)?.open()?;
         for (publish, _) in &batch.publishes {
             open.session.shared_frame(publish, &mut frames);
         }

@@ -3,18 +3,18 @@
 
 use bytes::Bytes;
 
-use super::client::{Open, Phase, Timer};
+use super::client::{Open, Phase, Timer, Upgrade};
 use super::input::Input;
 use super::sockets::Sockets;
 use super::{Shard, context};
 use crate::close::CloseCause;
-use crate::engine::command::{CallbackOutcome, CallbackRequest, Endpoint, Report};
+use crate::engine::command::{CallbackFailure, CallbackOutcome, CallbackRequest, Endpoint, Report};
 use crate::engine::ids::ClientId;
 use crate::metrics::Metric;
-use crate::protocol::rainbow::answer::HttpAnswer;
-use crate::protocol::rainbow::connect::{self, Admission, Ask, Upgrade};
+use crate::protocol::rainbow::admission::{self, Admission};
+use crate::protocol::rainbow::answer::{HttpAnswer, Manner};
+use crate::protocol::rainbow::connect::{self, Refusal};
 use crate::protocol::rainbow::session::Session as RainbowSession;
-use crate::protocol::rainbow::{api, callback};
 use crate::protocol::{Actions, Session};
 use crate::time::Instant;
 use crate::wire::http1::{self, Framing, RequestHead};
@@ -33,14 +33,14 @@ impl Shard {
                 Ok(Some(head)) => head,
                 Err(error) => {
                     tracing::debug!(%error, "request head refused");
-                    self.refuse_head(id, &HttpAnswer::head_error(error), now, sockets);
+                    self.refuse_head(id, &HttpAnswer::page(error.status()), now, sockets);
                     return self.input_state(id);
                 }
             };
-            if head.path() != api::CONNECT_PATH {
+            if head.path() != connect::PATH {
                 return self.hand_over(id);
             }
-            client.tail.drain(..head.len());
+            client.tail.drain(..head.head_len);
             self.on_connect(id, &head, now, sockets);
         }
     }
@@ -54,7 +54,7 @@ impl Shard {
         if client.tail.is_empty() {
             return self.drop_client(id, CloseCause::HandshakeTimeout, now, sockets);
         }
-        self.answer(id, &HttpAnswer::page(http::StatusCode::REQUEST_TIMEOUT), false, now, sockets);
+        self.answer(id, &HttpAnswer::page(http::StatusCode::REQUEST_TIMEOUT), Manner::LAST, now, sockets);
         self.close_client(id, CloseCause::HandshakeTimeout, None, now, sockets);
     }
 
@@ -67,11 +67,11 @@ impl Shard {
         now: Instant,
         sockets: &mut dyn Sockets,
     ) {
-        let admission = connect::admission(outcome);
+        let admission = admission::admission(outcome);
         let Some(client) = self.clients.get_mut(id.slot, id.generation) else { return };
         let upgrade = match &mut client.phase {
             Phase::Authorising { gone: true, .. } => return self.on_auth_gone(id, admission),
-            Phase::Authorising { upgrade, .. } => std::mem::replace(upgrade.as_mut(), Upgrade::NONE),
+            Phase::Authorising { upgrade, .. } => **upgrade,
             _ => return,
         };
         match admission {
@@ -84,59 +84,58 @@ impl Shard {
                     self.perform_steps(id, actions, now);
                     // Written at the end of the turn, after the subscriptions were posted: a publish caused by this
                     // answer cannot miss the client.
-                    let date = self.date(now);
-                    self.queue(id, &connect::switching_protocols(&accept, &date), now, sockets);
+                    let mut switching = Vec::with_capacity(256);
+                    connect::switching(&mut switching, &accept, &self.date(now));
+                    self.queue(id, &switching, now, sockets);
                     self.on_tail(id, now, sockets);
                     self.resume_after_auth(id, sockets);
                 }
-                Err(refusal) => self.refuse_after_auth(id, &refusal, upgrade.keep_alive, CloseCause::Refused, now, sockets),
+                Err(refusal) => self.refuse_after_auth(id, refusal, upgrade.manner, CloseCause::Refused, now, sockets),
             },
             Admission::Denied => {
                 self.metrics.add(Metric::AuthDenied, 1);
-                let answer = connect::denied();
-                self.refuse_after_auth(id, &answer, upgrade.keep_alive, CloseCause::Denied, now, sockets);
+                self.refuse_after_auth(id, Refusal::Unauthorized, upgrade.manner, CloseCause::Denied, now, sockets);
             }
             Admission::Unavailable => {
                 self.metrics.add(Metric::AuthUnavailable, 1);
-                let answer = connect::unavailable();
-                self.refuse_after_auth(id, &answer, upgrade.keep_alive, CloseCause::AuthUnavailable, now, sockets);
+                let overloaded = matches!(outcome, CallbackOutcome::Failed(CallbackFailure::Overloaded));
+                let refusal = if overloaded { Refusal::Overloaded } else { Refusal::Unavailable };
+                self.refuse_after_auth(id, refusal, upgrade.manner, CloseCause::AuthUnavailable, now, sockets);
             }
         }
     }
 
     fn on_connect(&mut self, id: ClientId, head: &RequestHead, now: Instant, sockets: &mut dyn Sockets) {
-        let asked = match connect::ask(head) {
-            _ if head.framing != Framing::None => {
-                self.refuse_head(id, &HttpAnswer::page(http::StatusCode::BAD_REQUEST), now, sockets);
-                return;
-            }
-            Ask::Refuse(answer) => {
-                self.answer(id, &answer, head.keep_alive, now, sockets);
-                return if head.keep_alive {
+        if head.framing != Framing::None {
+            // A body would be taken for frames.
+            return self.refuse_head(id, &HttpAnswer::page(http::StatusCode::BAD_REQUEST), now, sockets);
+        }
+        let manner = Manner::of(head);
+        let identity = self.identities.identity(id, &self.identities.check(id));
+        let question = match connect::ask(head, &identity) {
+            Ok(question) => question,
+            Err(refusal) => {
+                self.answer(id, &refusal.answer(), manner, now, sockets);
+                return if manner.keep_alive {
                     self.rearm_handshake(id, now);
                 } else {
                     self.close_client(id, CloseCause::Refused, None, now, sockets);
                 };
             }
-            Ask::Business { query, headers } => (query, headers),
         };
-        let (query, mut headers) = asked;
-        let check = self.identities.check(id);
-        headers.extend_from_slice(&callback::headers(&self.identities.identity(id, &check), None));
-        let upgrade = Box::new(Upgrade { accept: connect::upgrade_check(head), keep_alive: head.keep_alive });
+        let upgrade = Box::new(Upgrade { accept: connect::upgrade_check(&head.headers), manner });
         let Some(client) = self.clients.get_mut(id.slot, id.generation) else { return };
         let phase = std::mem::replace(&mut client.phase, Phase::Authorising { upgrade, gone: false });
         if let Phase::Handshaking { deadline } = phase {
             self.wheel.cancel(deadline);
         }
-        self.metrics.add(Metric::Handshakes, 1);
         self.reports.push(Report::Callback(CallbackRequest {
             client: id,
             token: 0,
             endpoint: Endpoint::Connect,
             msgtype: 0,
-            query,
-            headers: Bytes::from(headers),
+            query: question.query,
+            headers: question.headers,
             body: Bytes::new(),
         }));
     }
@@ -169,33 +168,33 @@ impl Shard {
     fn refuse_after_auth(
         &mut self,
         id: ClientId,
-        answer: &HttpAnswer,
-        keep_alive: bool,
+        refusal: Refusal,
+        mut manner: Manner,
         cause: CloseCause,
         now: Instant,
         sockets: &mut dyn Sockets,
     ) {
         let Some(client) = self.clients.get_mut(id.slot, id.generation) else { return };
         // Whoever sent more without waiting for the answer meant it for a websocket.
-        let keep_alive = keep_alive && client.tail.is_empty();
+        manner.keep_alive &= client.tail.is_empty();
         let deadline = self.wheel.insert(now + self.config.handshake_timeout, Timer::Handshake(id));
         client.phase = Phase::Handshaking { deadline };
-        self.answer(id, answer, keep_alive, now, sockets);
-        if keep_alive {
-            self.metrics.count_close(cause);
+        self.answer(id, &refusal.answer(), manner, now, sockets);
+        if manner.keep_alive {
+            self.count_close(cause);
         } else {
             self.close_client(id, cause, None, now, sockets);
         }
     }
 
     fn refuse_head(&mut self, id: ClientId, answer: &HttpAnswer, now: Instant, sockets: &mut dyn Sockets) {
-        self.answer(id, answer, false, now, sockets);
+        self.answer(id, answer, Manner::LAST, now, sockets);
         self.close_client(id, CloseCause::BadRequest, None, now, sockets);
     }
 
-    fn answer(&mut self, id: ClientId, answer: &HttpAnswer, keep_alive: bool, now: Instant, sockets: &mut dyn Sockets) {
+    fn answer(&mut self, id: ClientId, answer: &HttpAnswer, manner: Manner, now: Instant, sockets: &mut dyn Sockets) {
         let mut bytes = Vec::new();
-        answer.write(&mut bytes, &self.date(now), keep_alive);
+        answer.write(&mut bytes, manner, &self.date(now));
         self.write(id, &bytes, None, now, sockets);
     }
 

@@ -157,7 +157,7 @@ impl Shard {
             ws::Step::Fragment => {}
             ws::Step::Message { kind, payload, .. } => open.session.on_message(context, kind, &payload, actions),
             ws::Step::Ping(payload) => {
-                let (header, len) = ws::header(ws::Opcode::Pong, payload.len() as u64);
+                let (header, len) = ws::header(ws::Opcode::Pong, payload.len());
                 actions.reply.extend_from_slice(&header[..len]);
                 actions.reply.extend_from_slice(payload);
             }

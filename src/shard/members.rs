@@ -31,7 +31,7 @@ impl Shard {
         if !self.is_open(id) {
             return false;
         }
-        if self.members.channels_of(id.slot) >= self.config.channels_max && !self.members.contains(id.slot, &channel) {
+        if self.members.channels_of(id.slot).len() >= self.config.channels_max && !self.members.contains(id.slot, &channel) {
             tracing::warn!(channels_max = self.config.channels_max, "a client is in too many channels, subscription refused");
             return false;
         }

@@ -31,7 +31,7 @@ use std::sync::Arc;
 use crate::close::CloseCause;
 use crate::config::Config;
 use crate::engine::command::{CallbackOutcome, Command, Report};
-use crate::engine::ids::{ClientId, DeliveryKey, IdentityKey, ShardId};
+use crate::engine::ids::{ClientId, IdentityKey, ShardId};
 use crate::engine::outbox::Pool;
 use crate::engine::registry::{HomeHash, Interest, Members};
 use crate::engine::slots::Slots;
@@ -70,6 +70,10 @@ pub struct Setup {
     pub home: HomeHash,
     /// Makes identities; the same on every core.
     pub identities: IdentityKey,
+    /// Wall-clock time of `Instant::ZERO`, in microseconds since 1970; for `Date` headers only.
+    pub started_unix_micros: u64,
+    /// Seeds the hash maps; random per process.
+    pub seed: u64,
     /// Settings.
     pub config: Arc<Config>,
     /// This core's counters.
@@ -82,6 +86,7 @@ pub struct Shard {
     shards: usize,
     home: HomeHash,
     identities: IdentityKey,
+    started_unix_micros: u64,
     config: Arc<Config>,
     metrics: Arc<CoreMetrics>,
     clients: Slots<Client>,
@@ -111,15 +116,16 @@ impl Shard {
             shards: setup.shards,
             home: setup.home,
             identities: setup.identities,
+            started_unix_micros: setup.started_unix_micros,
             config: setup.config,
             metrics: setup.metrics,
             clients: Slots::new(),
-            members: Members::default(),
-            interest: Interest::default(),
+            members: Members::new(setup.seed),
+            interest: Interest::new(setup.seed),
             wheel: Wheel::new(),
             deliveries: Slots::new(),
             fanout: Fanout::default(),
-            pool: Pool::default(),
+            pool: Pool::new(),
             dirty: Vec::new(),
             commands: Vec::new(),
             reports: Vec::new(),
@@ -355,6 +361,6 @@ impl Shard {
     }
 
     fn count_close(&self, cause: CloseCause) {
-        self.metrics.count_close(cause);
+        self.metrics.count_close(cause.index());
     }
 }

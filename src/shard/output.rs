@@ -40,17 +40,15 @@ impl Shard {
         if taken == bytes.len() {
             return;
         }
+        // One frame may always wait, however large: it may have been begun, and then it has to be finished.
+        let bytes_max = if client.outbox.is_empty() { usize::MAX } else { self.config.outbox_bytes };
         let rest = match shared {
-            Some(shared) => client.outbox.push_shared(&mut self.pool, &[], shared.slice(taken..), self.config.outbox_bytes),
-            None => client.outbox.push_copy(&mut self.pool, &bytes[taken..], self.config.outbox_bytes),
+            Some(shared) => client.outbox.push_shared(&[], &shared.slice(taken..), bytes_max, &mut self.pool),
+            None => client.outbox.push_copy(&bytes[taken..], bytes_max, &mut self.pool),
         };
         if !client.dirty && !client.write_armed {
             client.write_armed = true;
             sockets.want_write(id);
-        }
-        // A frame that was begun must be finished, or nothing sensible can follow it.
-        if rest.is_err() && taken > 0 {
-            client.outbox.push_control(&mut self.pool, &bytes[taken..]);
         }
         if rest.is_err() {
             self.metrics.add(Metric::OutboxOverflows, 1);
@@ -61,7 +59,7 @@ impl Shard {
     /// Queues bytes until the end of the turn.
     pub(super) fn queue(&mut self, id: ClientId, bytes: &[u8], now: Instant, sockets: &mut dyn Sockets) {
         let Some(client) = self.clients.get_mut(id.slot, id.generation) else { return };
-        if client.outbox.push_copy(&mut self.pool, bytes, self.config.outbox_bytes).is_err() {
+        if client.outbox.push_copy(bytes, self.config.outbox_bytes, &mut self.pool).is_err() {
             self.metrics.add(Metric::OutboxOverflows, 1);
             return self.close_client(id, CloseCause::SlowConsumer, None, now, sockets);
         }
@@ -95,7 +93,7 @@ impl Shard {
                 Sent::Broken => return self.drop_client(id, CloseCause::SocketError, now, sockets),
             };
             self.metrics.add(Metric::BytesOut, taken as u64);
-            client.outbox.advance(&mut self.pool, taken);
+            client.outbox.advance(taken, &mut self.pool);
             if taken < offered {
                 if !client.write_armed {
                     client.write_armed = true;

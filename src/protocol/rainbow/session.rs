@@ -12,11 +12,11 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 
-use super::connect::Effects;
+use super::admission::{self, Effects};
+use super::callback;
 use super::forwards::Forwards;
 use super::inflight::Inflight;
-use super::packet::{self, Packet};
-use super::{callback, connect};
+use super::packet::{self, Answer, Form, Packet};
 use crate::config::Config;
 use crate::engine::command::{CallbackOutcome, CallbackRequest, Endpoint, Publish, Qos};
 use crate::engine::ids::{CHECK_BYTES, DeliveryKey, Identity};
@@ -58,16 +58,22 @@ impl Session {
     }
 
     pub(crate) fn on_message(&mut self, context: Context<'_>, kind: ws::Kind, payload: &[u8], out: &mut Actions) {
-        match packet::decode(payload, kind) {
-            Ok(Packet::Send(send)) => self.on_send(context, send, out),
+        let form = match kind {
+            ws::Kind::Text => Form::Text,
+            ws::Kind::Binary => Form::Binary,
+        };
+        match Packet::decode(payload, form) {
+            Ok(Packet::Send { dup, raw_qos, msgtype, id, payload }) => {
+                self.on_send(context, Send { dup, raw_qos, msgtype, id, payload }, out);
+            }
             Ok(Packet::Ack { id, data }) => self.on_acknowledged(id, data, out),
             Ok(Packet::Rec { id, data }) => {
                 self.on_acknowledged(id, data, out);
-                reply(out, &packet::answer(packet::Command::Rel, id), &[]);
+                reply(out, &packet::answer(Answer::Rel, id), &[]);
             }
             Ok(Packet::Rel { id }) => {
                 self.forget_received(id);
-                reply(out, &packet::answer(packet::Command::Com, id), &[]);
+                reply(out, &packet::answer(Answer::Com, id), &[]);
             }
             Ok(Packet::Com { .. }) => {}
             // The original drops what it does not understand and keeps the connection (spec: section 6).
@@ -124,14 +130,14 @@ impl Session {
                 return;
             }
         };
-        let effects = connect::effects(&answer);
+        let effects = admission::effects(&answer);
         if !open {
             return self.apply_cookie(&effects);
         }
         self.apply(effects, out);
         match raw_qos {
-            1 => reply(out, &packet::answer(packet::Command::Ack, id), &answer.body),
-            2 => reply(out, &packet::answer(packet::Command::Rec, id), &answer.body),
+            1 => reply(out, &packet::answer(Answer::Ack, id), &answer.body),
+            2 => reply(out, &packet::answer(Answer::Rec, id), &answer.body),
             _ => {}
         }
     }
@@ -164,18 +170,17 @@ impl Session {
         context.identities.identity(context.client, &self.check)
     }
 
-    fn on_send(&mut self, context: Context<'_>, send: packet::Send<'_>, out: &mut Actions) {
-        let id = send.id.unwrap_or(0);
+    fn on_send(&mut self, context: Context<'_>, send: Send<'_>, out: &mut Actions) {
         if send.raw_qos == 2 {
             let received = self.received.get_or_insert_default();
             // A repeat of a remembered id is dropped silently; without DUP it is a new message (spec: section 7).
-            if !received.insert(id) && send.dup {
+            if !received.insert(send.id) && send.dup {
                 return;
             }
         }
         let request = CallbackRequest {
             client: context.client,
-            token: Token { raw_qos: send.raw_qos, id, bytes: send.payload.len() }.pack(),
+            token: Token { raw_qos: send.raw_qos, id: send.id, bytes: send.payload.len() }.pack(),
             endpoint: Endpoint::Message,
             msgtype: send.msgtype,
             query: Bytes::new(),
@@ -202,7 +207,7 @@ impl Session {
         }
     }
 
-    fn apply_cookie(&mut self, effects: &Effects) {
+    pub(crate) fn apply_cookie(&mut self, effects: &Effects) {
         if let Some(cookie) = &effects.cookie {
             self.cookie = cookie.as_ref().map(|value| value.as_ref().into());
         }
@@ -215,8 +220,17 @@ impl Session {
     }
 
     fn callback_headers(&self, context: Context<'_>) -> Bytes {
-        callback::headers(&self.identity(context), self.cookie.as_deref())
+        callback::client_headers(&self.identity(context), self.cookie.as_deref()).into()
     }
+}
+
+/// A SEND of the client.
+struct Send<'a> {
+    dup: bool,
+    raw_qos: u8,
+    msgtype: u16,
+    id: u16,
+    payload: &'a [u8],
 }
 
 /// What a forward was about: returned with its outcome.
@@ -250,14 +264,14 @@ pub(crate) fn repeat(publish: &Publish, id: u16, frame: &mut Vec<u8>) {
 fn send_frame(publish: &Publish, id: Option<u16>, dup: bool, frame: &mut Vec<u8>) {
     let qos = if id.is_some() { publish.qos } else { Qos::AtMostOnce };
     let (packet, packet_len) = packet::send_header(publish.msgtype, qos, id.unwrap_or(0), dup);
-    let (header, header_len) = ws::header(ws::Opcode::Binary, (packet_len + publish.payload.len()) as u64);
+    let (header, header_len) = ws::header(ws::Opcode::Binary, packet_len + publish.payload.len());
     frame.extend_from_slice(&header[..header_len]);
     frame.extend_from_slice(&packet[..packet_len]);
     frame.extend_from_slice(&publish.payload);
 }
 
 fn reply(out: &mut Actions, packet: &[u8], data: &[u8]) {
-    let (header, len) = ws::header(ws::Opcode::Binary, (packet.len() + data.len()) as u64);
+    let (header, len) = ws::header(ws::Opcode::Binary, packet.len() + data.len());
     out.reply.extend_from_slice(&header[..len]);
     out.reply.extend_from_slice(packet);
     out.reply.extend_from_slice(data);
