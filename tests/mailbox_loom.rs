@@ -52,7 +52,11 @@ impl Flag for Broken {
         self.0.store(false, Ordering::Relaxed);
     }
     fn claim(&self) -> bool {
-        self.0.load(Ordering::Relaxed) && self.0.swap(false, Ordering::Relaxed)
+        self.0.load(Ordering::Relaxed)
+            && self
+                .0
+                .compare_exchange(true, false, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
     }
 }
 

@@ -63,7 +63,12 @@ impl Asleep {
     /// Sender, after pushing: true for the one sender that has to wake the receiver.
     pub fn claim(&self) -> bool {
         fence(Ordering::SeqCst);
-        self.0.load(Ordering::Relaxed) && self.0.swap(false, Ordering::Relaxed)
+        // The exchange only where it may succeed: a plain load of an awake receiver's flag stays in this core's cache.
+        self.0.load(Ordering::Relaxed)
+            && self
+                .0
+                .compare_exchange(true, false, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
     }
 }
 

@@ -5,6 +5,7 @@ pub mod command;
 pub mod ids;
 pub mod mailbox;
 pub mod outbox;
+pub mod registry;
 pub mod slots;
 pub mod sync;
 pub mod wheel;
