@@ -8,7 +8,9 @@
 //! Callers: `shard`, and `control` for [`HomeHash`]. Names are chosen by others, so every hash is seeded.
 
 mod interest;
+mod lists;
 mod members;
 
 pub use interest::{HomeHash, Interest};
-pub use members::{Join, Leave, Member, Members};
+pub use lists::Member;
+pub use members::{Join, Leave, Members};

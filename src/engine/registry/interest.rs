@@ -35,7 +35,7 @@ impl HomeHash {
     /// The home of `channel`.
     pub fn home_of(&self, channel: &[u8]) -> ShardId {
         let hash = u128::from(self.hash.hash_one(channel));
-        ShardId((hash * u128::from(self.shards) >> u64::BITS) as u16) // below `shards`
+        ShardId(((hash * u128::from(self.shards)) >> u64::BITS) as u16) // below `shards`
     }
 }
 

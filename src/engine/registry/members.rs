@@ -3,12 +3,12 @@
 //! Every membership is stored twice, once with its channel and once with its client, and each copy knows the position of
 //! the other. So both are removed by `swap_remove` in O(1), whatever the size of the channel or of the client's list.
 //!
-//! "Is this client in this channel?" is answered from the client's list: scanned up to [`SCAN_MAX`] entries (128 bytes,
-//! two cache lines), beyond it through an index of that client alone. Clients in thousands of channels pay for their
+//! "Is this client in this channel?" is answered from the client's list: scanned up to 16 entries (128 bytes, two cache
+//! lines), beyond that through an index of that client alone (`lists`). Clients in thousands of channels pay for their
 //! index, the many in one or two pay nothing. The channel's members are never scanned but by a fan-out.
 //!
 //! Memory: a client in one channel costs 16 bytes (its entry, without allocation) and 8 to 16 in the array of the channel.
-//! One in several pays 32 for its list and 8 to 16 per membership there, 10 to 21 more beyond [`SCAN_MAX`]. A channel costs
+//! One in several pays 32 for its list and 8 to 16 per membership there, 10 to 21 more beyond 16. A channel costs
 //! 48 bytes, its shared name and a table entry of 5 to 10; a channel of one client needs no array. Empty channels are freed.
 //!
 //! Invariants: `clients[m.slot][m.back]` of a member `m` leads back to it, and the other way round; a channel in the
@@ -17,33 +17,15 @@
 use std::hash::BuildHasher;
 
 use foldhash::SharedSeed;
-use foldhash::fast::{FixedState, SeedableRandomState};
-use hashbrown::{HashMap, HashTable};
+use foldhash::fast::SeedableRandomState;
+use hashbrown::HashTable;
 use slab::Slab;
 
+use super::lists::{Crowd, Joined, Member, Membership};
 use crate::engine::command::ChannelName;
 
-/// Longest list of a client that is scanned; longer ones have an index.
-const SCAN_MAX: usize = 16;
-
-/// Room that is not worth giving back, in list or table entries.
-const KEPT: usize = 8;
+/// Table entries that are not worth giving back.
 const TABLE_KEPT: usize = 64;
-
-/// One client of a channel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Member {
-    slot: u32,
-    /// Position of the channel in the client's list.
-    back: u32,
-}
-
-impl Member {
-    /// The slot of the client; the registry is told before it is freed.
-    pub const fn slot(self) -> u32 {
-        self.slot
-    }
-}
 
 /// What a join did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,37 +67,6 @@ pub struct Members {
 struct Channel {
     name: ChannelName,
     members: Crowd,
-}
-
-/// Members of a channel: one array, or just the one.
-#[derive(Debug)]
-enum Crowd {
-    One(Member),
-    Many(Vec<Member>),
-}
-
-/// One channel of a client.
-#[derive(Clone, Copy, Debug)]
-struct Membership {
-    channel: u32,
-    /// Position of the client among the channel's members.
-    back: u32,
-}
-
-/// Channels of a client.
-#[derive(Debug, Default)]
-enum Joined {
-    #[default]
-    None,
-    One(Membership),
-    Many(Box<List>),
-}
-
-#[derive(Debug)]
-struct List {
-    entries: Vec<Membership>,
-    /// Channel → position in `entries`, of every entry, for lists that were longer than [`SCAN_MAX`].
-    index: Option<Box<HashMap<u32, u32, FixedState>>>,
 }
 
 impl Members {
@@ -319,126 +270,6 @@ impl Members {
     }
 }
 
-impl Crowd {
-    fn as_slice(&self) -> &[Member] {
-        match self {
-            Crowd::One(member) => std::slice::from_ref(member),
-            Crowd::Many(members) => members,
-        }
-    }
-
-    fn as_mut_slice(&mut self) -> &mut [Member] {
-        match self {
-            Crowd::One(member) => std::slice::from_mut(member),
-            Crowd::Many(members) => members,
-        }
-    }
-
-    fn push(&mut self, member: Member) {
-        match self {
-            Crowd::One(first) => *self = Crowd::Many(vec![*first, member]),
-            Crowd::Many(members) => members.push(member),
-        }
-    }
-
-    /// Removes one of several members; returns the one that took its place.
-    fn swap_remove(&mut self, at: usize) -> Option<Member> {
-        let Crowd::Many(members) = self else { return None };
-        members.swap_remove(at);
-        shrink(members);
-        members.get(at).copied()
-    }
-}
-
-impl Joined {
-    fn as_slice(&self) -> &[Membership] {
-        match self {
-            Joined::None => &[],
-            Joined::One(membership) => std::slice::from_ref(membership),
-            Joined::Many(list) => &list.entries,
-        }
-    }
-
-    fn as_mut_slice(&mut self) -> &mut [Membership] {
-        match self {
-            Joined::None => &mut [],
-            Joined::One(membership) => std::slice::from_mut(membership),
-            Joined::Many(list) => &mut list.entries,
-        }
-    }
-
-    fn position(&self, channel: u32) -> Option<usize> {
-        if let Joined::Many(list) = self
-            && let Some(index) = &list.index
-        {
-            return index.get(&channel).map(|at| *at as usize);
-        }
-        self.as_slice().iter().position(|entry| entry.channel == channel)
-    }
-
-    /// Returns the position of the new entry.
-    fn push(&mut self, new: Membership) -> u32 {
-        match self {
-            Joined::None => *self = Joined::One(new),
-            Joined::One(first) => {
-                *self = Joined::Many(Box::new(List {
-                    entries: vec![*first, new],
-                    index: None,
-                }));
-            }
-            Joined::Many(list) => list.push(new),
-        }
-        self.as_slice().len() as u32 - 1
-    }
-
-    fn swap_remove(&mut self, at: usize) -> Membership {
-        match self {
-            Joined::Many(list) if list.entries.len() > 1 => list.swap_remove(at),
-            _ => {
-                let removed = self.as_slice()[at];
-                *self = Joined::None;
-                removed
-            }
-        }
-    }
-}
-
-impl List {
-    fn push(&mut self, new: Membership) {
-        self.entries.push(new);
-        if let Some(index) = &mut self.index {
-            index.insert(new.channel, self.entries.len() as u32 - 1);
-        } else if self.entries.len() > SCAN_MAX {
-            let positions = self.entries.iter().zip(0..);
-            self.index = Some(Box::new(positions.map(|(entry, at)| (entry.channel, at)).collect()));
-        }
-    }
-
-    fn swap_remove(&mut self, at: usize) -> Membership {
-        let removed = self.entries.swap_remove(at);
-        if let Some(index) = &mut self.index {
-            index.remove(&removed.channel);
-            if let Some(moved) = self.entries.get(at) {
-                index.insert(moved.channel, at as u32);
-            }
-            if self.entries.len() <= SCAN_MAX / 2 {
-                self.index = None;
-            } else if index.capacity() > TABLE_KEPT && index.len() * 8 < index.capacity() {
-                index.shrink_to(index.len() * 2);
-            }
-        }
-        shrink(&mut self.entries);
-        removed
-    }
-}
-
-/// Gives memory back once three quarters are unused; leaves room to grow again.
-fn shrink<T>(list: &mut Vec<T>) {
-    if list.capacity() > KEPT && list.len() * 4 <= list.capacity() {
-        list.shrink_to(list.len() * 2);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
@@ -469,11 +300,7 @@ mod tests {
                     assert_eq!(client.position(entry.channel), Some(at));
                     memberships -= 1;
                 }
-                if let Joined::Many(list) = client
-                    && let Some(index) = &list.index
-                {
-                    assert_eq!(list.entries.len(), index.len());
-                }
+                client.assert_indexed();
             }
             assert_eq!(memberships, 0);
             assert_eq!(self.names.len(), self.channels.len());
@@ -539,7 +366,7 @@ mod tests {
         let Crowd::Many(array) = &members.channels[0].members else {
             panic!()
         };
-        assert!(array.capacity() <= KEPT);
+        assert!(array.capacity() <= 8);
         members.vacate(&name(0));
         assert!(members.is_empty() && members.memberships() == 0);
         members.assert_consistent();
@@ -597,7 +424,7 @@ mod tests {
     }
 
     fn op() -> impl Strategy<Value = Op> {
-        // Few clients and more channels than SCAN_MAX, so that indices come and go.
+        // Few clients and more channels than are scanned, so that indices come and go.
         let pair = || (0..5u32, 0..40u32);
         prop_oneof![
             20 => pair().prop_map(|(slot, channel)| Op::Join(slot, channel)),
