@@ -1,0 +1,249 @@
+//! What a business answer means: is the client admitted, and which effects do the answer's headers have.
+//!
+//! Effects are applied in the order of the fields of [`Effects`]: cookie, leave, join; so a name in both lists ends up
+//! joined. They are read from the connect reply and from message replies with a 2xx status, from no other. Source: spec
+//! sections 3 and 4. Called by the session.
+
+use bytes::Bytes;
+
+use super::json::{self, Field};
+use crate::engine::command::{CallbackOutcome, CallbackReply, ChannelName};
+
+/// Names one reply may bring, joined and left each; further ones are ignored. A head of 64 KiB holds fewer.
+pub const NAMES_MAX: usize = 65_536;
+
+/// Longest cookie kept for a client, in bytes: as long as the longest head it could have come in.
+pub const COOKIE_BYTES_MAX: usize = 64 * 1024;
+
+/// What the business says about a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// It may come in, with these effects once the upgrade checks have passed.
+    Admitted(Effects),
+    /// It may not: 401.
+    Denied,
+    /// Nobody knows: 503.
+    Unavailable,
+}
+
+/// Reads the outcome of a connect callback.
+pub fn admission(outcome: &CallbackOutcome) -> Admission {
+    let CallbackOutcome::Answered(reply) = outcome else {
+        return Admission::Unavailable;
+    };
+    if !reply.is_success() {
+        return Admission::Unavailable;
+    }
+    match json::fields(&reply.body, ["status"]) {
+        None | Some([None]) => Admission::Unavailable,
+        Some([Some(Field::Text(status))]) if status == "success" => Admission::Admitted(effects(reply)),
+        Some(_) => Admission::Denied,
+    }
+}
+
+/// What the headers of a reply do to the client, in this order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Effects {
+    /// `Some(Some(_))`: the new cookie. `Some(None)`: the cookie is cleared. `None`: it stays.
+    pub cookie: Option<Option<Bytes>>,
+    /// Channels to leave; unknown ones are ignored.
+    pub leave: Vec<ChannelName>,
+    /// Channels to join.
+    pub join: Vec<ChannelName>,
+    /// The business says our request was invalid; to be logged.
+    pub invalid: Option<Invalid>,
+}
+
+/// The complaints a business may have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Invalid {
+    /// 60001.
+    Signature,
+    /// 60002.
+    Identity,
+    /// 60003.
+    Method,
+    /// Anything else, as received.
+    Unknown(Bytes),
+}
+
+impl Invalid {
+    fn from_code(code: Bytes) -> Self {
+        match &code[..] {
+            b"60001" => Invalid::Signature,
+            b"60002" => Invalid::Identity,
+            b"60003" => Invalid::Method,
+            _ => Invalid::Unknown(code),
+        }
+    }
+}
+
+impl std::fmt::Display for Invalid {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Invalid::Signature => f.write_str("invalid signature"),
+            Invalid::Identity => f.write_str("identity is required"),
+            Invalid::Method => f.write_str("post method is required"),
+            Invalid::Unknown(code) => write!(f, "unknown code {:?}", String::from_utf8_lossy(code)),
+        }
+    }
+}
+
+/// The effects of a reply; none unless its status is 2xx. Names are bytes: whatever is subscribed here and asked for in
+/// `/send/` as the same UTF-8 is the same channel.
+pub fn effects(reply: &CallbackReply) -> Effects {
+    if !reply.is_success() {
+        return Effects::default();
+    }
+    let cookie = joined(reply, b"rainbowclientcookie").filter(|cookie| cookie.len() <= COOKIE_BYTES_MAX);
+    Effects {
+        cookie: cookie.map(|cookie| Some(cookie).filter(|cookie| !cookie.is_empty())),
+        leave: channels(reply, b"rainbowclientchannelunsub"),
+        join: channels(reply, b"rainbowclientchannel"),
+        invalid: joined(reply, b"rainbowrequestinvalid").map(Invalid::from_code),
+    }
+}
+
+/// The value of a header, repeated ones joined with a comma.
+fn joined(reply: &CallbackReply, name: &[u8]) -> Option<Bytes> {
+    let mut values = reply.headers_named(name);
+    let first = values.next()?.clone();
+    Some(values.fold(first, |joined, value| [&joined[..], b",", value].concat().into()))
+}
+
+/// Names between `;;`, those of repeated headers behind each other, empty ones skipped, spaces kept.
+fn channels(reply: &CallbackReply, name: &[u8]) -> Vec<ChannelName> {
+    let names = reply.headers_named(name).flat_map(|value| parts(value));
+    names
+        .filter(|part| !part.is_empty())
+        .take(NAMES_MAX)
+        .map(ChannelName::from)
+        .collect()
+}
+
+/// What lies between `;;` (Python's `str.split`: of `;;;` the first two are the separator).
+fn parts(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(value);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let at = text.windows(2).position(|pair| pair == b";;");
+        rest = at.map(|at| &text[at + 2..]);
+        Some(at.map_or(text, |at| &text[..at]))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::command::CallbackFailure;
+
+    fn reply(status: u16, headers: &[(&str, &str)], body: &str) -> CallbackReply {
+        let owned = |text: &str| Bytes::copy_from_slice(text.as_bytes());
+        let headers = headers
+            .iter()
+            .map(|(name, value)| (owned(name), owned(value)))
+            .collect();
+        CallbackReply {
+            status,
+            headers,
+            body: owned(body),
+        }
+    }
+
+    fn admit(status: u16, body: &str) -> Admission {
+        admission(&CallbackOutcome::Answered(reply(status, &[], body)))
+    }
+
+    #[test]
+    fn the_table_of_section_3() {
+        let admitted = Admission::Admitted(Effects::default());
+        assert_eq!(admit(200, r#"{"status": "success"}"#), admitted);
+        assert_eq!(
+            admit(
+                201,
+                r#" {"status":"success","uid":"u","n":123456789012345678901234567890} "#
+            ),
+            admitted
+        );
+        for body in [
+            r#"{"status": "fail"}"#,
+            r#"{"status": "Success"}"#,
+            r#"{"status": ""}"#,
+            r#"{"status": null}"#,
+            r#"{"status": true}"#,
+            r#"{"status": ["success"]}"#,
+            r#"{"status": "success", "status": "no"}"#,
+        ] {
+            assert_eq!(admit(200, body), Admission::Denied, "{body}");
+        }
+        for body in [
+            "",
+            "ok",
+            "{}",
+            "[\"status\"]",
+            "null",
+            "\u{feff}{\"status\": \"success\"}",
+            "{\"status\": \"success\"",
+        ] {
+            assert_eq!(admit(200, body), Admission::Unavailable, "{body}");
+        }
+        assert_eq!(admit(204, ""), Admission::Unavailable);
+        for status in [302, 403, 500] {
+            assert_eq!(admit(status, r#"{"status": "success"}"#), Admission::Unavailable);
+        }
+        let failed = CallbackOutcome::Failed(CallbackFailure::TimedOut);
+        assert_eq!(admission(&failed), Admission::Unavailable);
+        let bomb = format!("{{\"status\": \"success\", \"x\": {}", "[".repeat(100_000));
+        assert_eq!(admit(200, &bomb), Admission::Unavailable);
+    }
+
+    #[test]
+    fn the_recorded_headers() {
+        let headers = [
+            ("rainbowclientchannel", "a;;b;;;;c d;;"),
+            ("rainbowclientchannelunsub", "a"),
+            ("rainbowclientcookie", "Y29va2ll"),
+            ("rainbowrequestinvalid", "60002"),
+        ];
+        let effects = effects(&reply(200, &headers, ""));
+        assert_eq!(effects.cookie, Some(Some(Bytes::from_static(b"Y29va2ll"))));
+        assert_eq!(effects.leave, [ChannelName::from(&b"a"[..])]);
+        assert_eq!(effects.join, [&b"a"[..], b"b", b"c d"].map(ChannelName::from));
+        assert_eq!(effects.invalid, Some(Invalid::Identity));
+    }
+
+    #[test]
+    fn repeated_headers() {
+        let headers = [
+            ("rainbowclientchannel", "a,b"),
+            ("rainbowclientcookie", "c1"),
+            ("rainbowclientchannel", "c;; d"),
+            ("rainbowclientcookie", "c2"),
+            ("rainbowrequestinvalid", "nonsense"),
+        ];
+        let effects = effects(&reply(200, &headers, ""));
+        assert_eq!(effects.join, [&b"a,b"[..], b"c", b" d"].map(ChannelName::from));
+        assert_eq!(effects.cookie, Some(Some(Bytes::from_static(b"c1,c2"))));
+        assert_eq!(effects.invalid, Some(Invalid::Unknown(Bytes::from_static(b"nonsense"))));
+    }
+
+    #[test]
+    fn an_empty_cookie_clears_and_an_error_changes_nothing() {
+        let headers = [("rainbowclientcookie", ""), ("rainbowclientchannel", "a")];
+        assert_eq!(effects(&reply(200, &headers, "")).cookie, Some(None));
+        assert_eq!(effects(&reply(500, &headers, "")), Effects::default());
+        assert_eq!(effects(&reply(200, &[], "")), Effects::default());
+    }
+
+    #[test]
+    fn names_are_split_as_python_splits() {
+        let split = |text: &'static str| {
+            parts(text.as_bytes())
+                .map(|p| str::from_utf8(p).unwrap())
+                .collect::<Vec<_>>()
+        };
+        for text in ["", ";", ";;", ";;;", "a;;b", "a;;;b", "a;b", ";;a;;;;"] {
+            assert_eq!(split(text), text.split(";;").collect::<Vec<_>>());
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! A client at the door: has it credentials, what is the business asked about it, and may its connection be upgraded.
+//!
+//! ```text
+//!   request head ── ask ──▶ Question ── callback ──▶ admission ── upgrade_check ──▶ switching (101)
+//!                    └──────────────── Refusal ────────────┴────────────┘
+//! ```
+//! The upgrade is looked at only after the business has answered: business servers count such attempts. What goes to the
+//! business is the client's own query and headers, so this is the place where nothing may get in that frames the request
+//! or pretends to be rainbow. Source: spec sections 3, 4 and 16. Called by the session.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+
+use super::answer::{HttpAnswer, SERVER};
+use crate::engine::ids::Identity;
+use crate::wire::http1::{self, Headers, RequestHead};
+use crate::wire::{query, ws};
+
+/// What the business is asked about a client, for [`crate::engine::command::CallbackRequest`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// URL-encoded parameters of the client, without `timestamp`, `nonce` and `signature`.
+    pub query: Bytes,
+    /// Header lines, each ended by CRLF, the identity among them.
+    pub headers: Bytes,
+}
+
+/// Why a client does not get in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Not a GET.
+    Method,
+    /// No device id or platform, or the business said no.
+    Unauthorized,
+    /// The business could not be asked, or its answer was not understood.
+    Unavailable,
+    /// Too many clients are asking at once; the client is told to come back.
+    Overloaded,
+    /// No `Upgrade: websocket`.
+    NotWebsocket,
+    /// `Connection` does not say `upgrade`.
+    NotUpgrade,
+    /// A websocket version other than 7, 8 or 13.
+    Version,
+    /// No websocket key, or no `Host`.
+    Headers,
+}
+
+impl Refusal {
+    /// The answer; two of the bodies do begin with a status line.
+    pub fn answer(self) -> HttpAnswer {
+        const UNAVAILABLE: &str = "HTTP/1.1 503 Service Unavailable\r\n\r\n";
+        let (status, body, extra) = match self {
+            Refusal::Method => return HttpAnswer::page(StatusCode::METHOD_NOT_ALLOWED),
+            Refusal::Unauthorized => (401, "HTTP/1.1 401 Unauthorized\r\n\r\nNot authenticated", None),
+            Refusal::Unavailable => (503, UNAVAILABLE, None),
+            Refusal::Overloaded => (503, UNAVAILABLE, Some(("Retry-After", "5"))),
+            Refusal::NotWebsocket => (400, "Can \"Upgrade\" only to \"WebSocket\".", None),
+            Refusal::NotUpgrade => (400, "\"Connection\" must be \"Upgrade\".", None),
+            Refusal::Version => (426, "", Some(("Sec-Websocket-Version", "7, 8, 13"))),
+            Refusal::Headers => (400, "Missing/Invalid WebSocket headers", None),
+        };
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        HttpAnswer {
+            extra,
+            ..HttpAnswer::new(status, body)
+        }
+    }
+}
+
+/// What to ask the business about the client that sent `head`.
+pub fn ask(head: &RequestHead, identity: &Identity) -> Result<Question, Refusal> {
+    if head.method != Method::GET {
+        return Err(Refusal::Method);
+    }
+    if !has_credential(head, ["X-DEVICEID", "X_DEVICEID"]) || !has_credential(head, ["X-CLIENT-OS", "X_CLIENT_OS"]) {
+        return Err(Refusal::Unauthorized);
+    }
+    let parameters = first_parameters(head.query());
+    Ok(Question {
+        query: extra_query(&parameters).into(),
+        headers: header_block(&head.headers, &parameters, identity).into(),
+    })
+}
+
+/// Either header in any case, or the query parameter spelled exactly like the first name; not blank, and UTF-8 if from the
+/// query.
+fn has_credential(head: &RequestHead, [name, other]: [&str; 2]) -> bool {
+    let in_header = |name| head.headers.all(name).any(|value| !value.is_empty());
+    let in_query = || {
+        query::last(head.query(), name)
+            .and_then(query::text)
+            .is_some_and(|value| !value.is_empty())
+    };
+    in_header(name) || in_header(other) || in_query()
+}
+
+type Parameters = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// The query decoded, of repeated parameters the first.
+fn first_parameters(raw: &[u8]) -> Parameters {
+    let mut seen = HashSet::new();
+    let owned = query::pairs(raw).map(|(name, value)| (name.into_owned(), value.into_owned()));
+    owned.filter(|(name, _)| seen.insert(name.clone())).collect()
+}
+
+fn extra_query(parameters: &Parameters) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut encoder = query::Encoder::new(&mut out);
+    for (name, value) in parameters {
+        if !matches!(&name[..], b"timestamp" | b"nonce" | b"signature") {
+            encoder.pair(name, value);
+        }
+    }
+    out
+}
+
+/// The client's headers, those of its query parameters in front of them where both have a name, and its identity.
+fn header_block(headers: &Headers, parameters: &Parameters, identity: &Identity) -> Vec<u8> {
+    let mut out = Vec::with_capacity(512);
+    let mut written = HashSet::new();
+    for (name, value) in parameters {
+        if may_copy(name, value) && written.insert(capitalised(name)) {
+            http1::push_header(&mut out, &capitalised(name), value);
+        }
+    }
+    for (name, _) in headers.iter() {
+        if may_pass(name) && written.insert(capitalised(name.as_bytes())) {
+            let value = headers.joined(name).unwrap_or_default();
+            http1::push_header(&mut out, &capitalised(name.as_bytes()), &value);
+        }
+    }
+    http1::push_header(&mut out, b"Rainbowclientidentity", identity);
+    out
+}
+
+/// Whether a query parameter becomes a header.
+fn may_copy(name: &[u8], value: &[u8]) -> bool {
+    http1::is_token(name) && !value.iter().any(u8::is_ascii_control) && !is_ours(name)
+}
+
+/// Whether a header of the client goes to the business.
+fn may_pass(name: &str) -> bool {
+    const OF_THE_UPGRADE: [&str; 3] = ["origin", "sec-websocket-key", "sec-websocket-version"];
+    !OF_THE_UPGRADE.iter().any(|own| name.eq_ignore_ascii_case(own)) && !is_ours(name.as_bytes())
+}
+
+/// Headers only we may set: those that frame the request or steer the connection, and `rainbow*`. `-` and `_` are the same
+/// here, because they are to many business servers.
+fn is_ours(name: &[u8]) -> bool {
+    const NAMES: [&[u8]; 10] = [
+        b"accept-encoding",
+        b"connection",
+        b"content-length",
+        b"expect",
+        b"host",
+        b"keep-alive",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    ];
+    let plain = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    let name: Vec<u8> = name.iter().map(plain).collect();
+    NAMES.contains(&&name[..]) || name.starts_with(b"proxy-") || name.starts_with(b"rainbow")
+}
+
+/// `X-DEVICEID` → `X-Deviceid`: how the original spells header names.
+fn capitalised(name: &[u8]) -> Vec<u8> {
+    let mut start = true;
+    let spelled = name.iter().map(|byte| {
+        let spelled = if start {
+            byte.to_ascii_uppercase()
+        } else {
+            byte.to_ascii_lowercase()
+        };
+        start = *byte == b'-';
+        spelled
+    });
+    spelled.collect()
+}
+
+/// The value of `Sec-WebSocket-Accept`.
+pub type AcceptKey = [u8; 28];
+
+/// Whether an admitted client's request can become a websocket; any Origin may.
+pub fn upgrade_check(headers: &Headers) -> Result<AcceptKey, Refusal> {
+    let is = |name, wanted: &[&[u8]]| {
+        let value = headers.joined(name).unwrap_or_default().to_ascii_lowercase();
+        wanted.contains(&&value[..])
+    };
+    if !is("upgrade", &[b"websocket"]) {
+        return Err(Refusal::NotWebsocket);
+    }
+    if !headers.has_token("connection", "upgrade") {
+        return Err(Refusal::NotUpgrade);
+    }
+    if !is("sec-websocket-version", &[b"7", b"8", b"13"]) {
+        return Err(Refusal::Version);
+    }
+    let filled = |name| headers.first(name).filter(|value| !value.is_empty());
+    match (filled("sec-websocket-key"), filled("host")) {
+        (Some(key), Some(_)) => Ok(ws::accept_key(key)),
+        _ => Err(Refusal::Headers),
+    }
+}
+
+/// Appends the 101 answer. No subprotocol and no extension is ever accepted.
+pub fn switching(out: &mut Vec<u8>, accept: &AcceptKey, date: &[u8; 29]) {
+    let headers: [(&str, &[u8]); 5] = [
+        ("Upgrade", b"websocket"),
+        ("Connection", b"Upgrade"),
+        ("Sec-Websocket-Accept", accept),
+        ("Server", SERVER.as_bytes()),
+        ("Date", date),
+    ];
+    http1::write_response_head(out, StatusCode::SWITCHING_PROTOCOLS, headers, None);
+}
+
+#[cfg(test)]
+#[path = "connect_tests.rs"]
+mod tests;

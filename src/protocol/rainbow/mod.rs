@@ -1,0 +1,29 @@
+//! The rainbow door: websocket clients with binary packets, business servers with signed HTTP both ways. Everything in
+//! this folder is pure: bytes and the time come in, values and bytes go out.
+//!
+//! | module | what | spec section |
+//! | --- | --- | --- |
+//! | [`packet`] | binary packets | 6 |
+//! | [`sign`] | signatures, ours and the callers' | 5 |
+//! | [`connect`] | who may ask the business, with what, and the upgrade | 3, 4 |
+//! | [`admission`] | what a business answer means for a client | 3, 4 |
+//! | [`callback`] | URLs and headers of callbacks | 4, 7 |
+//! | [`api`] | routes, parameters and timing of the HTTP API | 8, 10, 17 |
+//! | [`answer`] | whole HTTP answers | 10, 15, 17 |
+//! | [`serverinfo`] | the listing of channels, as JSON and as a page | 10 |
+//! | [`peer`] | discovery of other servers | 12 |
+//! | [`relay`] | what is asked of peers and how their answers add up | 12 |
+//! | [`json`], [`number`] | text formats as Python reads and writes them | 5, 10 |
+
+pub mod admission;
+pub mod answer;
+pub mod api;
+pub mod callback;
+pub mod connect;
+pub mod json;
+pub mod number;
+pub mod packet;
+pub mod peer;
+pub mod relay;
+pub mod serverinfo;
+pub mod sign;
