@@ -83,7 +83,12 @@ impl From<tape::Value<'_, '_>> for Field {
 /// The named fields of a JSON object. `None` if `text` is longer than [`JSON_BYTES_MAX`], not JSON, not UTF-8 (a byte
 /// order mark included), or not an object.
 pub fn fields<const N: usize>(text: &[u8], names: [&str; N]) -> Option<[Option<Field>; N]> {
-    with_value(text, JSON_BYTES_MAX, |value| {
+    fields_within(text, JSON_BYTES_MAX, names)
+}
+
+/// [`fields`] with a limit of its own, in bytes.
+pub fn fields_within<const N: usize>(text: &[u8], bytes_max: usize, names: [&str; N]) -> Option<[Option<Field>; N]> {
+    with_value(text, bytes_max, |value| {
         let object = value.as_object()?;
         let mut found = [const { None }; N];
         for (key, value) in object.iter() {

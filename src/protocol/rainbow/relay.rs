@@ -17,6 +17,9 @@ use crate::wire::query::Encoder;
 /// Longest wait for a peer's answer to anything but `/send/`.
 pub const PEER_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Longest answer to a `/send/` read from a peer, in bytes: the data of an acknowledgement may be a whole message.
+pub const SEND_ANSWER_BYTES_MAX: usize = 16 << 20;
+
 /// One request to a peer; its body is the caller's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerRequest {
@@ -126,7 +129,9 @@ impl SendTally {
 
 /// Members that acknowledged at a peer and their data; `None` for errors, timeouts and anything not understood.
 fn peer_part(outcome: &CallbackOutcome) -> Option<(u64, Bytes)> {
-    let [status, connections, data] = json::fields(&success(outcome)?.body, ["status", "connections", "data"])?;
+    let body = &success(outcome)?.body;
+    let names = ["status", "connections", "data"];
+    let [status, connections, data] = json::fields_within(body, SEND_ANSWER_BYTES_MAX, names)?;
     let data = data?.text().map(str::to_owned)?;
     (status?.count()? == 0).then_some((connections?.count()?, data.into()))
 }
@@ -268,6 +273,17 @@ mod tests {
         );
         tally.add_local(1, Bytes::from_static(b"L"));
         assert_eq!(tally.answer(), HttpAnswer::delivered(8, b"L"));
+    }
+
+    #[test]
+    fn data_of_a_peer_may_be_long() {
+        let data = "x".repeat(3 << 20);
+        let mut tally = SendTally::default();
+        tally.add_peer(&answered(
+            200,
+            &format!(r#"{{"status": 0, "connections": 1, "data": "{data}"}}"#),
+        ));
+        assert_eq!(tally.answer(), HttpAnswer::delivered(1, data.as_bytes()));
     }
 
     #[test]
