@@ -22,11 +22,16 @@ pub struct CallUrl {
 pub enum UrlError {
     /// No `scheme://` in front, or nothing behind it.
     NotAbsolute,
+    /// A space or a control or non-ASCII character in the host part.
+    Authority,
 }
 
 impl std::fmt::Display for UrlError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("not an absolute url")
+        f.write_str(match self {
+            UrlError::NotAbsolute => "not an absolute url",
+            UrlError::Authority => "bad host in url",
+        })
     }
 }
 
@@ -85,6 +90,9 @@ fn split_path(url: &str) -> Result<(Vec<u8>, usize), UrlError> {
         return Err(UrlError::NotAbsolute);
     }
     let (origin, path) = url.split_at(scheme.len() + "://".len() + authority);
+    if !origin.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(UrlError::Authority);
+    }
     let mut text = Vec::with_capacity(url.len() + 160); // room for the signature
     text.extend_from_slice(origin.as_bytes());
     if !path.starts_with('/') {
@@ -102,11 +110,12 @@ fn split_path(url: &str) -> Result<(Vec<u8>, usize), UrlError> {
 
 /// What goes between a target and one more parameter.
 fn separator(target: &[u8]) -> &'static [u8] {
-    match target.last() {
-        Some(b'?') => b"",
-        Some(b'&') if target.contains(&b'?') => b"",
-        _ if target.contains(&b'?') => b"&",
-        _ => b"?",
+    let Some(at) = target.iter().position(|byte| *byte == b'?') else {
+        return b"?";
+    };
+    match &target[at + 1..] {
+        [] | [.., b'&'] => b"",
+        _ => b"&",
     }
 }
 
@@ -130,6 +139,7 @@ pub fn message_headers(identity: &Identity, cookie: Option<&[u8]>) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const SIGNER: Signer<'static> = Signer {
         token: b"testtoken",
@@ -165,6 +175,7 @@ mod tests {
             url("http://h/connect/?k=v&", None, "a"),
             format!("/connect/?k=v&a&{SIGNED}")
         );
+        assert_eq!(url("http://h/p?k=v?", None, ""), format!("/p?k=v?&{SIGNED}"));
         assert_eq!(url("http://h", None, ""), format!("/?{SIGNED}"));
         assert_eq!(url("http://h?k=v", None, ""), format!("/?k=v&{SIGNED}"));
     }
@@ -214,6 +225,13 @@ mod tests {
     }
 
     #[test]
+    fn hosts_are_plain_ascii() {
+        for bad in ["http://a b/", "http://h\r\n/", "http://\u{e9}/"] {
+            assert_eq!(CallUrl::new(bad, None, b"", &SIGNER), Err(UrlError::Authority), "{bad}");
+        }
+    }
+
+    #[test]
     fn header_blocks() {
         let identity = [b'0'; 64];
         let line = format!("Rainbowclientidentity: {}\r\n", "0".repeat(64));
@@ -227,5 +245,24 @@ mod tests {
         );
         let message = format!("{with_cookie}Content-Type: application/x-www-form-urlencoded\r\n");
         assert_eq!(message_headers(&identity, Some(b"c1,c2")), message.as_bytes());
+    }
+
+    proptest! {
+        #[test]
+        fn every_target_fits_a_request_line(path in any::<String>(), list in prop::collection::vec(any::<String>(), 0..4)) {
+            let mut extra = Vec::new();
+            let mut encoder = query::Encoder::new(&mut extra);
+            for text in &list {
+                encoder.pair(text.as_bytes(), text.as_bytes());
+            }
+            let url = CallUrl::new(&format!("http://h/{path}"), Some(7), &extra, &SIGNER).unwrap();
+            let mut out = Vec::new();
+            prop_assert!(http1::write_request_head(&mut out, &http::Method::GET, url.target(), [], None));
+            let head = http1::parse_request(&out, 64 * 1024).unwrap().unwrap();
+            let names: Vec<_> = query::pairs(head.query()).map(|(name, _)| name.into_owned()).collect();
+            let sent = list.iter().map(|text| text.as_bytes());
+            let expected: Vec<_> = sent.chain([&b"timestamp"[..], b"nonce", b"signature"]).collect();
+            prop_assert!(names.ends_with(&expected.iter().map(|name| name.to_vec()).collect::<Vec<_>>()));
+        }
     }
 }

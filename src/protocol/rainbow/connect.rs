@@ -18,9 +18,6 @@ use crate::engine::ids::Identity;
 use crate::wire::http1::{self, Headers, RequestHead};
 use crate::wire::{query, ws};
 
-/// The path clients connect to.
-pub const PATH: &[u8] = b"/connect/";
-
 /// What the business is asked about a client, for [`crate::engine::command::CallbackRequest`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
@@ -125,14 +122,15 @@ fn header_block(headers: &Headers, parameters: &Parameters, identity: &Identity)
     let mut out = Vec::with_capacity(512);
     let mut written = HashSet::new();
     for (name, value) in parameters {
-        if may_copy(name, value) && written.insert(capitalised(name)) {
-            http1::push_header(&mut out, &capitalised(name), value);
+        let spelled = capitalised(name);
+        if may_copy(name, value) && written.insert(spelled.clone()) {
+            http1::push_header(&mut out, &spelled, value);
         }
     }
     for (name, _) in headers.iter() {
-        if may_pass(name) && written.insert(capitalised(name.as_bytes())) {
-            let value = headers.joined(name).unwrap_or_default();
-            http1::push_header(&mut out, &capitalised(name.as_bytes()), &value);
+        let spelled = capitalised(name.as_bytes());
+        if may_pass(name) && written.insert(spelled.clone()) {
+            http1::push_header(&mut out, &spelled, &headers.joined(name).unwrap_or_default());
         }
     }
     http1::push_header(&mut out, b"Rainbowclientidentity", identity);

@@ -2,7 +2,8 @@
 //! `json.dumps` out (`", "` and `": "` as separators, everything but printable ASCII escaped).
 //!
 //! Invariants: reading does not recurse (the tape is a flat list, nesting is limited to 1024) and its memory is a multiple
-//! of the body, whose size every caller bounds. Of a repeated key the last one counts, as in Python. Source: spec sections
+//! of the body, whose size every caller bounds. Of a repeated key the last one counts, as in Python; what only Python
+//! calls JSON (`NaN`, `Infinity`, numbers beyond `f64`) is refused. Source: spec sections
 //! 3, 10 and 12. Called by [`super::connect`], [`super::api`] and the cluster part of this door.
 
 use simd_json::prelude::*;
@@ -82,7 +83,12 @@ impl From<tape::Value<'_, '_>> for Field {
 /// The named fields of a JSON object. `None` if `text` is longer than [`JSON_BYTES_MAX`], not JSON, not UTF-8 (a byte
 /// order mark included), or not an object.
 pub fn fields<const N: usize>(text: &[u8], names: [&str; N]) -> Option<[Option<Field>; N]> {
-    with_value(text, JSON_BYTES_MAX, |value| {
+    fields_within(text, JSON_BYTES_MAX, names)
+}
+
+/// [`fields`] with a limit of its own, in bytes.
+pub fn fields_within<const N: usize>(text: &[u8], bytes_max: usize, names: [&str; N]) -> Option<[Option<Field>; N]> {
+    with_value(text, bytes_max, |value| {
         let object = value.as_object()?;
         let mut found = [const { None }; N];
         for (key, value) in object.iter() {
@@ -104,8 +110,47 @@ pub(super) fn with_value<T>(
         return None;
     }
     let mut scratch = text.to_vec(); // strings are unescaped in place
-    let tape = simd_json::to_tape(&mut scratch).ok()?;
-    look(tape.as_value())
+    if let Ok(tape) = simd_json::to_tape(&mut scratch) {
+        return look(tape.as_value());
+    }
+    let mut scratch = text.to_vec();
+    if !mend_surrogates(&mut scratch) {
+        return None;
+    }
+    look(simd_json::to_tape(&mut scratch).ok()?.as_value())
+}
+
+/// Makes `\ufffd` of every escaped surrogate that has no partner: Python writes and reads them (a nickname cut in the
+/// middle of an emoji), the parser does not. False if there is none.
+fn mend_surrogates(text: &mut [u8]) -> bool {
+    let mut mended = false;
+    let mut at = 0;
+    while let Some(found) = text
+        .get(at..)
+        .and_then(|rest| rest.iter().position(|byte| *byte == b'\\'))
+    {
+        at += found;
+        let next = unit(text, at + 6);
+        at += match unit(text, at) {
+            Some(0xd800..=0xdbff) if matches!(next, Some(0xdc00..=0xdfff)) => 12,
+            Some(0xd800..=0xdfff) => {
+                text[at..at + 6].copy_from_slice(b"\\ufffd");
+                mended = true;
+                6
+            }
+            Some(_) => 6,
+            None => 2,
+        };
+    }
+    mended
+}
+
+/// The UTF-16 unit escaped at `at`.
+fn unit(text: &[u8], at: usize) -> Option<u16> {
+    let digits = text.get(at..at + 6)?.strip_prefix(b"\\u")?;
+    digits
+        .iter()
+        .try_fold(0, |unit, digit| Some(unit << 4 | (*digit as char).to_digit(16)? as u16))
 }
 
 /// Appends `text` as a JSON string; bytes that are not UTF-8 become U+FFFD.
@@ -207,6 +252,20 @@ mod tests {
         assert_eq!(fields(b"{\"a\": \"\xff\"}", ["a"]), None);
         let long = format!("{{\"a\": \"{}\"}}", "x".repeat(JSON_BYTES_MAX));
         assert_eq!(one(&long), None);
+    }
+
+    #[test]
+    fn lone_surrogates_are_replaced() {
+        let read =
+            |json: &str| one(&format!("{{\"a\": \"{json}\"}}")).and_then(|field| field?.text().map(str::to_owned));
+        assert_eq!(read(r"x\ud83d").as_deref(), Some("x\u{fffd}"));
+        assert_eq!(
+            read(r"\ude00\ud83d\ude00\ud83dx").as_deref(),
+            Some("\u{fffd}😀\u{fffd}x")
+        );
+        assert_eq!(read(r"\\ud83d\n").as_deref(), Some("\\ud83d\n"), "an escaped backslash");
+        assert_eq!(read(r"\ud83d\ud8"), None);
+        assert_eq!(read(r"\ud83d\"), None);
     }
 
     #[test]

@@ -1,0 +1,278 @@
+//! The HTTP API: which request is which, its parameters in the original's order of checks, and the timing of a publish.
+//!
+//! ```text
+//!   request ── parse ──▶ Ask ── the control core does it ──▶ HttpAnswer
+//!                └─────▶ HttpAnswer: nothing to do
+//! ```
+//! `/send/`, `/sub/` and `/unsub/` check the signature before they look at the method. Source: spec sections 5, 8, 10, 15
+//! and 17. Called by the control core.
+
+use http::{Method, StatusCode};
+
+use super::answer::HttpAnswer;
+use super::json::{self, Field};
+use super::number;
+use super::sign::{self, Verdict};
+use crate::engine::command::{AtDeadline, ChannelName, Qos, exhausted_after};
+use crate::time::Duration;
+use crate::wire::query;
+
+/// Timeouts are cut to this many seconds, a day: nobody waits longer for an HTTP answer.
+pub const TIMEOUT_MAX_S: u32 = 86_400;
+
+/// `timeout` when the caller gives none, or none above 0; seconds.
+pub const TIMEOUT_DEFAULT_S: u32 = 10;
+
+/// What a path stands for. Paths match exactly, undecoded, their last slash included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Route {
+    /// `/connect/`: clients; belongs to a shard.
+    Connect,
+    /// `/send/`
+    Send,
+    /// `/sub/`
+    Sub,
+    /// `/unsub/`
+    Unsub,
+    /// `/hello/`: peers probe it.
+    Hello,
+    /// `/serverinfo/`
+    ServerInfo,
+    /// `/updateconfig/`
+    UpdateConfig,
+    /// `/metrics`: ours.
+    Metrics,
+    /// `/healthz`: ours.
+    Healthz,
+    /// Everything else.
+    NotFound,
+}
+
+/// The route of a path (without query).
+pub fn route(path: &[u8]) -> Route {
+    match path {
+        b"/connect/" => Route::Connect,
+        b"/send/" => Route::Send,
+        b"/sub/" => Route::Sub,
+        b"/unsub/" => Route::Unsub,
+        b"/hello/" => Route::Hello,
+        b"/serverinfo/" => Route::ServerInfo,
+        b"/updateconfig/" => Route::UpdateConfig,
+        b"/metrics" => Route::Metrics,
+        b"/healthz" => Route::Healthz,
+        _ => Route::NotFound,
+    }
+}
+
+/// One request, its body complete.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// As sent.
+    pub method: &'a Method,
+    /// Without query, undecoded.
+    pub path: &'a [u8],
+    /// Without `?`.
+    pub query: &'a [u8],
+    /// Payload of `/send/`, JSON of `/sub/` and `/unsub/`.
+    pub body: &'a [u8],
+}
+
+/// What a caller wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// Publish the body to a channel.
+    Send(SendAsk),
+    /// Put a client into a channel.
+    Sub(SubAsk),
+    /// Take a client out of a channel; the answer is always [`HttpAnswer::done`].
+    Unsub(SubAsk),
+    /// List the channels: JSON of this server if `local_only`, else a page of all servers.
+    ServerInfo {
+        /// Do not ask peers.
+        local_only: bool,
+    },
+    /// Read the configuration again; the answer is always [`HttpAnswer::done`].
+    UpdateConfig {
+        /// Do not tell peers.
+        local_only: bool,
+    },
+    /// A client: hand the connection back to a shard.
+    Connect,
+    /// Text exposition of the counters.
+    Metrics,
+    /// Whether the server takes clients.
+    Healthz,
+}
+
+/// Parameters of `/send/`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SendAsk {
+    /// Trimmed, not empty, UTF-8.
+    pub channel: ChannelName,
+    /// Type for the application.
+    pub msgtype: u16,
+    /// Guarantee.
+    pub qos: Qos,
+    /// 1..=[`TIMEOUT_MAX_S`] seconds; see [`schedule`].
+    pub timeout_s: u32,
+    /// Do not pass it to peers.
+    pub local_only: bool,
+}
+
+/// Parameters of `/sub/` and `/unsub/`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubAsk {
+    /// Whom; not checked, see [`crate::engine::ids::IdentityKey::client`].
+    pub identity: String,
+    /// Where, as given: not trimmed, not empty.
+    pub channel: ChannelName,
+    /// Empty the channel first, on every server.
+    pub occupy: bool,
+    /// Do not pass it to peers.
+    pub local_only: bool,
+}
+
+/// Reads a request at `now_micros` microseconds since 1970. `Err` is the answer when there is nothing to be done.
+pub fn parse(request: &Request<'_>, token: &[u8], now_micros: u64) -> Result<Ask, HttpAnswer> {
+    if !is_known(request.method) {
+        return Err(HttpAnswer::page(StatusCode::METHOD_NOT_ALLOWED));
+    }
+    let route = route(request.path);
+    if matches!(route, Route::Send | Route::Sub | Route::Unsub) {
+        check_signature(request.query, token, now_micros)?;
+    }
+    let local_only = is_local_only(request.query);
+    match (route, request.method) {
+        (Route::NotFound, _) => Err(HttpAnswer::page(StatusCode::NOT_FOUND)),
+        (Route::Send, &Method::POST) => send(request.query, local_only).map(Ask::Send),
+        (Route::Send | Route::Hello, &Method::GET) => Err(HttpAnswer::ok("ok")),
+        (Route::Sub, &Method::POST) => sub(request.body, local_only).map(Ask::Sub),
+        (Route::Unsub, &Method::POST) => sub(request.body, local_only).map(Ask::Unsub),
+        (Route::ServerInfo, &Method::GET) => Ok(Ask::ServerInfo { local_only }),
+        (Route::UpdateConfig, &Method::GET) => Ok(Ask::UpdateConfig { local_only }),
+        (Route::Connect, &Method::GET) => Ok(Ask::Connect),
+        (Route::Metrics, &Method::GET) => Ok(Ask::Metrics),
+        (Route::Healthz, &Method::GET) => Ok(Ask::Healthz),
+        _ => Err(HttpAnswer::page(StatusCode::METHOD_NOT_ALLOWED)),
+    }
+}
+
+/// Methods the original's framework dispatches; it answers any other before a handler runs.
+fn is_known(method: &Method) -> bool {
+    let known = [
+        &Method::GET,
+        &Method::HEAD,
+        &Method::POST,
+        &Method::DELETE,
+        &Method::PATCH,
+        &Method::PUT,
+        &Method::OPTIONS,
+    ];
+    known.contains(&method)
+}
+
+fn check_signature(query: &[u8], token: &[u8], now_micros: u64) -> Result<(), HttpAnswer> {
+    match sign::check(query, token, now_micros) {
+        Verdict::Genuine => Ok(()),
+        Verdict::Incomplete => Err(HttpAnswer::page(StatusCode::BAD_REQUEST)),
+        Verdict::NotANumber => Err(HttpAnswer::page(StatusCode::INTERNAL_SERVER_ERROR)),
+        Verdict::Refused => Err(HttpAnswer::failed("signature error")),
+    }
+}
+
+/// Any `cluster` parameter that is not blank.
+fn is_local_only(raw: &[u8]) -> bool {
+    let cluster = query::last(raw, "cluster");
+    cluster.is_some_and(|value| query::text(value).is_none_or(|text| !text.is_empty()))
+}
+
+fn send(query: &[u8], local_only: bool) -> Result<SendAsk, HttpAnswer> {
+    let channel = text(query, "channel")?.unwrap_or_default();
+    if channel.is_empty() {
+        return Err(HttpAnswer::failed("channel miss"));
+    }
+    let msgtype = integer(query, "msgtype", 1)?;
+    let qos = match integer(query, "qos", 2)? {
+        0 => Qos::AtMostOnce,
+        1 => Qos::AtLeastOnce,
+        2 => Qos::ExactlyOnce,
+        _ => return Err(HttpAnswer::failed("qos level error")),
+    };
+    let timeout_s = match integer(query, "timeout", i64::from(TIMEOUT_DEFAULT_S))? {
+        ..=0 => TIMEOUT_DEFAULT_S,
+        seconds => u32::try_from(seconds).unwrap_or(u32::MAX).min(TIMEOUT_MAX_S),
+    };
+    // The original takes any number here and fails, hangs or does not notice, depending on members and qos.
+    let msgtype = u16::try_from(msgtype).map_err(|_| HttpAnswer::failed("msgtype error"))?;
+    Ok(SendAsk {
+        channel: ChannelName::from(channel.as_bytes()),
+        msgtype,
+        qos,
+        timeout_s,
+        local_only,
+    })
+}
+
+/// A parameter as text, the last one if repeated. Not UTF-8: 400.
+fn text(raw: &[u8], name: &str) -> Result<Option<String>, HttpAnswer> {
+    let bad = || HttpAnswer::page(StatusCode::BAD_REQUEST);
+    query::last(raw, name)
+        .map(|value| query::text(value).ok_or_else(bad))
+        .transpose()
+}
+
+/// An integer parameter; an empty one is an error, not the default.
+fn integer(raw: &[u8], name: &str, default: i64) -> Result<i64, HttpAnswer> {
+    match text(raw, name)? {
+        Some(text) => number::int(&text).ok_or_else(HttpAnswer::server_error),
+        None => Ok(default),
+    }
+}
+
+fn sub(body: &[u8], local_only: bool) -> Result<SubAsk, HttpAnswer> {
+    let names = ["identity", "channel", "occupy"];
+    let [identity, channel, occupy] = json::fields(body, names).ok_or_else(HttpAnswer::server_error)?;
+    // Texts only: the original also takes numbers, which then match no identity and no channel.
+    match (identity, channel) {
+        (Some(Field::Text(identity)), Some(Field::Text(channel))) if !identity.is_empty() && !channel.is_empty() => {
+            let occupy = occupy.is_some_and(|occupy| occupy.is_truthy());
+            Ok(SubAsk {
+                identity,
+                channel: ChannelName::from(channel.as_bytes()),
+                occupy,
+                local_only,
+            })
+        }
+        _ => Err(HttpAnswer::failed("params error")),
+    }
+}
+
+/// When a publish is repeated and answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Schedule {
+    /// Repetitions after the first transmission, one every 3 s.
+    pub retries: u32,
+    /// From the publish to the latest answer.
+    pub deadline: Duration,
+    /// What silent members count as then.
+    pub at_deadline: AtDeadline,
+}
+
+/// The schedule of a timeout, cut to 1..=[`TIMEOUT_MAX_S`] seconds. Where the last retry runs out at the very deadline
+/// (timeouts divisible by 3) the original races; we tell the count.
+pub fn schedule(timeout_s: u32) -> Schedule {
+    let timeout_s = timeout_s.clamp(1, TIMEOUT_MAX_S);
+    let retries = (timeout_s - 1) / 3;
+    let deadline = Duration::from_secs(u64::from(timeout_s));
+    let both = exhausted_after(retries) == deadline;
+    let at_deadline = if both { AtDeadline::Failed } else { AtDeadline::TimedOut };
+    Schedule {
+        retries,
+        deadline,
+        at_deadline,
+    }
+}
+
+#[cfg(test)]
+#[path = "api_tests.rs"]
+mod tests;

@@ -1,0 +1,304 @@
+//! Tests of [`super`], by behaviour.
+
+use super::*;
+use crate::protocol::rainbow::sign::Signer;
+use proptest::prelude::*;
+
+const TOKEN: &[u8] = b"testtoken";
+const NOW: u64 = 1_420_000_000_500_000;
+
+fn signed(query: &str) -> String {
+    let mut out = query.as_bytes().to_vec();
+    if !query.is_empty() {
+        out.push(b'&');
+    }
+    Signer {
+        token: TOKEN,
+        unix_seconds: NOW / 1_000_000,
+        nonce: 1234,
+    }
+    .sign(&mut query::Encoder::new(&mut out));
+    String::from_utf8(out).unwrap()
+}
+
+fn call(method: &str, path: &str, query: &str, body: &str) -> Result<Ask, HttpAnswer> {
+    let method = &Method::from_bytes(method.as_bytes()).unwrap();
+    let request = Request {
+        method,
+        path: path.as_bytes(),
+        query: query.as_bytes(),
+        body: body.as_bytes(),
+    };
+    parse(&request, TOKEN, NOW)
+}
+
+fn send(query: &str) -> Result<Ask, HttpAnswer> {
+    call("POST", "/send/", &signed(query), "x")
+}
+
+fn sub(body: &str) -> Result<Ask, HttpAnswer> {
+    call("POST", "/sub/", &signed(""), body)
+}
+
+fn page(status: u16) -> Result<Ask, HttpAnswer> {
+    Err(HttpAnswer::page(StatusCode::from_u16(status).unwrap()))
+}
+
+fn failed(msg: &str) -> Result<Ask, HttpAnswer> {
+    Err(HttpAnswer::failed(msg))
+}
+
+fn sending(qos: Qos, msgtype: u16, timeout_s: u32) -> Result<Ask, HttpAnswer> {
+    let channel = ChannelName::from(&b"x"[..]);
+    Ok(Ask::Send(SendAsk {
+        channel,
+        msgtype,
+        qos,
+        timeout_s,
+        local_only: false,
+    }))
+}
+
+#[test]
+fn the_recorded_methods_and_paths() {
+    let ok = || Err(HttpAnswer::ok("ok"));
+    let good = signed("");
+    let cases = [
+        ("GET", "/send/", &good[..], ok()),
+        ("GET", "/hello/", "", ok()),
+        ("GET", "/sub/", &good, page(405)),
+        ("GET", "/sub/", "", page(400)),
+        ("GET", "/unsub/", &good, page(405)),
+        ("POST", "/hello/", "", page(405)),
+        ("POST", "/serverinfo/", "", page(405)),
+        ("POST", "/updateconfig/", "", page(405)),
+        ("PUT", "/send/", &good, page(405)),
+        ("PUT", "/send/", "", page(400)),
+        ("HEAD", "/hello/", "", page(405)),
+        ("GET", "/send", &good, page(404)),
+        ("GET", "/Send/", &good, page(404)),
+        ("GET", "/", "", page(404)),
+        ("GET", "/nope/", &good, page(404)),
+        ("POST", "/nope/", "", page(404)),
+        ("POST", "/connect/", "", page(405)),
+        ("BREW", "/send/", "", page(405)),
+        ("GET", "/connect/", "", Ok(Ask::Connect)),
+        ("GET", "/metrics", "", Ok(Ask::Metrics)),
+        ("GET", "/healthz", "", Ok(Ask::Healthz)),
+        ("POST", "/healthz", "", page(405)),
+        ("GET", "/serverinfo/", "", Ok(Ask::ServerInfo { local_only: false })),
+        (
+            "GET",
+            "/serverinfo/",
+            "cluster=",
+            Ok(Ask::ServerInfo { local_only: false }),
+        ),
+        (
+            "GET",
+            "/serverinfo/",
+            "cluster=0",
+            Ok(Ask::ServerInfo { local_only: true }),
+        ),
+        (
+            "GET",
+            "/serverinfo/",
+            "cluster=%ff",
+            Ok(Ask::ServerInfo { local_only: true }),
+        ),
+        (
+            "GET",
+            "/updateconfig/",
+            "cluster=+",
+            Ok(Ask::UpdateConfig { local_only: false }),
+        ),
+    ];
+    for (method, path, query, expected) in cases {
+        assert_eq!(call(method, path, query, ""), expected, "{method} {path}?{query}");
+    }
+}
+
+#[test]
+fn the_signature_comes_first() {
+    let good = signed("channel=x");
+    for (path, method) in [
+        ("/send/", "GET"),
+        ("/send/", "POST"),
+        ("/sub/", "PUT"),
+        ("/unsub/", "POST"),
+    ] {
+        let answer = |query: &str| call(method, path, query, "{}");
+        assert_eq!(answer(""), page(400));
+        assert_eq!(
+            answer(&good.replace("signature=", "signature=0")),
+            failed("signature error")
+        );
+        assert_eq!(answer(&good.replace("timestamp=", "timestamp=x")), page(500));
+        assert_eq!(answer(&format!("{good}&nonce=")), failed("signature error"));
+    }
+    assert_eq!(
+        call("POST", "/send/", "channel=x", &good),
+        page(400),
+        "a form body does not count"
+    );
+}
+
+#[test]
+fn parameters_of_send() {
+    use Qos::*;
+    let server_error = || Err(HttpAnswer::server_error());
+    let cases = [
+        ("", failed("channel miss")),
+        ("channel=", failed("channel miss")),
+        ("channel=%20", failed("channel miss")),
+        ("channel=x&channel=", failed("channel miss")),
+        ("channel=&qos=a", failed("channel miss")),
+        ("channel=x&qos=3", failed("qos level error")),
+        ("channel=x&qos=-1", failed("qos level error")),
+        ("channel=x&qos=a", server_error()),
+        ("channel=x&qos=", server_error()),
+        ("channel=x&qos=1.0", server_error()),
+        ("channel=x&msgtype=a", server_error()),
+        ("channel=x&msgtype=", server_error()),
+        ("channel=x&msgtype=a&qos=7", server_error()),
+        ("channel=x&qos=7&timeout=a", failed("qos level error")),
+        ("channel=x&timeout=a", server_error()),
+        ("channel=x&timeout=", server_error()),
+        ("channel=x&timeout=1.5", server_error()),
+        ("channel=%ff", page(400)),
+        ("channel=x&qos=%ff", page(400)),
+        ("channel=x", sending(ExactlyOnce, 1, 10)),
+        ("channel=+x+", sending(ExactlyOnce, 1, 10)),
+        ("channel=y&channel=x&other=1", sending(ExactlyOnce, 1, 10)),
+        ("channel=x&qos=+1+", sending(AtLeastOnce, 1, 10)),
+        ("channel=x&qos=%2B0", sending(AtMostOnce, 1, 10)),
+        ("channel=x&timeout=0", sending(ExactlyOnce, 1, 10)),
+        ("channel=x&timeout=-5", sending(ExactlyOnce, 1, 10)),
+        ("channel=x&timeout=1", sending(ExactlyOnce, 1, 1)),
+        (
+            "channel=x&timeout=99999999999999999999",
+            sending(ExactlyOnce, 1, TIMEOUT_MAX_S),
+        ),
+        ("channel=x&timeout=4294967297", sending(ExactlyOnce, 1, TIMEOUT_MAX_S)),
+        ("channel=x&msgtype=65535&qos=1", sending(AtLeastOnce, 65_535, 10)),
+        ("channel=x&msgtype=65536", failed("msgtype error")),
+        ("channel=x&msgtype=-1", failed("msgtype error")),
+        ("channel=x&msgtype=65536&timeout=a", server_error()),
+    ];
+    for (query, expected) in cases {
+        assert_eq!(send(query), expected, "{query}");
+    }
+}
+
+#[test]
+fn a_channel_is_utf8_and_cluster_keeps_it_here() {
+    let Ok(Ask::Send(ask)) = send("channel=%E4%BD%A0%20b&cluster=1") else {
+        panic!("refused")
+    };
+    assert_eq!((&ask.channel[..], ask.local_only), ("你 b".as_bytes(), true));
+}
+
+#[test]
+fn bodies_of_sub() {
+    for body in [
+        "",
+        "{",
+        "[]",
+        "5",
+        "null",
+        "\"s\"",
+        "identity=1&channel=2",
+        "{\"identity\": \"\u{0}",
+    ] {
+        assert_eq!(sub(body), Err(HttpAnswer::server_error()), "{body}");
+    }
+    for body in [
+        "{}",
+        r#"{"identity": "x"}"#,
+        r#"{"channel": "k"}"#,
+        r#"{"identity": "", "channel": "k"}"#,
+        r#"{"identity": "x", "channel": ""}"#,
+        r#"{"identity": "x", "channel": null}"#,
+        r#"{"identity": "x", "channel": 5}"#,
+        r#"{"identity": "x", "channel": ["k"]}"#,
+        r#"{"identity": ["x"], "channel": "k"}"#,
+    ] {
+        assert_eq!(sub(body), failed("params error"), "{body}");
+    }
+}
+
+#[test]
+fn what_sub_and_unsub_ask() {
+    let asked = |occupy, local_only| SubAsk {
+        identity: "x".to_owned(),
+        channel: ChannelName::from(" k\u{e9} ".as_bytes()),
+        occupy,
+        local_only,
+    };
+    let body = |occupy: &str| format!(r#"{{"identity": "x", "channel": " k\u00e9 "{occupy}}}"#);
+    assert_eq!(sub(&body("")), Ok(Ask::Sub(asked(false, false))));
+    for (value, occupy) in [
+        ("true", true),
+        ("false", false),
+        ("\"0\"", true),
+        ("0", false),
+        ("[]", false),
+        ("1", true),
+    ] {
+        assert_eq!(
+            sub(&body(&format!(", \"occupy\": {value}"))),
+            Ok(Ask::Sub(asked(occupy, false))),
+            "{value}"
+        );
+    }
+    let unsub = call("POST", "/unsub/", &signed("cluster=1"), &body(""));
+    assert_eq!(unsub, Ok(Ask::Unsub(asked(false, true))));
+}
+
+#[test]
+fn the_table_of_section_8() {
+    use AtDeadline::*;
+    let cases = [
+        (1, 0, TimedOut),
+        (2, 0, TimedOut),
+        (3, 0, Failed),
+        (4, 1, TimedOut),
+        (5, 1, TimedOut),
+        (6, 1, Failed),
+        (7, 2, TimedOut),
+        (8, 2, TimedOut),
+        (9, 2, Failed),
+        (10, 3, TimedOut),
+        (12, 3, Failed),
+    ];
+    for (timeout_s, retries, at_deadline) in cases {
+        let deadline = Duration::from_secs(u64::from(timeout_s));
+        assert_eq!(
+            schedule(timeout_s),
+            Schedule {
+                retries,
+                deadline,
+                at_deadline
+            },
+            "{timeout_s}"
+        );
+    }
+    assert_eq!(schedule(0), schedule(1));
+    assert_eq!(schedule(u32::MAX), schedule(TIMEOUT_MAX_S));
+}
+
+proptest! {
+    #[test]
+    fn members_never_fail_before_the_deadline(timeout_s in any::<u32>()) {
+        let schedule = schedule(timeout_s);
+        let exhausted = exhausted_after(schedule.retries);
+        prop_assert!(exhausted >= schedule.deadline);
+        prop_assert!(exhausted < schedule.deadline + Duration::from_secs(3));
+        prop_assert_eq!(schedule.at_deadline == AtDeadline::Failed, exhausted == schedule.deadline);
+    }
+
+    #[test]
+    fn no_query_and_no_body_panic(query in any::<String>(), body in any::<String>()) {
+        let _ = send(&query);
+        let _ = sub(&body);
+    }
+}

@@ -1,0 +1,274 @@
+//! Tests of [`super`], by behaviour.
+
+use super::*;
+use crate::wire::date::http_date;
+use proptest::prelude::*;
+
+const IDENTITY: Identity = [b'a'; 64];
+const CREDENTIALS: &str = "X-DEVICEID: dev-1\r\nX-CLIENT-OS: ios7\r\n";
+
+fn head(target: &str, headers: &str) -> RequestHead {
+    let bytes = format!("GET {target} HTTP/1.1\r\nHost: rainbow\r\n{headers}\r\n");
+    parse(bytes.as_bytes())
+}
+
+fn parse(bytes: &[u8]) -> RequestHead {
+    http1::parse_request(bytes, 64 * 1024).unwrap().unwrap()
+}
+
+fn question(target: &str, headers: &str) -> (String, Vec<String>) {
+    let question = ask(&head(target, &format!("{CREDENTIALS}{headers}")), &IDENTITY).unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let block = text(&question.headers);
+    (
+        text(&question.query),
+        block.split_terminator("\r\n").map(str::to_owned).collect(),
+    )
+}
+
+fn lines(target: &str, headers: &str) -> Vec<String> {
+    question(target, headers).1
+}
+
+fn names(target: &str, headers: &str) -> Vec<String> {
+    lines(target, headers)
+        .iter()
+        .map(|line| line.split(':').next().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn credentials_in_their_order() {
+    let refused = |target: &str, headers: &str| ask(&head(target, headers), &IDENTITY).err();
+    assert_eq!(refused("/connect/", CREDENTIALS), None);
+    assert_eq!(refused("/connect/", "x_deviceid: d\r\nx_client_os: i\r\n"), None);
+    assert_eq!(refused("/connect/?X-DEVICEID=q1&X-CLIENT-OS=android", ""), None);
+    assert_eq!(refused("/connect/?X-DEVICEID=%E4%BD%A0&X-CLIENT-OS=i", ""), None);
+    assert_eq!(
+        refused("/connect/?X-DEVICEID=&X-DEVICEID=d&X-CLIENT-OS=i", "X-DEVICEID:\r\n"),
+        None
+    );
+    let no = Some(Refusal::Unauthorized);
+    assert_eq!(refused("/connect/", ""), no);
+    assert_eq!(refused("/connect/", "X-DEVICEID: d\r\n"), no);
+    assert_eq!(refused("/connect/", "X-CLIENT-OS: i\r\n"), no);
+    assert_eq!(
+        refused("/connect/?x-deviceid=q1&x-client-os=android", ""),
+        no,
+        "exact case in the query"
+    );
+    assert_eq!(refused("/connect/?X_DEVICEID=q1&X_CLIENT_OS=android", ""), no);
+    assert_eq!(
+        refused("/connect/?X-DEVICEID=d&X-DEVICEID=&X-CLIENT-OS=i", ""),
+        no,
+        "the last one counts"
+    );
+    assert_eq!(refused("/connect/?X-DEVICEID=+%20&X-CLIENT-OS=i", ""), no);
+    assert_eq!(refused("/connect/?X-DEVICEID=%ff&X-CLIENT-OS=i", ""), no, "not UTF-8");
+}
+
+#[test]
+fn other_methods_are_refused_first() {
+    let post = parse(b"POST /connect/ HTTP/1.1\r\nHost: h\r\n\r\n");
+    assert_eq!(ask(&post, &IDENTITY), Err(Refusal::Method));
+}
+
+#[test]
+fn the_recorded_connect() {
+    let (query, lines) = question(
+        "/connect/?token=yin%20yue&x=1&x=2",
+        "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: k\r\nSec-WebSocket-Version: 13\r\n\
+         Cookie: a=b\r\nUser-Agent: ua/1\r\nOrigin: http://other.example\r\nSec-WebSocket-Protocol: p1, p2\r\n\
+         Sec-WebSocket-Extensions: permessage-deflate\r\nX-Foo: 1\r\nX-FOO: 2\r\n",
+    );
+    assert_eq!(query, "token=yin+yue&x=1");
+    let expected = [
+        "Token: yin yue",
+        "X: 1",
+        "X-Deviceid: dev-1",
+        "X-Client-Os: ios7",
+        "Cookie: a=b",
+        "User-Agent: ua/1",
+        "Sec-Websocket-Protocol: p1, p2",
+        "Sec-Websocket-Extensions: permessage-deflate",
+        "X-Foo: 1,2",
+    ];
+    assert_eq!(lines[..lines.len() - 1], expected);
+    assert_eq!(
+        lines.last().unwrap(),
+        &format!("Rainbowclientidentity: {}", "a".repeat(64))
+    );
+}
+
+#[test]
+fn our_own_parameters_are_not_passed_twice() {
+    let (query, _) = question("/connect/?timestamp=1&nonce=2&a=&signature=3&b", "");
+    assert_eq!(query, "a=&b=");
+}
+
+#[test]
+fn parameters_replace_headers_of_the_same_name() {
+    let lines = lines("/connect/?x-foo=new&X-FOO=newer", "X-Foo: old\r\nX-Bar: stays\r\n");
+    assert!(
+        lines.contains(&"X-Foo: new".to_owned()) && lines.contains(&"X-Bar: stays".to_owned()),
+        "{lines:?}"
+    );
+    assert_eq!(lines.iter().filter(|line| line.starts_with("X-Foo")).count(), 1);
+}
+
+#[test]
+fn nothing_that_frames_or_pretends_gets_in() {
+    for name in [
+        "Host",
+        "connection",
+        "UPGRADE",
+        "Content-Length",
+        "content_length",
+        "Transfer-Encoding",
+        "TE",
+        "Trailer",
+        "Keep-Alive",
+        "Proxy-Authorization",
+        "proxy_connection",
+        "Expect",
+        "Accept-Encoding",
+        "Rainbowclientidentity",
+        "RAINBOWCLIENTCOOKIE",
+        "rainbow-client-cookie",
+        "rainbow_x",
+    ] {
+        let spelled = String::from_utf8(capitalised(name.as_bytes())).unwrap();
+        let query = names(&format!("/connect/?{name}=evil"), "");
+        assert_eq!(
+            query.iter().filter(|is| **is == spelled).count(),
+            usize::from(name == "Rainbowclientidentity")
+        );
+        assert!(
+            !lines(&format!("/connect/?{name}=evil"), "")
+                .iter()
+                .any(|line| line.ends_with("evil")),
+            "{name}"
+        );
+        if !matches!(name, "Content-Length" | "Transfer-Encoding" | "Host") {
+            let header = lines("/connect/", &format!("{name}: evil\r\n"));
+            assert!(!header.iter().any(|line| line.ends_with("evil")), "{name}: {header:?}");
+        }
+    }
+}
+
+#[test]
+fn parameters_that_are_no_headers_stay_in_the_query_only() {
+    let (query, lines) = question(
+        "/connect/?a%20b=1&c%3Ad=2&e=x%0d%0aEvil:1&f=%09&=g&%E4%BD%A0=h&i=%7f",
+        "",
+    );
+    assert_eq!(query, "a+b=1&c%3Ad=2&e=x%0D%0AEvil%3A1&f=%09&=g&%E4%BD%A0=h&i=%7F");
+    assert_eq!(lines.len(), 3, "{lines:?}");
+}
+
+#[test]
+fn bytes_pass_unchanged() {
+    let mut bytes =
+        b"GET /connect/?n=%e9%ff HTTP/1.1\r\nHost: h\r\nX-DEVICEID: \xe9\r\nX-CLIENT-OS: \xe4\xbd\xa0\r\n".to_vec();
+    bytes.extend_from_slice(b"\r\n");
+    let headers = ask(&parse(&bytes), &IDENTITY).unwrap().headers;
+    assert!(
+        headers.starts_with(b"N: \xe9\xff\r\nX-Deviceid: \xe9\r\nX-Client-Os: \xe4\xbd\xa0\r\n"),
+        "{headers:?}"
+    );
+}
+
+#[test]
+fn a_long_query_of_many_parameters_is_walked_once() {
+    let query: String = (0..8_000).map(|n| format!("p{n}=&")).collect();
+    let (passed, lines) = question(&format!("/connect/?{query}"), "");
+    assert_eq!(passed.len() + 1, query.len());
+    assert_eq!(lines.len(), 8_003);
+}
+
+const UPGRADE: &str = "Upgrade: WebSocket\r\nConnection: keep-alive, Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+#[test]
+fn upgrade_checks_in_their_order() {
+    let check = |headers: &str| upgrade_check(&head("/connect/", headers).headers);
+    assert_eq!(check(UPGRADE), Ok(*b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    assert_eq!(check(&UPGRADE.replace("13", "8")), Ok(*b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    let without = |name: &str| UPGRADE.replace(name, "X");
+    assert_eq!(check(""), Err(Refusal::NotWebsocket));
+    assert_eq!(
+        check(&UPGRADE.replace("WebSocket\r", "h2c\r")),
+        Err(Refusal::NotWebsocket)
+    );
+    assert_eq!(check(&without("Connection")), Err(Refusal::NotUpgrade));
+    assert_eq!(check(&UPGRADE.replace(", Upgrade", "")), Err(Refusal::NotUpgrade));
+    assert_eq!(check(&without("Sec-WebSocket-Version")), Err(Refusal::Version));
+    assert_eq!(check(&UPGRADE.replace("13", "12")), Err(Refusal::Version));
+    assert_eq!(check(&without("Sec-WebSocket-Key")), Err(Refusal::Headers));
+    assert_eq!(
+        check(&UPGRADE.replace("dGhlIHNhbXBsZSBub25jZQ==", "")),
+        Err(Refusal::Headers)
+    );
+    let no_host = parse(format!("GET /connect/ HTTP/1.1\r\n{UPGRADE}\r\n").as_bytes());
+    assert_eq!(upgrade_check(&no_host.headers), Err(Refusal::Headers));
+}
+
+#[test]
+fn the_table_of_section_3() {
+    let cases: [(Refusal, u16, &str); 7] = [
+        (
+            Refusal::Unauthorized,
+            401,
+            "HTTP/1.1 401 Unauthorized\r\n\r\nNot authenticated",
+        ),
+        (Refusal::Unavailable, 503, "HTTP/1.1 503 Service Unavailable\r\n\r\n"),
+        (Refusal::NotWebsocket, 400, "Can \"Upgrade\" only to \"WebSocket\"."),
+        (Refusal::NotUpgrade, 400, "\"Connection\" must be \"Upgrade\"."),
+        (Refusal::Headers, 400, "Missing/Invalid WebSocket headers"),
+        (Refusal::Version, 426, ""),
+        (
+            Refusal::Method,
+            405,
+            "<html><title>405: Method Not Allowed</title><body>405: Method Not Allowed</body></html>",
+        ),
+    ];
+    for (refusal, status, body) in cases {
+        let answer = refusal.answer();
+        assert_eq!((answer.status.as_u16(), &answer.body[..]), (status, body.as_bytes()));
+        assert_eq!(answer.content_type, "text/html; charset=UTF-8");
+    }
+    assert_eq!(Refusal::Unauthorized.answer().body.len(), 46);
+    assert_eq!(Refusal::Unavailable.answer().body.len(), 36);
+    assert_eq!(
+        Refusal::Version.answer().extra,
+        Some(("Sec-Websocket-Version", "7, 8, 13"))
+    );
+    assert_eq!(Refusal::Overloaded.answer().extra, Some(("Retry-After", "5")));
+}
+
+#[test]
+fn the_switching_answer() {
+    let mut out = Vec::new();
+    switching(&mut out, b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", &http_date(0));
+    let expected = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-Websocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nServer: {SERVER}\r\n\
+         Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n\r\n"
+    );
+    assert_eq!(String::from_utf8(out).unwrap(), expected);
+}
+
+proptest! {
+    #[test]
+    fn no_query_breaks_the_header_block(query in "[ -~&=%0-9a-fA-F]{0,80}") {
+        let target = format!("/connect/?{}", query.replace(' ', "%0d%0a"));
+        let lines = lines(&target, "X-Foo: 1\r\n");
+        let mut seen = HashSet::new();
+        for line in &lines {
+            let (name, value) = line.split_once(": ").unwrap();
+            prop_assert!(http1::is_token(name.as_bytes()) && !value.contains(['\r', '\n']));
+            prop_assert!(seen.insert(name.to_ascii_lowercase()), "{} twice", name);
+        }
+        prop_assert_eq!(lines.iter().filter(|line| line.to_lowercase().starts_with("rainbow")).count(), 1);
+    }
+}

@@ -1,0 +1,338 @@
+//! What peers of the cluster are asked, and how their answers add up.
+//!
+//! A request that came without `cluster` is passed to every peer with `cluster=1` and a fresh signature, its body
+//! unchanged. A peer that fails counts nothing and never fails the call. Source: spec section 12. Called by the cluster
+//! part of the control core, which sends and waits.
+
+use bytes::Bytes;
+
+use super::answer::HttpAnswer;
+use super::api::{SendAsk, TIMEOUT_MAX_S};
+use super::json;
+use super::sign::Signer;
+use crate::engine::command::{CallbackOutcome, CallbackReply};
+use crate::time::Duration;
+use crate::wire::query::Encoder;
+
+/// Longest wait for a peer's answer to anything but `/send/`.
+pub const PEER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Longest answer to a `/send/` read from a peer, in bytes: the data of an acknowledgement may be a whole message.
+pub const SEND_ANSWER_BYTES_MAX: usize = 16 << 20;
+
+/// One request to a peer; its body is the caller's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerRequest {
+    /// Path and query.
+    pub target: Vec<u8>,
+    /// POST with the caller's body, or GET without one.
+    pub is_post: bool,
+    /// How long to wait for the answer.
+    pub timeout: Duration,
+}
+
+impl PeerRequest {
+    /// `/send/`: the peer gives up a second earlier, so that its answer is in time.
+    pub fn send(ask: &SendAsk, signer: &Signer<'_>) -> Self {
+        let whole = ask.timeout_s.clamp(1, TIMEOUT_MAX_S);
+        let theirs = if whole >= 4 { whole - 1 } else { whole };
+        let mut target = b"/send/?".to_vec();
+        let mut query = Encoder::new(&mut target);
+        query.pair(b"channel", &ask.channel);
+        query.pair(b"msgtype", ask.msgtype.to_string().as_bytes());
+        query.pair(b"qos", (ask.qos as u8).to_string().as_bytes());
+        query.pair(b"timeout", theirs.to_string().as_bytes());
+        sign(query, signer);
+        Self {
+            target,
+            is_post: true,
+            timeout: Duration::from_secs(u64::from(whole)),
+        }
+    }
+
+    /// `/sub/`
+    pub fn sub(signer: &Signer<'_>) -> Self {
+        Self::plain("/sub/", true, signer)
+    }
+
+    /// `/unsub/`
+    pub fn unsub(signer: &Signer<'_>) -> Self {
+        Self::plain("/unsub/", true, signer)
+    }
+
+    /// `/serverinfo/`
+    pub fn server_info(signer: &Signer<'_>) -> Self {
+        Self::plain("/serverinfo/", false, signer)
+    }
+
+    /// `/updateconfig/`
+    pub fn update_config(signer: &Signer<'_>) -> Self {
+        Self::plain("/updateconfig/", false, signer)
+    }
+
+    fn plain(path: &str, is_post: bool, signer: &Signer<'_>) -> Self {
+        let mut target = format!("{path}?").into_bytes();
+        sign(Encoder::new(&mut target), signer);
+        Self {
+            target,
+            is_post,
+            timeout: PEER_TIMEOUT,
+        }
+    }
+}
+
+fn sign(mut query: Encoder<'_>, signer: &Signer<'_>) {
+    query.pair(b"cluster", b"1");
+    signer.sign(&mut query);
+}
+
+/// Adds up the answers to a `/send/` above QoS 0 (QoS 0 is answered without waiting for peers).
+#[derive(Clone, Debug, Default)]
+pub struct SendTally {
+    connections: u64,
+    local_data: Bytes,
+    peer_data: Bytes,
+}
+
+impl SendTally {
+    /// What this server delivered, and the data of its last member that had any.
+    pub fn add_local(&mut self, connections: u64, data: Bytes) {
+        self.connections = self.connections.saturating_add(connections);
+        self.local_data = data;
+    }
+
+    /// A peer's answer, in the order of arrival.
+    pub fn add_peer(&mut self, outcome: &CallbackOutcome) {
+        if let Some((connections, data)) = peer_part(outcome) {
+            self.connections = self.connections.saturating_add(connections);
+            if self.peer_data.is_empty() {
+                self.peer_data = data;
+            }
+        }
+    }
+
+    /// Members that acknowledged, so far.
+    pub fn connections(&self) -> u64 {
+        self.connections
+    }
+
+    /// The answer when everybody has answered.
+    pub fn answer(&self) -> HttpAnswer {
+        let data = if self.local_data.is_empty() {
+            &self.peer_data
+        } else {
+            &self.local_data
+        };
+        HttpAnswer::delivered(self.connections, data)
+    }
+}
+
+/// Members that acknowledged at a peer and their data; `None` for errors, timeouts and anything not understood.
+fn peer_part(outcome: &CallbackOutcome) -> Option<(u64, Bytes)> {
+    let body = &success(outcome)?.body;
+    let names = ["status", "connections", "data"];
+    let [status, connections, data] = json::fields_within(body, SEND_ANSWER_BYTES_MAX, names)?;
+    let data = data?.text().map(str::to_owned)?;
+    (status?.count()? == 0).then_some((connections?.count()?, data.into()))
+}
+
+fn success(outcome: &CallbackOutcome) -> Option<&CallbackReply> {
+    match outcome {
+        CallbackOutcome::Answered(reply) if reply.is_success() => Some(reply),
+        _ => None,
+    }
+}
+
+/// Adds up the answers to a `/sub/`: good if any server knew the identity, else the last complaint.
+#[derive(Clone, Debug, Default)]
+pub struct SubTally {
+    is_done: bool,
+    complaint: Option<String>,
+}
+
+impl SubTally {
+    /// Whether this server has the client.
+    pub fn add_local(&mut self, found: bool) {
+        if found {
+            self.is_done = true;
+        } else {
+            self.complaint = Some("no such connection".to_owned());
+        }
+    }
+
+    /// A peer's answer, in the order of arrival.
+    pub fn add_peer(&mut self, outcome: &CallbackOutcome) {
+        let fields = success(outcome).and_then(|reply| json::fields(&reply.body, ["status", "msg"]));
+        let Some([Some(status), msg]) = fields else {
+            return;
+        };
+        if status.count() == Some(0) {
+            self.is_done = true;
+        } else if let Some(msg) = msg.as_ref().and_then(|msg| msg.text()) {
+            self.complaint = Some(msg.to_owned());
+        }
+    }
+
+    /// The answer when everybody has answered or failed.
+    pub fn answer(&self) -> HttpAnswer {
+        match &self.complaint {
+            _ if self.is_done => HttpAnswer::done(),
+            Some(msg) => HttpAnswer::failed(msg),
+            None => HttpAnswer::failed("no such connection"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::command::{CallbackFailure, ChannelName, Qos};
+    use crate::protocol::rainbow::api;
+    use http::Method;
+
+    const SIGNER: Signer<'static> = Signer {
+        token: b"testtoken",
+        unix_seconds: 1_420_000_000,
+        nonce: 1234,
+    };
+    const SIGNED: &str = "cluster=1&timestamp=1420000000&nonce=1234&signature=3bb158b1b16ea2a6dbdfb5881080954c8c0c75c8";
+
+    fn answered(status: u16, body: &str) -> CallbackOutcome {
+        CallbackOutcome::Answered(CallbackReply {
+            status,
+            headers: Vec::new(),
+            body: Bytes::copy_from_slice(body.as_bytes()),
+        })
+    }
+
+    fn ask(channel: &str, timeout_s: u32) -> SendAsk {
+        let channel = ChannelName::from(channel.as_bytes());
+        SendAsk {
+            channel,
+            msgtype: 7,
+            qos: Qos::AtLeastOnce,
+            timeout_s,
+            local_only: false,
+        }
+    }
+
+    #[test]
+    fn the_recorded_requests() {
+        for (timeout_s, theirs) in [(1, 1), (3, 3), (4, 3), (6, 5), (10, 9)] {
+            let request = PeerRequest::send(&ask("room", timeout_s), &SIGNER);
+            let target = format!("/send/?channel=room&msgtype=7&qos=1&timeout={theirs}&{SIGNED}");
+            assert_eq!(String::from_utf8(request.target).unwrap(), target);
+            assert_eq!(
+                (request.is_post, request.timeout.as_secs()),
+                (true, u64::from(timeout_s))
+            );
+        }
+        for (request, path, is_post) in [
+            (PeerRequest::sub(&SIGNER), "/sub/", true),
+            (PeerRequest::unsub(&SIGNER), "/unsub/", true),
+            (PeerRequest::server_info(&SIGNER), "/serverinfo/", false),
+            (PeerRequest::update_config(&SIGNER), "/updateconfig/", false),
+        ] {
+            assert_eq!(String::from_utf8(request.target).unwrap(), format!("{path}?{SIGNED}"));
+            assert_eq!((request.is_post, request.timeout), (is_post, PEER_TIMEOUT));
+        }
+    }
+
+    #[test]
+    fn a_peer_reads_what_we_ask() {
+        let request = PeerRequest::send(&ask("你 &b", 10), &SIGNER);
+        let (path, query) = request.target.split_at("/send/?".len());
+        let path = &path[..path.len() - 1];
+        let read = api::Request {
+            method: &Method::POST,
+            path,
+            query,
+            body: b"",
+        };
+        let expected = SendAsk {
+            timeout_s: 9,
+            local_only: true,
+            ..ask("你 &b", 10)
+        };
+        assert_eq!(
+            api::parse(&read, b"testtoken", 1_420_000_000_000_000),
+            Ok(api::Ask::Send(expected))
+        );
+    }
+
+    #[test]
+    fn counts_and_data_add_up() {
+        let mut tally = SendTally::default();
+        tally.add_peer(&answered(200, r#"{"status": 0, "connections": 1, "data": ""}"#));
+        tally.add_peer(&answered(200, r#"{"status": 0, "connections": 3, "data": "P"}"#));
+        tally.add_peer(&answered(200, r#"{"status": 0, "connections": 2, "data": "Q"}"#));
+        tally.add_local(1, Bytes::new());
+        assert_eq!(
+            (tally.answer(), tally.connections()),
+            (HttpAnswer::delivered(7, b"P"), 7)
+        );
+        tally.add_local(1, Bytes::from_static(b"L"));
+        assert_eq!(tally.answer(), HttpAnswer::delivered(8, b"L"));
+    }
+
+    #[test]
+    fn data_of_a_peer_may_be_long() {
+        let data = "x".repeat(3 << 20);
+        let mut tally = SendTally::default();
+        tally.add_peer(&answered(
+            200,
+            &format!(r#"{{"status": 0, "connections": 1, "data": "{data}"}}"#),
+        ));
+        assert_eq!(tally.answer(), HttpAnswer::delivered(1, data.as_bytes()));
+    }
+
+    #[test]
+    fn failing_peers_count_nothing() {
+        let mut tally = SendTally::default();
+        for body in [
+            r#"{"status": 1, "msg": "timeout"}"#,
+            r#"{"status": 0}"#,
+            "oops",
+            "",
+            "[]",
+            r#"{"status": 0, "connections": -1, "data": ""}"#,
+            r#"{"status": 0, "connections": "1", "data": ""}"#,
+            r#"{"status": 0, "connections": 1, "data": null}"#,
+            r#"{"connections": 1, "data": ""}"#,
+        ] {
+            tally.add_peer(&answered(200, body));
+        }
+        tally.add_peer(&answered(500, r#"{"status": 0, "connections": 1, "data": "x"}"#));
+        tally.add_peer(&CallbackOutcome::Failed(CallbackFailure::TimedOut));
+        assert_eq!(tally.answer(), HttpAnswer::delivered(0, b""));
+    }
+
+    #[test]
+    fn one_server_with_the_client_is_enough() {
+        let good = answered(200, r#"{"status": 0}"#);
+        let unknown = answered(200, r#"{"status": 1, "msg": "no such connection"}"#);
+        let other = answered(200, r#"{"status": 1, "msg": "signature error"}"#);
+        let broken = [
+            answered(500, ""),
+            answered(200, "x"),
+            CallbackOutcome::Failed(CallbackFailure::Unreachable),
+        ];
+        let tally = |local: bool, peers: &[&CallbackOutcome]| {
+            let mut tally = SubTally::default();
+            tally.add_local(local);
+            peers.iter().for_each(|peer| tally.add_peer(peer));
+            tally.answer()
+        };
+        assert_eq!(tally(true, &[&unknown, &broken[0]]), HttpAnswer::done());
+        assert_eq!(tally(false, &[&unknown, &good, &broken[1]]), HttpAnswer::done());
+        assert_eq!(
+            tally(false, &[&other, &unknown]),
+            HttpAnswer::failed("no such connection")
+        );
+        assert_eq!(tally(false, &[&unknown, &other]), HttpAnswer::failed("signature error"));
+        assert_eq!(
+            tally(false, &[&broken[0], &broken[1], &broken[2]]),
+            HttpAnswer::failed("no such connection")
+        );
+    }
+}
