@@ -1,3 +1,406 @@
-//! The control core: what the process does besides holding clients.
+//! The control core: serves the HTTP API, runs the callbacks, holds no clients.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `mod.rs` | state, mailbox, publish and its answer, reload, stop |
+//! | `http.rs` | API connections |
+//! | `routes.rs` | each route: request → answer |
+//! | `callback.rs` | the callback scheduler; `door.rs` what its requests look like |
+//! | `wait.rs` | questions to shards that wait for their answer |
+//! | `process.rs` | what `/serverinfo/` says about the process |
 
 pub mod callback;
+pub mod door;
+mod http;
+mod process;
+mod routes;
+mod wait;
+
+use std::cell::{Cell, RefCell};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+
+use crate::cli;
+use crate::cluster::Cluster;
+use crate::config::{Config, Overrides};
+use crate::engine::command::{ChannelName, Command, Endpoint, Publish, Report};
+use crate::engine::ids::{ClientId, IdentityKey, ShardId, Ticket};
+use crate::engine::mailbox::Receiver;
+use crate::engine::receipt::{Answer, Deadline, PeerPart, Question, Receipts, Tickets};
+use crate::engine::registry::HomeHash;
+use crate::engine::wheel::{TimerId, Wheel};
+use crate::io::clock::Clock;
+use crate::io::http::Client;
+use crate::io::mail::{ControlMail, Outlets, ShardMail, Signal};
+use crate::io::ticker::Ticker;
+use crate::io::wake::{Sleeper, Waker};
+use crate::limits::{MAILBOX_BATCH, RECEIVE_SCRATCH_BYTES};
+use crate::metrics::CoreMetrics;
+use crate::time::Instant;
+use callback::Callbacks;
+use wait::Waits;
+
+/// What the control core is made of, moved to its thread.
+pub struct ControlSetup {
+    /// Settings.
+    pub config: Arc<Config>,
+    /// The file they came from, to be read again on reload; none for the demo.
+    pub file: Option<PathBuf>,
+    /// What the command line overrides.
+    pub overrides: Overrides,
+    /// For [`Config::resolved`] on reload.
+    pub machine: Machine,
+    /// Its mailbox.
+    pub mailbox: Receiver<ControlMail>,
+    /// What wakes it.
+    pub waker: Waker,
+    /// Its way to the others.
+    pub outlets: Outlets,
+    /// The process's clock.
+    pub clock: Clock,
+    /// Where channels are at home.
+    pub home: HomeHash,
+    /// Reads identities.
+    pub identities: IdentityKey,
+    /// Counters of all cores, this one's last.
+    pub metrics: Vec<Arc<CoreMetrics>>,
+    /// Port and address peers reach this server at.
+    pub announce: crate::cluster::Announce,
+}
+
+/// What the machine offers.
+#[derive(Clone, Copy, Debug)]
+pub struct Machine {
+    /// Cores.
+    pub cores: usize,
+    /// Descriptors this process may open.
+    pub descriptors_max: u64,
+}
+
+/// The control core's state.
+pub struct Control {
+    config: RefCell<Arc<Config>>,
+    file: Option<PathBuf>,
+    overrides: Overrides,
+    machine: Machine,
+    outlets: RefCell<Outlets>,
+    clock: Clock,
+    home: HomeHash,
+    identities: IdentityKey,
+    metrics: Vec<Arc<CoreMetrics>>,
+    callbacks: Callbacks,
+    client: Client,
+    cluster: Cluster,
+    tickets: RefCell<Tickets>,
+    receipts: RefCell<Receipts>,
+    /// Deadlines of receipts.
+    wheel: RefCell<Wheel<Ticket>>,
+    timers: RefCell<HashMap<Ticket, TimerId, RandomState>>,
+    ticker: Ticker,
+    sends: Waits<Answer>,
+    dones: Waits<bool>,
+    censuses: Waits<(Vec<(ChannelName, u32)>, Option<u32>)>,
+    connections: http::Connections,
+    scratch: RefCell<Box<[u8]>>,
+    next_shard: Cell<usize>,
+    usage: process::Usage,
+    stopping: Cell<bool>,
+    drained: Cell<usize>,
+}
+
+/// Runs the control core until the process ends.
+pub async fn run(setup: ControlSetup) {
+    let sleeper = match Sleeper::new(setup.waker.clone()) {
+        Ok(sleeper) => sleeper,
+        Err(error) => panic!("the core's eventfd cannot be used: {error}"),
+    };
+    let client = match Client::start(&door::options(&setup.config)) {
+        Ok(client) => client,
+        Err(error) => panic!("the callback client cannot start: {error}"),
+    };
+    let builder = Rc::new(door::Door::new(setup.config.clone()));
+    let completed: Rc<RefCell<Outlets>> = Rc::new(RefCell::new(setup.outlets.clone()));
+    let completion = Rc::new(move |client: ClientId, token, outcome| {
+        let mut outlets = completed.borrow_mut();
+        outlets.post_shard(client.shard, ShardMail::Command(Command::CallbackDone { client, token, outcome }));
+        outlets.kick();
+    });
+    let callbacks = Callbacks::start(client.clone(), builder, completion, door::settings(&setup.config));
+    let cluster = Cluster::start(&setup.config, setup.announce, client.clone(), setup.clock);
+    let control = Rc::new(Control {
+        config: RefCell::new(setup.config),
+        file: setup.file,
+        overrides: setup.overrides,
+        machine: setup.machine,
+        outlets: RefCell::new(setup.outlets),
+        clock: setup.clock,
+        home: setup.home,
+        identities: setup.identities,
+        metrics: setup.metrics,
+        callbacks,
+        client,
+        cluster,
+        tickets: RefCell::default(),
+        receipts: RefCell::default(),
+        wheel: RefCell::new(Wheel::new()),
+        timers: RefCell::default(),
+        ticker: Ticker::default(),
+        sends: Waits::default(),
+        dones: Waits::default(),
+        censuses: Waits::default(),
+        connections: http::Connections::default(),
+        scratch: RefCell::new(vec![0; RECEIVE_SCRATCH_BYTES].into_boxed_slice()),
+        next_shard: Cell::new(0),
+        usage: process::Usage::default(),
+        stopping: Cell::new(false),
+        drained: Cell::new(0),
+    });
+    monoio::spawn(tick(control.clone()));
+    monoio::spawn(http::sweep(control.clone()));
+    mail(control, setup.mailbox, sleeper).await;
+}
+
+/// The mailbox loop.
+async fn mail(control: Rc<Control>, mailbox: Receiver<ControlMail>, sleeper: Sleeper) {
+    loop {
+        let handled = mailbox.drain(MAILBOX_BATCH, |mail| match mail {
+            ControlMail::Report(report) => control.on_report(report),
+            ControlMail::Handover(handover) => http::serve(&control, handover),
+            ControlMail::Signal(Signal::Stop) => control.stop(),
+            ControlMail::Signal(Signal::Reload) => {
+                if let Err(error) = control.reload() {
+                    tracing::error!(%error, "reload refused, the old settings stay in force");
+                }
+            }
+        });
+        control.outlets.borrow_mut().kick();
+        if handled == MAILBOX_BATCH || control.outlets.borrow().overflow() > 0 {
+            sleeper.yield_now().await;
+        } else if mailbox.prepare_sleep() {
+            sleeper.sleep().await;
+            mailbox.cancel_sleep();
+        }
+    }
+}
+
+/// Ends publishes whose time is over.
+async fn tick(control: Rc<Control>) {
+    let mut due = Vec::new();
+    loop {
+        let deadline = control.wheel.borrow().next_deadline();
+        control.ticker.sleep(deadline, &control.clock).await;
+        let now = control.clock.now();
+        control.wheel.borrow_mut().advance(now, usize::MAX, &mut due);
+        for ticket in due.drain(..) {
+            control.on_deadline(ticket, now);
+        }
+    }
+}
+
+impl Control {
+    /// The settings in force.
+    fn config(&self) -> Arc<Config> {
+        self.config.borrow().clone()
+    }
+
+    /// This core's counters.
+    fn own_metrics(&self) -> &CoreMetrics {
+        // The assembly gives at least this core's own.
+        &self.metrics[self.metrics.len() - 1]
+    }
+
+    fn on_report(&self, report: Report) {
+        match report {
+            Report::Published { ticket, shards } => {
+                let answer = self.receipts.borrow_mut().on_published(ticket, shards);
+                self.answer(ticket, answer);
+            }
+            Report::Part(part) => {
+                let ticket = part.ticket;
+                let answer = self.receipts.borrow_mut().on_part(part);
+                self.answer(ticket, answer);
+            }
+            Report::Done { ticket, found } => self.dones.complete(ticket, found),
+            Report::Callback(request) => self.callbacks.submit(request),
+            Report::Census { ticket, channels, next } => self.censuses.complete(ticket, (channels, next)),
+            Report::Drained { shard } => {
+                tracing::debug!(shard = shard.0, "drained");
+                self.drained.set(self.drained.get() + 1);
+            }
+        }
+    }
+
+    /// Publishes, and waits for the one answer. `peers` says how many peers were asked too; each tells
+    /// [`Control::on_peer`] under the ticket that `asked` is called with.
+    async fn publish(&self, publish: impl FnOnce(Ticket) -> Publish, peers: u32, asked: impl FnOnce(Ticket)) -> Answer {
+        let wait = self.sends.open(&self.tickets);
+        let publish = Arc::new(publish(wait.ticket));
+        let question =
+            Question { qos: publish.qos, at_deadline: publish.at_deadline, deadline: publish.deadline, peers };
+        self.receipts.borrow_mut().open(wait.ticket, question);
+        self.arm(wait.ticket, publish.deadline);
+        asked(wait.ticket);
+        self.post(self.home.home_of(&publish.channel), Command::Publish(publish));
+        wait.await
+    }
+
+    /// A peer answered its share of a publish, or failed.
+    fn on_peer(&self, ticket: Ticket, part: PeerPart) {
+        let answer = self.receipts.borrow_mut().on_peer(ticket, part);
+        self.answer(ticket, answer);
+    }
+
+    fn on_deadline(&self, ticket: Ticket, now: Instant) {
+        self.timers.borrow_mut().remove(&ticket);
+        let ended = self.receipts.borrow_mut().on_deadline(ticket, now);
+        match ended {
+            Deadline::Answered(answer) => self.answer(ticket, Some(answer)),
+            Deadline::Again(at) => self.arm(ticket, at),
+            Deadline::Closed => {}
+        }
+    }
+
+    fn arm(&self, ticket: Ticket, at: Instant) {
+        let timer = self.wheel.borrow_mut().insert(at, ticket);
+        self.timers.borrow_mut().insert(ticket, timer);
+        self.ticker.note(self.wheel.borrow().next_deadline());
+    }
+
+    fn answer(&self, ticket: Ticket, answer: Option<Answer>) {
+        let Some(answer) = answer else { return };
+        if let Some(timer) = self.timers.borrow_mut().remove(&ticket) {
+            self.wheel.borrow_mut().cancel(timer);
+        }
+        self.sends.complete(ticket, answer);
+    }
+
+    /// Asks a shard something that is answered by [`Report::Done`].
+    async fn ask(&self, shard: ShardId, command: impl FnOnce(Ticket) -> Command) -> bool {
+        let wait = self.dones.open(&self.tickets);
+        self.post(shard, command(wait.ticket));
+        wait.await
+    }
+
+    /// All channels of this server with their members, page by page.
+    async fn census(&self) -> Vec<(ChannelName, u64)> {
+        let mut channels = Vec::new();
+        for shard in self.shards() {
+            let mut cursor = Some(0);
+            while let Some(at) = cursor {
+                let wait = self.censuses.open(&self.tickets);
+                self.post(shard, Command::Census { cursor: at, ticket: wait.ticket });
+                let (page, next) = wait.await;
+                channels.extend(page.into_iter().map(|(name, members)| (name, u64::from(members))));
+                cursor = next;
+            }
+        }
+        channels
+    }
+
+    fn shards(&self) -> impl Iterator<Item = ShardId> + use<> {
+        (0..self.outlets.borrow().shards()).map(|shard| ShardId(shard as u16))
+    }
+
+    fn post(&self, shard: ShardId, command: Command) {
+        self.post_mail(shard, ShardMail::Command(command));
+    }
+
+    fn post_mail(&self, shard: ShardId, mail: ShardMail) {
+        let mut outlets = self.outlets.borrow_mut();
+        outlets.post_shard(shard, mail);
+        outlets.kick();
+    }
+
+    /// Reads the configuration again: all of it takes effect, or nothing. Listening sockets, ports, threads and the cluster
+    /// name stay.
+    fn reload(&self) -> Result<(), String> {
+        let Some(file) = &self.file else { return Err("there is no file to read again".into()) };
+        let (fresh, warnings) = cli::load(file, &self.overrides).map_err(|errors| join(&errors))?;
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        let fresh = fresh.resolved(self.machine.cores, self.machine.descriptors_max);
+        let (config, kept) = self.config().reloaded(fresh);
+        self.client.reload(&door::options(&config)).map_err(|error| format!("ca_file: {error}"))?;
+        let config = Arc::new(config);
+        *self.config.borrow_mut() = config.clone();
+        self.callbacks.rebuild(Rc::new(door::Door::new(config.clone())));
+        self.callbacks.reload(door::settings(&config));
+        for shard in self.shards() {
+            self.post_mail(shard, ShardMail::Reload(config.clone()));
+        }
+        tracing::info!(needs_restart = ?kept, "configuration read again");
+        Ok(())
+    }
+
+    /// Begins to stop. A second call ends the process at once.
+    fn stop(self: &Rc<Self>) {
+        if self.stopping.replace(true) {
+            tracing::warn!("stopped at once by a second signal");
+            std::process::exit(1);
+        }
+        monoio::spawn(stop(self.clone()));
+    }
+
+    fn open_callbacks(&self) -> u64 {
+        [Endpoint::Connect, Endpoint::Message, Endpoint::Close]
+            .into_iter()
+            .map(|endpoint| {
+                let counts = self.callbacks.counts(endpoint);
+                counts.in_flight + counts.queued
+            })
+            .sum()
+    }
+}
+
+/// Stops in order: accept no more, leave the cluster, close every client, finish callbacks, answer callers, exit.
+async fn stop(control: Rc<Control>) {
+    /// Pace of looking whether everything is done.
+    const STEP: std::time::Duration = std::time::Duration::from_millis(10);
+    let limit = control.config().drain_timeout;
+    let deadline = std::time::Instant::now() + limit;
+    tracing::info!(seconds = limit.as_secs_f64(), "stopping: closing clients, finishing callbacks");
+    control.cluster.leave();
+    for shard in control.shards() {
+        control.post(shard, Command::Drain);
+    }
+    let shards = control.shards().count();
+    while std::time::Instant::now() < deadline {
+        let quiet = control.drained.get() == shards
+            && control.open_callbacks() == 0
+            && control.sends.is_empty()
+            && control.connections.all_answered();
+        if quiet {
+            break;
+        }
+        monoio::time::sleep(STEP).await;
+    }
+    let left = control.open_callbacks();
+    if left > 0 || control.drained.get() < shards {
+        tracing::warn!(callbacks = left, shards_left = shards - control.drained.get(), "the time to stop is over");
+    }
+    // Callers that still wait are told what is known.
+    control.give_up_waiting();
+    monoio::time::sleep(STEP).await;
+    tracing::info!("stopped");
+    std::process::exit(0);
+}
+
+impl Control {
+    fn give_up_waiting(&self) {
+        let far = Instant::from_micros(u64::MAX / 2);
+        let open: Vec<Ticket> = self.timers.borrow().keys().copied().collect();
+        for ticket in open {
+            self.on_deadline(ticket, far);
+        }
+    }
+}
+
+/// Several errors on one line of log.
+fn join<E: std::fmt::Display>(errors: &[E]) -> String {
+    errors.iter().map(E::to_string).collect::<Vec<_>>().join("; ")
+}

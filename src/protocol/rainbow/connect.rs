@@ -18,6 +18,9 @@ use crate::engine::ids::Identity;
 use crate::wire::http1::{self, Headers, RequestHead};
 use crate::wire::{query, ws};
 
+/// The path clients connect to.
+pub const PATH: &[u8] = b"/connect/";
+
 /// What the business is asked about a client, for [`crate::engine::command::CallbackRequest`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {

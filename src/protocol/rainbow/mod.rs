@@ -17,7 +17,7 @@
 
 pub mod admission;
 pub mod answer;
-// pub mod api;
+pub mod api;
 pub mod callback;
 pub mod connect;
 pub mod forwards;
@@ -25,8 +25,8 @@ pub mod inflight;
 pub mod json;
 pub mod number;
 pub mod packet;
-// pub mod peer;
-// pub mod relay;
-// pub mod serverinfo;
+pub mod peer;
+pub mod relay;
+pub mod serverinfo;
 pub mod session;
 pub mod sign;

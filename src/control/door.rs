@@ -1,0 +1,92 @@
+//! What callbacks of the rainbow door look like on the wire (spec: sections 4 and 7).
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Method;
+
+use super::callback::{Builder, LaneLimits, Settings};
+use crate::config::{self, Config};
+use crate::engine::command::{CallbackRequest, Endpoint};
+use crate::io::http::{Options, Origin, Request, Url};
+use crate::protocol::rainbow::sign::{self, Signer};
+use crate::wire::query::Encoder;
+
+/// Builds requests from the configuration in force.
+pub struct Door {
+    config: Arc<Config>,
+    connect: Rc<Origin>,
+    message: Rc<Origin>,
+    close: Rc<Origin>,
+}
+
+impl Door {
+    /// For one configuration.
+    pub fn new(config: Arc<Config>) -> Self {
+        let [connect, message, close] = [&config.connect_url, &config.forward_url, &config.close_url].map(origin);
+        Self { connect, message, close, config }
+    }
+
+    fn endpoint(&self, endpoint: Endpoint) -> (&config::Endpoint, &Rc<Origin>) {
+        match endpoint {
+            Endpoint::Connect => (&self.config.connect_url, &self.connect),
+            Endpoint::Message => (&self.config.forward_url, &self.message),
+            Endpoint::Close => (&self.config.close_url, &self.close),
+        }
+    }
+}
+
+impl Builder for Door {
+    fn origin(&self, request: &CallbackRequest) -> Option<Rc<Origin>> {
+        Some(self.endpoint(request.endpoint).1.clone())
+    }
+
+    fn build(&self, request: &CallbackRequest, unix_seconds: u64, nonce: u64) -> Option<Request> {
+        let (url, origin) = self.endpoint(request.endpoint);
+        let token = self.config.security_token.expose().as_bytes();
+        let mut query = request.query.to_vec();
+        if !query.is_empty() {
+            query.push(b'&');
+        }
+        Signer { token, unix_seconds, nonce: sign::nonce(nonce as u32) }.sign(&mut Encoder::new(&mut query));
+        let is_message = request.endpoint == Endpoint::Message;
+        let target = url.request_target(is_message.then_some(request.msgtype), &String::from_utf8(query).ok()?);
+        Some(Request {
+            url: Url {
+                origin: origin.clone(),
+                target: Bytes::from(target),
+                authorization: url.basic_auth.as_ref().map(|value| Bytes::copy_from_slice(value.as_bytes())),
+            },
+            method: if is_message { Method::POST } else { Method::GET },
+            headers: request.headers.clone(),
+            body: request.body.clone(),
+        })
+    }
+}
+
+fn origin(url: &config::Endpoint) -> Rc<Origin> {
+    Rc::new(Origin {
+        tls: url.tls,
+        host: url.host.to_ascii_lowercase().into(),
+        port: url.port,
+        authority: url.authority.as_str().into(),
+    })
+}
+
+/// Bounds and times of the callback scheduler.
+pub fn settings(config: &Config) -> Settings {
+    let lane = |in_flight, queued| LaneLimits { in_flight, queued };
+    Settings {
+        connect: lane(config.auth_concurrency, config.auth_queue),
+        message: lane(config.callback_concurrency, config.callback_queue),
+        close: lane(config.callback_concurrency, config.callback_queue),
+        timeout: config.callback_timeout,
+        close_retry: config.close_retry,
+    }
+}
+
+/// Settings of the outgoing HTTP client.
+pub fn options(config: &Config) -> Options {
+    Options { idle: config.callback_idle, ca_file: config.ca_file.clone(), ..Options::default() }
+}
