@@ -99,6 +99,11 @@ impl HttpAnswer {
         Self::ok(body)
     }
 
+    /// A message type outside 0..=65535, for a channel with members.
+    pub fn bad_type() -> Self {
+        Self::failed("msgtype error")
+    }
+
     /// A publish with acknowledgements: how many, and the data of the last one that had any (empty if none).
     pub fn delivered(connections: u64, data: &[u8]) -> Self {
         let mut body = b"{\"status\": 0, \"connections\": ".to_vec();

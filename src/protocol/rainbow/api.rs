@@ -109,14 +109,22 @@ pub enum Ask {
 pub struct SendAsk {
     /// Trimmed, not empty, UTF-8.
     pub channel: ChannelName,
-    /// Type for the application.
-    pub msgtype: u16,
+    /// Type for the application, any number; see [`SendAsk::wire_type`].
+    pub msgtype: i64,
     /// Guarantee.
     pub qos: Qos,
     /// 1..=[`TIMEOUT_MAX_S`] seconds; see [`schedule`].
     pub timeout_s: u32,
     /// Do not pass it to peers.
     pub local_only: bool,
+}
+
+impl SendAsk {
+    /// The type as packets carry it. `None`: it does not fit. The original does not notice as long as the channel has no
+    /// members; with members it fails or hangs, we answer [`HttpAnswer::bad_type`].
+    pub fn wire_type(&self) -> Option<u16> {
+        u16::try_from(self.msgtype).ok()
+    }
 }
 
 /// Parameters of `/sub/` and `/unsub/`.
@@ -202,8 +210,6 @@ fn send(query: &[u8], local_only: bool) -> Result<SendAsk, HttpAnswer> {
         ..=0 => TIMEOUT_DEFAULT_S,
         seconds => u32::try_from(seconds).unwrap_or(u32::MAX).min(TIMEOUT_MAX_S),
     };
-    // The original takes any number here and fails, hangs or does not notice, depending on members and qos.
-    let msgtype = u16::try_from(msgtype).map_err(|_| HttpAnswer::failed("msgtype error"))?;
     Ok(SendAsk {
         channel: ChannelName::from(channel.as_bytes()),
         msgtype,

@@ -48,7 +48,7 @@ fn failed(msg: &str) -> Result<Ask, HttpAnswer> {
     Err(HttpAnswer::failed(msg))
 }
 
-fn sending(qos: Qos, msgtype: u16, timeout_s: u32) -> Result<Ask, HttpAnswer> {
+fn sending(qos: Qos, msgtype: i64, timeout_s: u32) -> Result<Ask, HttpAnswer> {
     let channel = ChannelName::from(&b"x"[..]);
     Ok(Ask::Send(SendAsk {
         channel,
@@ -180,12 +180,28 @@ fn parameters_of_send() {
         ),
         ("channel=x&timeout=4294967297", sending(ExactlyOnce, 1, TIMEOUT_MAX_S)),
         ("channel=x&msgtype=65535&qos=1", sending(AtLeastOnce, 65_535, 10)),
-        ("channel=x&msgtype=65536", failed("msgtype error")),
-        ("channel=x&msgtype=-1", failed("msgtype error")),
+        ("channel=x&msgtype=65536", sending(ExactlyOnce, 65_536, 10)),
+        ("channel=x&msgtype=-1", sending(ExactlyOnce, -1, 10)),
         ("channel=x&msgtype=65536&timeout=a", server_error()),
     ];
     for (query, expected) in cases {
         assert_eq!(send(query), expected, "{query}");
+    }
+}
+
+#[test]
+fn types_that_fit_a_packet() {
+    for (msgtype, wire_type) in [
+        (0, Some(0)),
+        (65_535, Some(65_535)),
+        (65_536, None),
+        (-1, None),
+        (i64::MAX, None),
+    ] {
+        let Ok(Ask::Send(ask)) = sending(Qos::AtMostOnce, msgtype, 1) else {
+            panic!("not a send")
+        };
+        assert_eq!(ask.wire_type(), wire_type);
     }
 }
 
