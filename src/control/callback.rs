@@ -226,7 +226,11 @@ impl Inner {
     /// Starts a callback, or gives it a place, or refuses it.
     fn place(self: Rc<Self>, key: LaneKey, job: Job) {
         let limits = self.settings.get().lane(key.0);
-        let evicted = if key.0 == Endpoint::Close { self.make_room(limits) } else { None };
+        let evicted = if key.0 == Endpoint::Close {
+            self.make_room(limits)
+        } else {
+            None
+        };
         let placed = self.lanes.borrow_mut().place(&key, job, limits);
         match placed {
             Placed::Start(job) => {
@@ -279,9 +283,7 @@ impl Inner {
     /// One attempt.
     async fn call(&self, job: &Job) -> CallbackOutcome {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let request = self
-            .builder()
-            .build(&job.request, unix.as_secs(), self.random.next());
+        let request = self.builder().build(&job.request, unix.as_secs(), self.random.next());
         let Some(request) = request else {
             return CallbackOutcome::Failed(CallbackFailure::Unresolved);
         };
@@ -323,9 +325,7 @@ impl Inner {
 
     /// Between half of it and all of it, so that many callbacks failing together do not come back together.
     fn backoff(&self, attempts: u32) -> Duration {
-        let full = BACKOFF_MIN
-            .saturating_mul(1 << attempts.min(16))
-            .min(BACKOFF_MAX);
+        let full = BACKOFF_MIN.saturating_mul(1 << attempts.min(16)).min(BACKOFF_MAX);
         full.mul_f64(0.5 + self.random.fraction() / 2.0)
     }
 

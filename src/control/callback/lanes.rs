@@ -82,7 +82,11 @@ impl Lanes {
         if lane.in_flight <= limits.in_flight.max(1)
             && let Some(job) = lane.queue.pop_front()
         {
-            return if job.deadline <= now { Next::Late(job) } else { Next::Start(job) };
+            return if job.deadline <= now {
+                Next::Late(job)
+            } else {
+                Next::Start(job)
+            };
         }
         lane.in_flight -= 1;
         if lane.in_flight == 0 && lane.queue.is_empty() {

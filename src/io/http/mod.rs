@@ -141,6 +141,9 @@ impl Client {
     /// Sends `request`, follows redirects, and returns the final answer, whatever its status. Ends by `deadline`.
     pub async fn call(&self, request: Request, deadline: Instant) -> Result<CallbackReply, CallbackFailure> {
         let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(CallbackFailure::TimedOut); // a call is tried before its timer is looked at
+        }
         match monoio::time::timeout(left, self.0.follow(request)).await {
             Ok(result) => result,
             Err(_) => Err(CallbackFailure::TimedOut),
@@ -214,7 +217,10 @@ impl Inner {
     /// Says why a server cannot be reached, but not thousands of times a second.
     fn complain(&self, origin: &Origin, why: &dyn Display) {
         let now = Instant::now();
-        let quiet = self.complained.get().is_some_and(|last| now - last < COMPLAINT_INTERVAL);
+        let quiet = self
+            .complained
+            .get()
+            .is_some_and(|last| now - last < COMPLAINT_INTERVAL);
         if !quiet {
             self.complained.set(Some(now));
             tracing::warn!(server = %origin.authority, tls = origin.tls, %why, "cannot connect");
@@ -230,5 +236,28 @@ async fn sweep(client: Weak<Inner>) {
             Some(client) => client.pool.borrow_mut().sweep(Instant::now()),
             None => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use monoio::{FusionDriver, RuntimeBuilder};
+
+    use super::*;
+
+    #[test]
+    fn the_future_of_a_call_stays_small() {
+        let mut runtime = RuntimeBuilder::<FusionDriver>::new().enable_timer().build().unwrap();
+        runtime.block_on(async {
+            let client = Client::start(&Options::default()).unwrap();
+            let request = Request {
+                url: Url::parse(b"http://127.0.0.1/").unwrap(),
+                method: Method::GET,
+                headers: Bytes::new(),
+                body: Bytes::new(),
+            };
+            let size = size_of_val(&client.call(request, Instant::now()));
+            assert!(size < 3 * 1024, "{size} bytes for every callback in flight");
+        });
     }
 }
