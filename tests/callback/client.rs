@@ -90,7 +90,7 @@ fn connections_are_kept_and_the_last_one_goes_first() {
         let server = Server::start(|peer| {
             while let Some(seen) = peer.request() {
                 if seen.line().ends_with("slow") {
-                    std::thread::sleep(Duration::from_millis(100));
+                    std::thread::sleep(Duration::from_millis(700));
                 }
                 peer.ok("x");
             }
@@ -102,7 +102,7 @@ fn connections_are_kept_and_the_last_one_goes_first() {
         assert_eq!((server.connections(), client.usage().idle), (1, 1));
         let (slow, url) = (client.clone(), server.url("/slow"));
         let slow = monoio::spawn(async move { slow.call(get(&url), far()).await });
-        pause(20).await;
+        pause(100).await;
         client.call(get(&server.url("/fast")), far()).await.unwrap();
         slow.await.unwrap();
         client.call(get(&server.url("/last")), far()).await.unwrap();
@@ -139,9 +139,9 @@ fn a_connection_closed_meanwhile_is_not_used() {
             peer.ok("x");
         });
         let client = client();
-        for _ in 0..3 {
+        for count in 1..=3 {
             client.call(post(&server.url("/"), "a"), far()).await.unwrap();
-            pause(50).await; // the end arrives
+            server.until_ended(count).await;
         }
         assert_eq!((client.usage().reused, client.usage().dialled), (0, 3));
     });

@@ -69,7 +69,8 @@ impl<S: Read + Write> Peer<S> {
 
 pub struct Server {
     pub port: u16,
-    pub connections: Arc<AtomicUsize>,
+    connections: Arc<AtomicUsize>,
+    ended: Arc<AtomicUsize>,
     log: Arc<Mutex<Vec<Seen>>>,
     stopped: Arc<AtomicBool>,
 }
@@ -100,11 +101,12 @@ impl Server {
         let server = Server {
             port: listener.local_addr().unwrap().port(),
             connections: Arc::default(),
+            ended: Arc::default(),
             log: Arc::default(),
             stopped: Arc::default(),
         };
         let (log, stopped, connections) = (server.log.clone(), server.stopped.clone(), server.connections.clone());
-        let serve = Arc::new(serve);
+        let (serve, ended) = (Arc::new(serve), server.ended.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 if stopped.load(Ordering::SeqCst) {
@@ -113,8 +115,11 @@ impl Server {
                 let stream = stream.unwrap();
                 stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
                 let connection = connections.fetch_add(1, Ordering::SeqCst);
-                let (log, serve) = (log.clone(), serve.clone());
-                std::thread::spawn(move || serve(stream, connection, log));
+                let (log, serve, ended) = (log.clone(), serve.clone(), ended.clone());
+                std::thread::spawn(move || {
+                    serve(stream, connection, log);
+                    ended.fetch_add(1, Ordering::SeqCst);
+                });
             }
         });
         server
@@ -130,6 +135,13 @@ impl Server {
 
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
+    }
+
+    /// Waits until that many connections have been ended from this side.
+    pub async fn until_ended(&self, count: usize) {
+        while self.ended.load(Ordering::SeqCst) < count {
+            crate::pause(5).await;
+        }
     }
 }
 

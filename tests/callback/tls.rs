@@ -12,7 +12,7 @@ use rustls::pki_types::PrivateKeyDer;
 
 use crate::client::{get, post};
 use crate::server::start_tls;
-use crate::{far, on_both_drivers, pause, within};
+use crate::{far, on_both_drivers, within};
 
 /// A file with the authority's certificate, and a server certificate it signed for `127.0.0.1` and `localhost`.
 fn authority(label: &str) -> (PathBuf, Arc<ServerConfig>) {
@@ -104,9 +104,9 @@ fn a_kept_session_that_was_closed_is_not_used() {
         });
         let client = trusting(&path);
         let url = server.url("/").replace("http:", "https:");
-        for _ in 0..2 {
+        for count in 1..=2 {
             client.call(post(&url, "a"), far()).await.unwrap();
-            pause(50).await;
+            server.until_ended(count).await;
         }
         assert_eq!((client.usage().reused, client.usage().dialled), (0, 2));
     });

@@ -241,23 +241,63 @@ async fn sweep(client: Weak<Inner>) {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use monoio::io::AsyncWriteRent;
+    use monoio::net::TcpStream;
     use monoio::{FusionDriver, RuntimeBuilder};
 
     use super::*;
 
+    fn on_core(test: impl AsyncFnOnce(Client)) {
+        let mut runtime = RuntimeBuilder::<FusionDriver>::new().enable_timer().build().unwrap();
+        runtime.block_on(async { test(Client::start(&Options::default()).unwrap()).await });
+    }
+
+    fn post(url: &str) -> Request {
+        Request {
+            url: Url::parse(url.as_bytes()).unwrap(),
+            method: Method::POST,
+            headers: Bytes::new(),
+            body: Bytes::new(),
+        }
+    }
+
     #[test]
     fn the_future_of_a_call_stays_small() {
-        let mut runtime = RuntimeBuilder::<FusionDriver>::new().enable_timer().build().unwrap();
-        runtime.block_on(async {
-            let client = Client::start(&Options::default()).unwrap();
-            let request = Request {
-                url: Url::parse(b"http://127.0.0.1/").unwrap(),
-                method: Method::GET,
-                headers: Bytes::new(),
-                body: Bytes::new(),
-            };
-            let size = size_of_val(&client.call(request, Instant::now()));
+        on_core(async |client| {
+            let size = size_of_val(&client.call(post("http://127.0.0.1/"), Instant::now()));
             assert!(size < 3 * 1024, "{size} bytes for every callback in flight");
+        });
+    }
+
+    #[test]
+    fn a_post_of_which_no_byte_left_is_sent_again() {
+        on_core(async |client| {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            let mut broken = TcpStream::connect_addr(address).await.unwrap();
+            let kept = listener.accept().unwrap();
+            broken.shutdown().await.unwrap(); // our half: looks alive, takes no byte
+            let request = post(&format!("http://{address}/"));
+            let conn = Conn::Plain(broken);
+            client
+                .0
+                .pool
+                .borrow_mut()
+                .checkin(&request.url.origin, conn, Instant::now());
+
+            std::thread::spawn(move || {
+                let mut peer = listener.accept().unwrap().0;
+                let _ = peer.read(&mut [0; 4096]);
+                let _ = peer.write_all(b"HTTP/1.1 204 No Content\r\n\r\n");
+            });
+            let deadline = Instant::now() + Duration::from_secs(10);
+            assert_eq!(client.call(request, deadline).await.map(|reply| reply.status), Ok(204));
+            let usage = client.usage();
+            assert_eq!((usage.reused, usage.resent, usage.dialled), (1, 1, 1));
+            drop(kept);
         });
     }
 }
