@@ -18,9 +18,11 @@
 //! Runs on the control core, which feeds it the shards' `Report::Callback` and turns completions into
 //! `Command::CallbackDone`. What a request looks like is the door's business: [`Builder`].
 
+mod closing;
 mod counts;
 mod lanes;
 mod random;
+mod settings;
 mod waiting;
 
 use std::cell::{Cell, RefCell};
@@ -33,6 +35,7 @@ pub use self::counts::Counts;
 use self::counts::Ledger;
 use self::lanes::{Job, LaneKey, Lanes, Next, Placed};
 use self::random::Random;
+pub use self::settings::{LaneLimits, Settings};
 use self::waiting::Waiting;
 use crate::engine::command::{CallbackFailure, CallbackOutcome, CallbackRequest, Endpoint};
 use crate::engine::ids::ClientId;
@@ -45,11 +48,6 @@ const RETRIES_PER_TICK: usize = 128;
 /// Pause before the next queued call when a server could not even be connected to. Such failures may come without any
 /// waiting, and a long queue failing in one go would keep the core from everything else.
 const FAILURE_PAUSE: Duration = Duration::from_millis(1);
-/// First pause before a close callback is repeated; doubles up to [`BACKOFF_MAX`].
-const BACKOFF_MIN: Duration = Duration::from_millis(500);
-/// Longest pause between two attempts.
-const BACKOFF_MAX: Duration = Duration::from_secs(10);
-
 /// Turns a callback into a request; one per door.
 pub trait Builder {
     /// The server a callback goes to; `None` if no URL is configured for it.
@@ -62,64 +60,6 @@ pub trait Builder {
 
 /// Told of every end: who asked, the token of the request, how it ended. Must not block; may submit again.
 pub type Completion = Rc<dyn Fn(ClientId, u64, CallbackOutcome)>;
-
-/// Bounds of the lanes of one endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LaneLimits {
-    /// Calls at once to one server.
-    pub in_flight: usize,
-    /// Callbacks waiting behind them. For close callbacks: all that wait, for a place or for their next attempt.
-    pub queued: usize,
-}
-
-/// What an operator may set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// Connect callbacks (`auth_concurrency`).
-    pub connect: LaneLimits,
-    /// Message callbacks.
-    pub message: LaneLimits,
-    /// Close callbacks.
-    pub close: LaneLimits,
-    /// Time a callback has, from its submission to its end; of a close callback, each attempt.
-    pub timeout: Duration,
-    /// Time after its submission at which a close callback that nobody accepted is given up.
-    pub close_retry: Duration,
-}
-
-impl Default for Settings {
-    fn default() -> Settings {
-        let lane = |queued| LaneLimits {
-            in_flight: 1024,
-            queued,
-        };
-        Settings {
-            connect: lane(16_384),
-            message: lane(16_384),
-            close: lane(65_536),
-            timeout: Duration::from_secs(15),
-            close_retry: Duration::from_secs(60),
-        }
-    }
-}
-
-impl Settings {
-    /// Time from submission to the end.
-    fn span(&self, endpoint: Endpoint) -> Duration {
-        match endpoint {
-            Endpoint::Connect | Endpoint::Message => self.timeout,
-            Endpoint::Close => self.close_retry,
-        }
-    }
-
-    fn lane(&self, endpoint: Endpoint) -> LaneLimits {
-        match endpoint {
-            Endpoint::Connect => self.connect,
-            Endpoint::Message => self.message,
-            Endpoint::Close => self.close,
-        }
-    }
-}
 
 /// The scheduler. Cloning gives another handle.
 #[derive(Clone)]
@@ -226,7 +166,11 @@ impl Inner {
     /// Starts a callback, or gives it a place, or refuses it.
     fn place(self: Rc<Self>, key: LaneKey, job: Job) {
         let limits = self.settings.get().lane(key.0);
-        let evicted = if key.0 == Endpoint::Close { self.make_room(limits) } else { None };
+        let evicted = if key.0 == Endpoint::Close {
+            self.make_room(limits)
+        } else {
+            None
+        };
         let placed = self.lanes.borrow_mut().place(&key, job, limits);
         match placed {
             Placed::Start(job) => {
@@ -239,16 +183,6 @@ impl Inner {
         if let Some(job) = evicted {
             self.expire(job, CallbackOutcome::Failed(CallbackFailure::Overloaded));
         }
-    }
-
-    /// The oldest waiting close callback, if there is no room for one more.
-    fn make_room(&self, limits: LaneLimits) -> Option<Job> {
-        if self.ledger.counts(Endpoint::Close).queued < limits.queued as u64 {
-            return None;
-        }
-        let oldest = self.waiting.borrow_mut().take_oldest();
-        let oldest = oldest.or_else(|| self.lanes.borrow_mut().take_oldest(Endpoint::Close));
-        oldest.inspect(|_| self.ledger.dequeued(Endpoint::Close))
     }
 
     fn start_queued(&self, key: &LaneKey) -> Option<Job> {
@@ -279,9 +213,7 @@ impl Inner {
     /// One attempt.
     async fn call(&self, job: &Job) -> CallbackOutcome {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let request = self
-            .builder()
-            .build(&job.request, unix.as_secs(), self.random.next());
+        let request = self.builder().build(&job.request, unix.as_secs(), self.random.next());
         let Some(request) = request else {
             return CallbackOutcome::Failed(CallbackFailure::Unresolved);
         };
@@ -304,29 +236,6 @@ impl Inner {
             _ => self.ledger.failed(endpoint),
         }
         self.complete(job, outcome);
-    }
-
-    fn retry_or_give_up(&self, mut job: Job, outcome: CallbackOutcome) {
-        let due = Instant::now() + self.backoff(job.attempts);
-        if due >= job.deadline {
-            return self.expire(job, outcome);
-        }
-        job.attempts += 1;
-        let evicted = self.make_room(self.settings.get().close);
-        self.ledger.queued(Endpoint::Close);
-        self.ledger.retried(Endpoint::Close);
-        self.waiting.borrow_mut().park(due, job);
-        if let Some(job) = evicted {
-            self.expire(job, CallbackOutcome::Failed(CallbackFailure::Overloaded));
-        }
-    }
-
-    /// Between half of it and all of it, so that many callbacks failing together do not come back together.
-    fn backoff(&self, attempts: u32) -> Duration {
-        let full = BACKOFF_MIN
-            .saturating_mul(1 << attempts.min(16))
-            .min(BACKOFF_MAX);
-        full.mul_f64(0.5 + self.random.fraction() / 2.0)
     }
 
     fn fail(&self, job: Job, failure: CallbackFailure) {
@@ -353,16 +262,6 @@ impl Inner {
         if self.ledger.pending() == 0 {
             let drainers = std::mem::take(&mut *self.drainers.borrow_mut());
             drainers.into_iter().for_each(Waker::wake);
-        }
-    }
-
-    /// Sends a close callback whose pause is over on its way again.
-    fn release(self: &Rc<Self>, job: Job) {
-        self.ledger.dequeued(Endpoint::Close);
-        let origin = self.builder().origin(&job.request);
-        match origin {
-            Some(origin) => self.clone().place((Endpoint::Close, origin), job),
-            None => self.fail(job, CallbackFailure::Unresolved),
         }
     }
 

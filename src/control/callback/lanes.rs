@@ -82,7 +82,11 @@ impl Lanes {
         if lane.in_flight <= limits.in_flight.max(1)
             && let Some(job) = lane.queue.pop_front()
         {
-            return if job.deadline <= now { Next::Late(job) } else { Next::Start(job) };
+            return if job.deadline <= now {
+                Next::Late(job)
+            } else {
+                Next::Start(job)
+            };
         }
         lane.in_flight -= 1;
         if lane.in_flight == 0 && lane.queue.is_empty() {
@@ -135,5 +139,80 @@ impl Lanes {
 
     pub(super) fn keys(&self) -> Vec<LaneKey> {
         self.lanes.keys().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::engine::ids::{ClientId, ShardId};
+    use crate::io::http::Url;
+
+    fn job(serial: u64, deadline: Instant) -> Job {
+        let client = ClientId {
+            shard: ShardId(0),
+            slot: 0,
+            generation: 0,
+        };
+        let request = CallbackRequest {
+            client,
+            token: serial,
+            endpoint: Endpoint::Message,
+            msgtype: 0,
+            query: Bytes::new(),
+            headers: Bytes::new(),
+            body: Bytes::new(),
+        };
+        Job {
+            serial,
+            deadline,
+            attempts: 0,
+            request,
+        }
+    }
+
+    fn key() -> LaneKey {
+        (Endpoint::Message, Url::parse(b"http://h/").unwrap().origin)
+    }
+
+    fn bound(in_flight: usize) -> LaneLimits {
+        LaneLimits { in_flight, queued: 10 }
+    }
+
+    #[test]
+    fn a_lowered_bound_takes_places_away_and_an_empty_lane_vanishes() {
+        let (mut lanes, now) = (Lanes::default(), Instant::now());
+        let later = now + Duration::from_secs(1);
+        for serial in 0..5 {
+            lanes.place(&key(), job(serial, later), bound(3));
+        }
+        assert!(matches!(lanes.next(&key(), bound(1), now), Next::Idle));
+        assert!(matches!(lanes.next(&key(), bound(1), now), Next::Idle));
+        assert!(matches!(lanes.next(&key(), bound(1), now), Next::Start(job) if job.serial == 3));
+        assert!(lanes.start_queued(&key(), bound(1)).is_none());
+        assert!(lanes.start_queued(&key(), bound(2)).is_some_and(|job| job.serial == 4));
+        assert!(lanes.start_queued(&key(), bound(9)).is_none(), "nobody waits");
+        for _ in 0..2 {
+            assert!(matches!(lanes.next(&key(), bound(2), now), Next::Idle));
+        }
+        assert!(lanes.keys().is_empty());
+    }
+
+    #[test]
+    fn late_ones_are_found_by_the_tick_or_when_their_turn_comes() {
+        let (mut lanes, now) = (Lanes::default(), Instant::now());
+        let at = |millis| now + Duration::from_millis(millis);
+        for serial in 0..4 {
+            lanes.place(&key(), job(serial, at(10 * serial)), bound(1));
+        }
+        assert!(lanes.take_late(at(9)).is_none());
+        assert!(lanes.take_late(at(10)).is_some_and(|job| job.serial == 1));
+        assert!(lanes.take_late(at(10)).is_none());
+        assert!(matches!(lanes.next(&key(), bound(1), at(20)), Next::Late(job) if job.serial == 2));
+        assert!(matches!(lanes.next(&key(), bound(1), at(20)), Next::Start(job) if job.serial == 3));
     }
 }

@@ -93,4 +93,3 @@ pub(super) async fn send_all<T: IoBuf>(tcp: &mut TcpStream, bytes: T) -> (Result
     }
     (Ok(()), bytes)
 }
-

@@ -48,3 +48,38 @@ async fn connect(client: &Inner, origin: &Origin, address: IpAddr) -> io::Result
     let tls = trust.connect(&origin.host, tcp).await?;
     Ok(Conn::Tls(Box::new(tls)))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use monoio::{FusionDriver, RuntimeBuilder};
+
+    use super::super::{Client, Options};
+    use super::*;
+
+    #[test]
+    fn every_address_is_tried_and_the_good_one_goes_first_next_time() {
+        let mut runtime = RuntimeBuilder::<FusionDriver>::new().enable_timer().build().unwrap();
+        runtime.block_on(async {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            let origin = Origin {
+                tls: false,
+                host: "several.test".into(),
+                port: listener.local_addr().unwrap().port(),
+                authority: "several.test".into(),
+            };
+            let client = Client::start(&Options::default()).unwrap().0;
+            let (dead, good) = (IpAddr::from([127, 0, 0, 77]), IpAddr::from([127, 0, 0, 1]));
+            client.resolver.remember("several.test", vec![dead, good]);
+            assert!(dial(&client, &origin).await.is_ok());
+            assert_eq!(*client.resolver.resolve("several.test").await, [good, dead]);
+
+            client.resolver.remember("several.test", vec![dead, good]); // asked again
+            assert_eq!(*client.resolver.resolve("several.test").await, [good, dead]);
+
+            drop(listener);
+            assert_eq!(dial(&client, &origin).await.err(), Some(CallbackFailure::Unreachable));
+        });
+    }
+}

@@ -175,3 +175,75 @@ async fn receive(resolver: Weak<Resolver>, mut woken: UnixStream, answered: Rece
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use monoio::{FusionDriver, RuntimeBuilder};
+
+    use super::*;
+
+    impl Resolver {
+        /// As if the system had said so.
+        pub(in crate::io::http) fn remember(&self, host: &str, addresses: Vec<IpAddr>) {
+            self.names.borrow_mut().entry_ref(host).or_default();
+            self.on_answer(Answer {
+                host: host.to_owned(),
+                addresses,
+            });
+        }
+    }
+
+    fn on_core(test: impl AsyncFnOnce(Rc<Resolver>)) {
+        let mut runtime = RuntimeBuilder::<FusionDriver>::new().enable_timer().build().unwrap();
+        runtime.block_on(async { test(Resolver::start().unwrap()).await });
+    }
+
+    #[test]
+    fn calls_share_one_query() {
+        on_core(async |resolver| {
+            let first = {
+                let resolver = resolver.clone();
+                monoio::spawn(async move { resolver.resolve("localhost").await })
+            };
+            let second = resolver.resolve("localhost").await;
+            assert!(!second.is_empty());
+            assert!(Rc::ptr_eq(&first.await, &second), "one answer for both");
+            assert!(Rc::ptr_eq(&resolver.resolve("localhost").await, &second), "remembered");
+        });
+    }
+
+    #[test]
+    fn addresses_need_no_query() {
+        on_core(async |resolver| {
+            assert_eq!(*resolver.resolve("::1").await, ["::1".parse::<IpAddr>().unwrap()]);
+            assert!(resolver.names.borrow().is_empty());
+        });
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        on_core(async |resolver| {
+            for index in 0..NAMES_MAX {
+                resolver.remember(&format!("h{index}"), Vec::new());
+            }
+            assert_eq!(resolver.names.borrow().len(), NAMES_MAX);
+            assert!(!resolver.resolve("localhost").await.is_empty());
+            assert_eq!(resolver.names.borrow().len(), 1, "the others were forgotten");
+        });
+    }
+
+    #[test]
+    fn failures_are_kept_for_a_shorter_time() {
+        let now = Instant::now();
+        let at = |age: Duration, addresses: &[IpAddr]| {
+            let name = Name {
+                known: Some((now, addresses.into())),
+                asking: None,
+            };
+            name.fresh(now + age).is_some()
+        };
+        let address = IpAddr::from([127, 0, 0, 1]);
+        assert!(at(KEEP - Duration::from_secs(1), &[address]) && !at(KEEP, &[address]));
+        assert!(at(Duration::from_secs(1), &[]) && !at(KEEP_FAILURE, &[]));
+    }
+}

@@ -83,7 +83,13 @@ async fn send(conn: &mut Conn, buffer: &mut Vec<u8>, request: &Request) -> Resul
     }
     let (result, room) = conn.write_all(std::mem::take(buffer)).await;
     *buffer = room;
-    result.map_err(|error| if error.nothing_sent { Broken::Unsent } else { Broken::Silent })?;
+    result.map_err(|error| {
+        if error.nothing_sent {
+            Broken::Unsent
+        } else {
+            Broken::Silent
+        }
+    })?;
     if !inline {
         let (result, _) = conn.write_all(request.body.clone()).await;
         result.map_err(|_| Broken::Silent)?;
@@ -130,7 +136,11 @@ async fn read_head(conn: &mut Conn, buffer: &mut Vec<u8>, method: &Method) -> Re
             .map_err(|_| GARBAGE)?
             .ok_or(GARBAGE)?;
         if !head.is_interim() {
-            return if head.status == StatusCode::SWITCHING_PROTOCOLS { Err(GARBAGE) } else { Ok(head) };
+            return if head.status == StatusCode::SWITCHING_PROTOCOLS {
+                Err(GARBAGE)
+            } else {
+                Ok(head)
+            };
         }
         interims += 1;
         if interims > INTERIMS_MAX {
@@ -148,7 +158,13 @@ async fn read_body(
     head: &ResponseHead,
     body_max: usize,
 ) -> Result<(Vec<u8>, bool), Broken> {
-    let spoiled = |error| if error == BodyError::Truncated { DROPPED } else { GARBAGE };
+    let spoiled = |error| {
+        if error == BodyError::Truncated {
+            DROPPED
+        } else {
+            GARBAGE
+        }
+    };
     let mut decoder = BodyDecoder::new(head.framing, body_max as u64).map_err(spoiled)?;
     let mut body = Vec::new();
     let mut start = head.head_len;
@@ -189,7 +205,11 @@ fn reply(head: &ResponseHead, body: Vec<u8>, body_max: usize) -> Result<Callback
         .headers
         .first(CONTENT_ENCODING)
         .is_some_and(|coding| coding.eq_ignore_ascii_case(b"gzip") || coding.eq_ignore_ascii_case(b"x-gzip"));
-    let body = if packed && !body.is_empty() { unpack(&body, body_max)? } else { body };
+    let body = if packed && !body.is_empty() {
+        unpack(&body, body_max)?
+    } else {
+        body
+    };
     Ok(CallbackReply {
         status: head.status.as_u16(),
         headers: lower_case(&head.headers),

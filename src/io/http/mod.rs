@@ -141,6 +141,9 @@ impl Client {
     /// Sends `request`, follows redirects, and returns the final answer, whatever its status. Ends by `deadline`.
     pub async fn call(&self, request: Request, deadline: Instant) -> Result<CallbackReply, CallbackFailure> {
         let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(CallbackFailure::TimedOut); // a call is tried before its timer is looked at
+        }
         match monoio::time::timeout(left, self.0.follow(request)).await {
             Ok(result) => result,
             Err(_) => Err(CallbackFailure::TimedOut),
@@ -214,7 +217,10 @@ impl Inner {
     /// Says why a server cannot be reached, but not thousands of times a second.
     fn complain(&self, origin: &Origin, why: &dyn Display) {
         let now = Instant::now();
-        let quiet = self.complained.get().is_some_and(|last| now - last < COMPLAINT_INTERVAL);
+        let quiet = self
+            .complained
+            .get()
+            .is_some_and(|last| now - last < COMPLAINT_INTERVAL);
         if !quiet {
             self.complained.set(Some(now));
             tracing::warn!(server = %origin.authority, tls = origin.tls, %why, "cannot connect");
@@ -230,5 +236,68 @@ async fn sweep(client: Weak<Inner>) {
             Some(client) => client.pool.borrow_mut().sweep(Instant::now()),
             None => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use monoio::io::AsyncWriteRent;
+    use monoio::net::TcpStream;
+    use monoio::{FusionDriver, RuntimeBuilder};
+
+    use super::*;
+
+    fn on_core(test: impl AsyncFnOnce(Client)) {
+        let mut runtime = RuntimeBuilder::<FusionDriver>::new().enable_timer().build().unwrap();
+        runtime.block_on(async { test(Client::start(&Options::default()).unwrap()).await });
+    }
+
+    fn post(url: &str) -> Request {
+        Request {
+            url: Url::parse(url.as_bytes()).unwrap(),
+            method: Method::POST,
+            headers: Bytes::new(),
+            body: Bytes::new(),
+        }
+    }
+
+    #[test]
+    fn the_future_of_a_call_stays_small() {
+        on_core(async |client| {
+            let size = size_of_val(&client.call(post("http://127.0.0.1/"), Instant::now()));
+            assert!(size < 3 * 1024, "{size} bytes for every callback in flight");
+        });
+    }
+
+    #[test]
+    fn a_post_of_which_no_byte_left_is_sent_again() {
+        on_core(async |client| {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            let mut broken = TcpStream::connect_addr(address).await.unwrap();
+            let kept = listener.accept().unwrap();
+            broken.shutdown().await.unwrap(); // our half: looks alive, takes no byte
+            let request = post(&format!("http://{address}/"));
+            let conn = Conn::Plain(broken);
+            client
+                .0
+                .pool
+                .borrow_mut()
+                .checkin(&request.url.origin, conn, Instant::now());
+
+            std::thread::spawn(move || {
+                let mut peer = listener.accept().unwrap().0;
+                let _ = peer.read(&mut [0; 4096]);
+                let _ = peer.write_all(b"HTTP/1.1 204 No Content\r\n\r\n");
+            });
+            let deadline = Instant::now() + Duration::from_secs(10);
+            assert_eq!(client.call(request, deadline).await.map(|reply| reply.status), Ok(204));
+            let usage = client.usage();
+            assert_eq!((usage.reused, usage.resent, usage.dialled), (1, 1, 1));
+            drop(kept);
+        });
     }
 }

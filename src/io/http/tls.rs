@@ -73,9 +73,7 @@ fn add_file(roots: &mut RootCertStore, path: &Path) -> io::Result<()> {
     let named = |error: &dyn std::fmt::Display| io::Error::other(format!("{}: {error}", path.display()));
     let before = roots.len();
     for certificate in CertificateDer::pem_file_iter(path).map_err(|e| named(&e))? {
-        roots
-            .add(certificate.map_err(|e| named(&e))?)
-            .map_err(|e| named(&e))?;
+        roots.add(certificate.map_err(|e| named(&e))?).map_err(|e| named(&e))?;
     }
     if roots.len() == before {
         return Err(named(&"no certificate in this file"));
@@ -180,12 +178,9 @@ impl TlsStream {
             if self.session.write_tls(&mut cipher).is_err() {
                 return Err(Unwritten { nothing_sent });
             }
-            send_all(&mut self.tcp, cipher)
-                .await
-                .0
-                .map_err(|error| Unwritten {
-                    nothing_sent: nothing_sent && error.nothing_sent,
-                })?;
+            send_all(&mut self.tcp, cipher).await.0.map_err(|error| Unwritten {
+                nothing_sent: nothing_sent && error.nothing_sent,
+            })?;
             nothing_sent = false;
         }
         Ok(())

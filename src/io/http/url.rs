@@ -96,10 +96,7 @@ impl Url {
         if !is_writable(rest) {
             return None;
         }
-        let end = rest
-            .iter()
-            .position(|c| matches!(c, b'/' | b'?'))
-            .unwrap_or(rest.len());
+        let end = rest.iter().position(|c| matches!(c, b'/' | b'?')).unwrap_or(rest.len());
         let (authority, target) = rest.split_at(end);
         let (user, authority) = match authority.iter().rposition(|&c| c == b'@') {
             Some(at) => (authority.get(..at), authority.get(at + 1..)?),
@@ -226,7 +223,10 @@ mod tests {
     fn urls_are_taken_apart() {
         let plain = url("HTTP://Example.com/a/b?c=d#e");
         assert_eq!((plain.origin.tls, plain.origin.port), (false, 80));
-        assert_eq!((&*plain.origin.host, &*plain.origin.authority), ("example.com", "Example.com"));
+        assert_eq!(
+            (&*plain.origin.host, &*plain.origin.authority),
+            ("example.com", "Example.com")
+        );
         assert_eq!(&plain.target[..], b"/a/b?c=d");
         assert_eq!(plain.authorization, None);
 

@@ -1,0 +1,57 @@
+//! What is special about close callbacks: each must arrive once, so none is refused, and one that was not accepted is
+//! repeated with growing pauses until it is accepted or `close_retry` has passed. When too many wait, the oldest gives way.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::lanes::Job;
+use super::{Inner, LaneLimits};
+use crate::engine::command::{CallbackFailure, CallbackOutcome, Endpoint};
+
+/// First pause before a close callback is repeated; doubles up to [`BACKOFF_MAX`].
+const BACKOFF_MIN: Duration = Duration::from_millis(500);
+/// Longest pause between two attempts.
+const BACKOFF_MAX: Duration = Duration::from_secs(10);
+
+impl Inner {
+    /// The oldest waiting close callback, if there is no room for one more.
+    pub(super) fn make_room(&self, limits: LaneLimits) -> Option<Job> {
+        if self.ledger.counts(Endpoint::Close).queued < limits.queued as u64 {
+            return None;
+        }
+        let oldest = self.waiting.borrow_mut().take_oldest();
+        let oldest = oldest.or_else(|| self.lanes.borrow_mut().take_oldest(Endpoint::Close));
+        oldest.inspect(|_| self.ledger.dequeued(Endpoint::Close))
+    }
+
+    pub(super) fn retry_or_give_up(&self, mut job: Job, outcome: CallbackOutcome) {
+        let due = Instant::now() + self.backoff(job.attempts);
+        if due >= job.deadline {
+            return self.expire(job, outcome);
+        }
+        job.attempts += 1;
+        let evicted = self.make_room(self.settings.get().close);
+        self.ledger.queued(Endpoint::Close);
+        self.ledger.retried(Endpoint::Close);
+        self.waiting.borrow_mut().park(due, job);
+        if let Some(job) = evicted {
+            self.expire(job, CallbackOutcome::Failed(CallbackFailure::Overloaded));
+        }
+    }
+
+    /// Between half of it and all of it, so that many callbacks failing together do not come back together.
+    fn backoff(&self, attempts: u32) -> Duration {
+        let full = BACKOFF_MIN.saturating_mul(1 << attempts.min(16)).min(BACKOFF_MAX);
+        full.mul_f64(0.5 + self.random.fraction() / 2.0)
+    }
+
+    /// Sends a close callback whose pause is over on its way again.
+    pub(super) fn release(self: &Rc<Self>, job: Job) {
+        self.ledger.dequeued(Endpoint::Close);
+        let origin = self.builder().origin(&job.request);
+        match origin {
+            Some(origin) => self.clone().place((Endpoint::Close, origin), job),
+            None => self.fail(job, CallbackFailure::Unresolved),
+        }
+    }
+}

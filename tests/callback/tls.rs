@@ -1,0 +1,163 @@
+//! `io::http` over TLS, with a private certificate authority.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rainbow_server::engine::command::CallbackFailure;
+use rainbow_server::io::http::{Client, Options};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::ServerConfig;
+use rustls::pki_types::PrivateKeyDer;
+
+use crate::client::{get, post};
+use crate::server::start_tls;
+use crate::{far, on_both_drivers, within};
+
+/// A file with the authority's certificate, and a server certificate it signed for `127.0.0.1` and `localhost`.
+fn authority(label: &str) -> (PathBuf, Arc<ServerConfig>) {
+    let mut ca = CertificateParams::new(Vec::new()).unwrap();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca_key = KeyPair::generate().unwrap();
+    let ca_certificate = ca.self_signed(&ca_key).unwrap();
+    let path = std::env::temp_dir().join(format!("rainbow-ca-{}-{label}.pem", std::process::id()));
+    std::fs::write(&path, ca_certificate.pem()).unwrap();
+
+    let key = KeyPair::generate().unwrap();
+    let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
+    let issuer = Issuer::new(ca, ca_key);
+    let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![certificate.der().clone()],
+            PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+        )
+        .unwrap();
+    (path, Arc::new(config))
+}
+
+fn trusting(path: &Path) -> Client {
+    let options = Options {
+        ca_file: Some(path.to_path_buf()),
+        ..Options::default()
+    };
+    Client::start(&options).unwrap()
+}
+
+#[test]
+fn a_private_authority_is_trusted_through_its_file() {
+    let (path, config) = authority("trusted");
+    on_both_drivers(async || {
+        let large: String = "0123456789".repeat(100_000);
+        let answer = large.clone();
+        let server = start_tls(config.clone(), move |peer| {
+            while let Some(seen) = peer.request() {
+                peer.ok(if seen.line().ends_with("large") {
+                    &answer
+                } else {
+                    "small"
+                });
+            }
+        });
+        let client = trusting(&path);
+        let https = |path: &str| server.url(path).replace("http:", "https:");
+        for _ in 0..3 {
+            assert_eq!(client.call(get(&https("/")), far()).await.unwrap().body, "small");
+        }
+        let reply = client.call(post(&https("/large"), large.clone()), far()).await.unwrap();
+        assert!(reply.body == large && server.seen().pop().unwrap().body == large.as_bytes());
+        assert_eq!((server.connections(), client.usage().reused), (1, 3));
+        let by_name = https("/").replace("127.0.0.1", "localhost");
+        assert_eq!(client.call(get(&by_name), far()).await.unwrap().body, "small");
+    });
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn a_strangers_certificate_is_refused() {
+    let (path, _) = authority("mine");
+    let (other, config) = authority("stranger");
+    on_both_drivers(async || {
+        let server = start_tls(config.clone(), |peer| {
+            peer.request();
+        });
+        let url = server.url("/").replace("http:", "https:");
+        let result = trusting(&path).call(get(&url), far()).await;
+        assert_eq!(result, Err(CallbackFailure::Unreachable));
+        assert!(server.seen().is_empty());
+    });
+    std::fs::remove_file(path).unwrap();
+    std::fs::remove_file(other).unwrap();
+}
+
+#[test]
+fn a_kept_session_that_was_closed_is_not_used() {
+    let (path, config) = authority("closed");
+    on_both_drivers(async || {
+        let server = start_tls(config.clone(), |peer| {
+            peer.request();
+            peer.ok("x");
+        });
+        let client = trusting(&path);
+        let url = server.url("/").replace("http:", "https:");
+        for count in 1..=2 {
+            client.call(post(&url, "a"), far()).await.unwrap();
+            server.until_ended(count).await;
+        }
+        assert_eq!((client.usage().reused, client.usage().dialled), (0, 2));
+    });
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn a_body_until_close_must_end_properly() {
+    let (path, config) = authority("cut");
+    on_both_drivers(async || {
+        let server = start_tls(config.clone(), |peer| {
+            let cut = peer.request().is_some_and(|seen| seen.line().ends_with("cut"));
+            peer.send("HTTP/1.1 200 OK\r\n\r\nhalf");
+            if cut {
+                let _ = peer.stream.sock.shutdown(std::net::Shutdown::Both);
+            }
+        });
+        let client = trusting(&path);
+        let https = |path: &str| server.url(path).replace("http:", "https:");
+        assert_eq!(client.call(get(&https("/whole")), far()).await.unwrap().body, "half");
+        assert_eq!(
+            client.call(get(&https("/cut")), far()).await,
+            Err(CallbackFailure::Dropped)
+        );
+    });
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn the_deadline_covers_the_handshake() {
+    on_both_drivers(async || {
+        let server = crate::server::Server::start(|_| std::thread::sleep(Duration::from_millis(500)));
+        let url = server.url("/").replace("http:", "https:");
+        let (path, _) = authority("slow");
+        let result = trusting(&path).call(get(&url), within(100)).await;
+        assert_eq!(result, Err(CallbackFailure::TimedOut));
+        std::fs::remove_file(path).unwrap();
+    });
+}
+
+#[test]
+fn an_unusable_authority_file_is_an_error() {
+    on_both_drivers(async || {
+        let options = |path: &str| Options {
+            ca_file: Some(path.into()),
+            ..Options::default()
+        };
+        assert!(Client::start(&options("/nonexistent/ca.pem")).is_err());
+        assert!(Client::start(&options("Cargo.toml")).is_err(), "no certificate in it");
+        let client = Client::start(&Options::default()).unwrap();
+        assert!(client.reload(&options("/nonexistent/ca.pem")).is_err());
+        assert!(client.reload(&Options::default()).is_ok());
+    });
+}
