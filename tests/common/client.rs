@@ -1,0 +1,431 @@
+//! A raw websocket client: it can send what a correct client never would, and shows exactly what the server sent.
+//!
+//! A reader thread takes the answer of the upgrade and then frames into a channel; the test's thread writes.
+
+use super::http::Response;
+use super::{SOON, excerpt, packet};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use sha1::{Digest, Sha1};
+use socket2::{Domain, SockRef, Socket, Type};
+use std::cell::OnceCell;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Opcodes of RFC 6455 §5.2, and `Eof` for the end of the TCP stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    Continuation,
+    Text,
+    Binary,
+    Close,
+    Ping,
+    Pong,
+    Other(u8),
+    Eof,
+}
+
+impl Op {
+    fn code(self) -> u8 {
+        match self {
+            Op::Continuation => 0,
+            Op::Text => 1,
+            Op::Binary => 2,
+            Op::Close => 8,
+            Op::Ping => 9,
+            Op::Pong => 10,
+            Op::Other(code) => code,
+            Op::Eof => unreachable!("the end of the stream is not sent"),
+        }
+    }
+
+    fn of(code: u8) -> Self {
+        let known = [Op::Continuation, Op::Text, Op::Binary, Op::Close, Op::Ping, Op::Pong];
+        known
+            .into_iter()
+            .find(|op| op.code() == code)
+            .unwrap_or(Op::Other(code))
+    }
+}
+
+/// A received frame.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    pub op: Op,
+    pub payload: Vec<u8>,
+    /// When its last byte had arrived.
+    pub at: Instant,
+}
+
+/// How to open.
+#[derive(Clone)]
+pub struct Open {
+    pub target: String,
+    pub headers: Vec<(String, String)>,
+    /// Adds the usual upgrade headers.
+    pub upgrade: bool,
+    /// Answers pings.
+    pub auto_pong: bool,
+    /// False: nothing is read after the answer of the upgrade.
+    pub read: bool,
+    /// Receive buffer of the socket in bytes.
+    pub receive_buffer: Option<usize>,
+}
+
+impl Default for Open {
+    fn default() -> Self {
+        let headers = [("X-DEVICEID", "dev-1"), ("X-CLIENT-OS", "ios7")];
+        Self {
+            target: "/connect/".into(),
+            headers: headers.map(|(k, v)| (k.into(), v.into())).to_vec(),
+            upgrade: true,
+            auto_pong: true,
+            read: true,
+            receive_buffer: None,
+        }
+    }
+}
+
+/// A client connection.
+pub struct Client {
+    stream: TcpStream,
+    writer: Arc<Mutex<TcpStream>>,
+    reader: Option<JoinHandle<()>>,
+    answer: Receiver<io::Result<Response>>,
+    answered: OnceCell<(Response, Instant)>,
+    frames: Receiver<Frame>,
+    accept: String,
+}
+
+impl Client {
+    /// Opens like a well-behaved client and expects to be let in.
+    pub fn open(port: u16) -> Self {
+        Self::open_with(port, Open::default())
+    }
+
+    /// Opens and expects 101.
+    pub fn open_with(port: u16, open: Open) -> Self {
+        let client = Self::start(port, open).expect("connect to the server");
+        let answer = client.answer(Duration::from_secs(20)).expect("answer to the upgrade");
+        assert_eq!(answer.status, 101, "upgrade refused: {}", answer.text());
+        assert!(
+            client.accept_is_right(),
+            "wrong Sec-WebSocket-Accept in {:?}",
+            answer.headers
+        );
+        client
+    }
+
+    /// Connects and sends the upgrade request without waiting for the answer.
+    pub fn start(port: u16, open: Open) -> io::Result<Self> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        if let Some(bytes) = open.receive_buffer {
+            socket.set_recv_buffer_size(bytes)?;
+        }
+        socket.connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
+        let stream = TcpStream::from(socket);
+        stream.set_nodelay(true)?;
+        stream.set_write_timeout(Some(Duration::from_secs(20)))?;
+        let (head, accept) = upgrade_head(port, &open);
+        (&stream).write_all(&head)?;
+        let (answers, answer) = channel();
+        let (sender, frames) = channel();
+        let writer = Arc::new(Mutex::new(stream.try_clone()?));
+        let (source, pong) = (stream.try_clone()?, open.auto_pong.then(|| Arc::clone(&writer)));
+        let reader = std::thread::spawn(move || read_all(source, open.read, pong, &answers, &sender));
+        Ok(Self {
+            stream,
+            writer,
+            reader: Some(reader),
+            answer,
+            answered: OnceCell::new(),
+            frames,
+            accept,
+        })
+    }
+
+    /// The answer to the upgrade request.
+    pub fn answer(&self, within: Duration) -> io::Result<Response> {
+        self.answer_at(within).map(|(answer, _)| answer)
+    }
+
+    /// The answer to the upgrade request and when it was read.
+    pub fn answer_at(&self, within: Duration) -> io::Result<(Response, Instant)> {
+        if let Some(answered) = self.answered.get() {
+            return Ok(answered.clone());
+        }
+        let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no answer to the upgrade in time");
+        let answer = self.answer.recv_timeout(within).map_err(late)??;
+        Ok(self.answered.get_or_init(|| (answer, Instant::now())).clone())
+    }
+
+    /// True when `Sec-WebSocket-Accept` belongs to our key.
+    pub fn accept_is_right(&self) -> bool {
+        self.answered
+            .get()
+            .is_some_and(|(answer, _)| answer.header("sec-websocket-accept") == Some(&self.accept))
+    }
+
+    /// The next frame, None when there is none within the time.
+    pub fn next(&self, within: Duration) -> Option<Frame> {
+        self.frames.recv_timeout(within).ok()
+    }
+
+    /// Expects this frame next.
+    pub fn expect(&self, op: Op, payload: &[u8]) -> Frame {
+        let frame = self
+            .next(SOON)
+            .unwrap_or_else(|| panic!("expected {op:?} {}, got nothing", excerpt(payload, 60)));
+        let same = frame.op == op && frame.payload == payload;
+        let got = excerpt(&frame.payload, 60);
+        assert!(
+            same,
+            "expected {op:?} {}, got {:?} {got}",
+            excerpt(payload, 60),
+            frame.op
+        );
+        frame
+    }
+
+    /// Expects one packet of the server next.
+    pub fn packet(&self, within: Duration) -> packet::Packet {
+        let frame = self
+            .next(within)
+            .unwrap_or_else(|| panic!("expected a packet within {within:?}, got nothing"));
+        let packet = (frame.op == Op::Binary)
+            .then(|| packet::Packet::decode(&frame.payload))
+            .flatten();
+        packet.unwrap_or_else(|| panic!("expected a packet, got {:?} {}", frame.op, excerpt(&frame.payload, 60)))
+    }
+
+    /// Expects a SEND next and returns its id and payload.
+    pub fn expect_send(&self, within: Duration) -> (Option<u16>, Vec<u8>) {
+        match self.packet(within) {
+            packet::Packet::Send { id, payload, .. } => (id, payload),
+            other => panic!("expected a SEND, got {other:?}"),
+        }
+    }
+
+    /// Skips everything up to the end of the stream; None when it does not end within the time.
+    pub fn until_eof(&self, within: Duration) -> Option<Vec<Frame>> {
+        let (end, mut frames) = (Instant::now() + within, Vec::new());
+        loop {
+            let frame = self.next(end.saturating_duration_since(Instant::now()))?;
+            if frame.op == Op::Eof {
+                return Some(frames);
+            }
+            frames.push(frame);
+        }
+    }
+
+    /// Expects no frame for that long.
+    pub fn expect_silence(&self, time: Duration) {
+        if let Some(frame) = self.next(time) {
+            panic!(
+                "expected no frame for {time:?}, got {:?} {}",
+                frame.op,
+                excerpt(&frame.payload, 60)
+            );
+        }
+    }
+
+    /// Sends one binary message.
+    pub fn send(&self, payload: &[u8]) {
+        self.frame(Op::Binary, payload);
+    }
+
+    /// Sends one masked, final frame; errors are ignored (the server may have closed).
+    pub fn frame(&self, op: Op, payload: &[u8]) {
+        let _ = self.raw(&encode(op, payload, true, true));
+    }
+
+    /// Writes bytes as they are.
+    pub fn raw(&self, bytes: &[u8]) -> io::Result<()> {
+        self.writer.lock().expect("writer lock").write_all(bytes)
+    }
+
+    /// Ends the TCP connection without a close frame.
+    pub fn drop_now(&self) {
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+
+    /// Ends only our direction.
+    pub fn half_close(&self) {
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
+    /// Ends the TCP connection with a reset.
+    pub fn reset(mut self) {
+        SockRef::from(&self.stream)
+            .set_linger(Some(Duration::ZERO))
+            .expect("linger");
+        let _ = self.stream.shutdown(Shutdown::Read);
+        let _ = self.reader.take().map(JoinHandle::join);
+    }
+
+    /// True when the server has closed the connection by now (for clients that do not read).
+    pub fn write_fails_within(&self, within: Duration) -> bool {
+        super::eventually(within, || self.raw(&encode(Op::Pong, b"", true, true)).is_err())
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        if self.reader.is_some() {
+            let _ = self.stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+/// Wire form of one frame. The mask key is fixed: only its use is under test.
+pub fn encode(op: Op, payload: &[u8], fin: bool, masked: bool) -> Vec<u8> {
+    let (bit, mut frame) = (if masked { 0x80 } else { 0 }, vec![(u8::from(fin) << 7) | op.code()]);
+    match payload.len() {
+        n @ ..126 => frame.push(bit | n as u8),
+        n @ ..65536 => {
+            frame.push(bit | 126);
+            frame.extend_from_slice(&(n as u16).to_be_bytes());
+        }
+        n => {
+            frame.push(bit | 127);
+            frame.extend_from_slice(&(n as u64).to_be_bytes());
+        }
+    }
+    let key = [0x37, 0xfa, 0x21, 0x3d];
+    if masked {
+        frame.extend_from_slice(&key);
+        frame.extend(payload.iter().zip(key.iter().cycle()).map(|(byte, k)| byte ^ k));
+    } else {
+        frame.extend_from_slice(payload);
+    }
+    frame
+}
+
+/// The request and the accept value it must be answered with.
+fn upgrade_head(port: u16, open: &Open) -> (Vec<u8>, String) {
+    let key = STANDARD.encode(format!("key {:>12}", super::http::nonce()));
+    let mut head = format!("GET {} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n", open.target);
+    if open.upgrade {
+        head += "Upgrade: websocket\r\nConnection: Upgrade\r\n";
+        head += &format!("Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n");
+    }
+    for (name, value) in &open.headers {
+        head += &format!("{name}: {value}\r\n");
+    }
+    let digest = Sha1::digest(format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11"));
+    ((head + "\r\n").into_bytes(), STANDARD.encode(digest))
+}
+
+fn read_all(
+    source: TcpStream,
+    read: bool,
+    pong: Option<Arc<Mutex<TcpStream>>>,
+    answers: &Sender<io::Result<Response>>,
+    frames: &Sender<Frame>,
+) {
+    let mut source = BufReader::with_capacity(if read { 65536 } else { 1 }, source);
+    let answer = read_answer(&mut source);
+    let open = answer.as_ref().is_ok_and(|a| a.status == 101);
+    let _ = answers.send(answer);
+    if !read {
+        return;
+    }
+    while open && let Ok(frame) = read_frame(&mut source) {
+        if let (Op::Ping, Some(writer)) = (frame.op, &pong) {
+            let _ = writer
+                .lock()
+                .expect("writer lock")
+                .write_all(&encode(Op::Pong, &frame.payload, true, true));
+        }
+        if frames.send(frame).is_err() {
+            return;
+        }
+    }
+    let _ = frames.send(Frame {
+        op: Op::Eof,
+        payload: Vec::new(),
+        at: Instant::now(),
+    });
+}
+
+fn read_answer(source: &mut BufReader<TcpStream>) -> io::Result<Response> {
+    let mut lines = Vec::new();
+    loop {
+        let mut line = Vec::new();
+        if source.read_until(b'\n', &mut line)? == 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "closed instead of an answer to the upgrade",
+            ));
+        }
+        let line = String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned();
+        if line.is_empty() {
+            break;
+        }
+        lines.push(line);
+    }
+    let status = lines
+        .first()
+        .and_then(|l| l.split(' ').nth(1)?.parse().ok())
+        .unwrap_or(0);
+    let pairs = lines.iter().skip(1).filter_map(|l| l.split_once(':'));
+    let headers = pairs.map(|(k, v)| (k.to_owned(), v.trim().to_owned())).collect();
+    let mut answer = Response {
+        status,
+        headers,
+        ..Response::default()
+    };
+    if let Some(length) = answer
+        .header("content-length")
+        .and_then(|v| v.parse().ok())
+        .filter(|_| status != 101)
+    {
+        answer.body = vec![0; length];
+        source.read_exact(&mut answer.body)?;
+    }
+    Ok(answer)
+}
+
+/// One frame as the server must send it: final, unmasked, no reserved bits (spec §6, §14).
+fn read_frame(source: &mut BufReader<TcpStream>) -> io::Result<Frame> {
+    let mut head = [0; 2];
+    source.read_exact(&mut head)?;
+    assert!(
+        head[0] & 0xf0 == 0x80 && head[1] & 0x80 == 0,
+        "the server sent a frame with head {head:02x?}"
+    );
+    let length = match head[1] {
+        126 => {
+            let mut bytes = [0; 2];
+            source.read_exact(&mut bytes)?;
+            u64::from(u16::from_be_bytes(bytes))
+        }
+        127 => {
+            let mut bytes = [0; 8];
+            source.read_exact(&mut bytes)?;
+            u64::from_be_bytes(bytes)
+        }
+        n => u64::from(n),
+    };
+    let mut payload = vec![0; length as usize];
+    source.read_exact(&mut payload)?;
+    Ok(Frame {
+        op: Op::of(head[0] & 15),
+        payload,
+        at: Instant::now(),
+    })
+}
+
+#[test]
+fn frames_of_the_rfc() {
+    assert_eq!(encode(Op::Text, b"Hello", true, false), b"\x81\x05Hello");
+    assert_eq!(
+        encode(Op::Text, b"Hello", true, true),
+        b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58"
+    );
+    assert_eq!(encode(Op::Binary, &[0; 256], true, false)[..4], [0x82, 0x7e, 1, 0]);
+}
