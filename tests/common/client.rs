@@ -74,6 +74,17 @@ pub struct Open {
     pub read: bool,
     /// Receive buffer of the socket in bytes.
     pub receive_buffer: Option<usize>,
+    /// Written in front of the upgrade request in the same segment; must be answered with 200.
+    pub behind: Option<Vec<u8>>,
+}
+
+impl Open {
+    /// The usual request with this device id.
+    pub fn device(id: &str) -> Self {
+        let mut open = Self::default();
+        open.headers[0].1 = id.into();
+        open
+    }
 }
 
 impl Default for Open {
@@ -86,6 +97,7 @@ impl Default for Open {
             auto_pong: true,
             read: true,
             receive_buffer: None,
+            behind: None,
         }
     }
 }
@@ -109,15 +121,19 @@ impl Client {
 
     /// Opens and expects 101.
     pub fn open_with(port: u16, open: Open) -> Self {
-        let client = Self::start(port, open).expect("connect to the server");
-        let answer = client.answer(Duration::from_secs(20)).expect("answer to the upgrade");
+        Self::start(port, open).expect("connect to the server").let_in()
+    }
+
+    /// Expects 101.
+    pub fn let_in(self) -> Self {
+        let answer = self.answer(Duration::from_secs(20)).expect("answer to the upgrade");
         assert_eq!(answer.status, 101, "upgrade refused: {}", answer.text());
         assert!(
-            client.accept_is_right(),
+            self.accept_is_right(),
             "wrong Sec-WebSocket-Accept in {:?}",
             answer.headers
         );
-        client
+        self
     }
 
     /// Connects and sends the upgrade request without waiting for the answer.
@@ -127,16 +143,21 @@ impl Client {
             socket.set_recv_buffer_size(bytes)?;
         }
         socket.connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
-        let stream = TcpStream::from(socket);
+        Self::start_on(TcpStream::from(socket), port, open)
+    }
+
+    /// Sends the upgrade request on an open connection without waiting for the answer.
+    pub fn start_on(stream: TcpStream, port: u16, open: Open) -> io::Result<Self> {
         stream.set_nodelay(true)?;
+        stream.set_read_timeout(None)?;
         stream.set_write_timeout(Some(Duration::from_secs(20)))?;
         let (head, accept) = upgrade_head(port, &open);
-        (&stream).write_all(&head)?;
+        (&stream).write_all(&[open.behind.as_deref().unwrap_or_default(), &head].concat())?;
         let (answers, answer) = channel();
         let (sender, frames) = channel();
         let writer = Arc::new(Mutex::new(stream.try_clone()?));
         let (source, pong) = (stream.try_clone()?, open.auto_pong.then(|| Arc::clone(&writer)));
-        let reader = std::thread::spawn(move || read_all(source, open.read, pong, &answers, &sender));
+        let reader = std::thread::spawn(move || read_all(source, &open, pong, &answers, &sender));
         Ok(Self {
             stream,
             writer,
@@ -248,6 +269,11 @@ impl Client {
         self.writer.lock().expect("writer lock").write_all(bytes)
     }
 
+    /// A handle for writing from another thread.
+    pub fn write_half(&self) -> TcpStream {
+        self.stream.try_clone().expect("clone the socket")
+    }
+
     /// Ends the TCP connection without a close frame.
     pub fn drop_now(&self) {
         let _ = self.stream.shutdown(Shutdown::Both);
@@ -322,16 +348,21 @@ fn upgrade_head(port: u16, open: &Open) -> (Vec<u8>, String) {
 
 fn read_all(
     source: TcpStream,
-    read: bool,
+    how: &Open,
     pong: Option<Arc<Mutex<TcpStream>>>,
     answers: &Sender<io::Result<Response>>,
     frames: &Sender<Frame>,
 ) {
-    let mut source = BufReader::with_capacity(if read { 65536 } else { 1 }, source);
-    let answer = read_answer(&mut source);
+    let mut source = BufReader::with_capacity(if how.read { 65536 } else { 1 }, source);
+    let first = how.behind.as_ref().map(|_| read_answer(&mut source));
+    let answer = match first {
+        Some(Ok(first)) if first.status != 200 => Ok(first),
+        Some(Err(error)) => Err(error),
+        _ => read_answer(&mut source),
+    };
     let open = answer.as_ref().is_ok_and(|a| a.status == 101);
     let _ = answers.send(answer);
-    if !read {
+    if !how.read {
         return;
     }
     while open && let Ok(frame) = read_frame(&mut source) {

@@ -238,6 +238,12 @@ impl Connection {
         }
     }
 
+    /// The bare connection; everything received must have been read.
+    pub fn into_stream(self) -> TcpStream {
+        assert!(self.reader.buffer().is_empty(), "unread bytes from the server");
+        self.reader.into_inner()
+    }
+
     /// Closes both directions.
     pub fn shut(&self) {
         let _ = self.reader.get_ref().shutdown(Shutdown::Both);

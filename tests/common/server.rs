@@ -193,6 +193,60 @@ impl Server {
             .unwrap_or_else(|| panic!("/serverinfo/ is not JSON: {}", answer.text()))
     }
 
+    /// A signed `/send/` with a body; panics when it is not answered.
+    pub fn send(&self, channel: &str, qos: u8, body: impl AsRef<[u8]>) -> serde_json::Value {
+        self.api(
+            &http::Request::post("/send/", body)
+                .query("channel", channel)
+                .query("qos", qos),
+        )
+    }
+
+    /// A signed `/sub/`; panics when it is not answered.
+    pub fn sub(&self, identity: &str, channel: &str) -> serde_json::Value {
+        let body = serde_json::json!({"identity": identity, "channel": channel}).to_string();
+        self.api(&http::Request::post("/sub/", body))
+    }
+
+    /// Signs and sends a request whose answer is JSON with status 200; panics on anything else.
+    pub fn api(&self, request: &http::Request) -> serde_json::Value {
+        let answer = http::call(
+            self.port(),
+            &request.clone().signed(TOKEN),
+            std::time::Duration::from_secs(40),
+        );
+        let answer = answer.unwrap_or_else(|e| panic!("{} {}: {e}", request.method, request.path));
+        let json = answer.json().filter(|_| answer.status == 200);
+        json.unwrap_or_else(|| {
+            panic!(
+                "{} {}: {} {}",
+                request.method,
+                request.path,
+                answer.status,
+                answer.text()
+            )
+        })
+    }
+
+    /// Members per channel, as `/serverinfo/` tells.
+    pub fn channels(&self) -> Vec<(String, u64)> {
+        let info = self.info();
+        let list = info["channels"].as_array().expect("channels");
+        list.iter()
+            .map(|c| (c[0].as_str().unwrap_or_default().to_owned(), c[1].as_u64().unwrap_or(0)))
+            .collect()
+    }
+
+    /// Waits until no channel has members (what a closed client leaves behind); panics with the channels otherwise.
+    pub fn expect_no_channels(&self) {
+        let empty = super::eventually(super::SOON, || self.info()["channels_cnt"] == 0);
+        assert!(
+            empty,
+            "channels are left: {}",
+            super::excerpt(self.info().to_string().as_bytes(), 300)
+        );
+    }
+
     /// Waits until it serves. None when it listens on another port.
     fn ready(mut self) -> Option<Server> {
         let end = Instant::now() + START_WITHIN;
