@@ -6,13 +6,12 @@ use super::http::Response;
 use super::{SOON, excerpt, packet};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use crossbeam_channel::{Receiver, Sender, unbounded};
 use sha1::{Digest, Sha1};
 use socket2::{Domain, SockRef, Socket, Type};
-use std::cell::OnceCell;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -108,7 +107,7 @@ pub struct Client {
     writer: Arc<Mutex<TcpStream>>,
     reader: Option<JoinHandle<()>>,
     answer: Receiver<io::Result<Response>>,
-    answered: OnceCell<(Response, Instant)>,
+    answered: OnceLock<(Response, Instant)>,
     frames: Receiver<Frame>,
     accept: String,
 }
@@ -153,8 +152,8 @@ impl Client {
         stream.set_write_timeout(Some(Duration::from_secs(20)))?;
         let (head, accept) = upgrade_head(port, &open);
         (&stream).write_all(&[open.behind.as_deref().unwrap_or_default(), &head].concat())?;
-        let (answers, answer) = channel();
-        let (sender, frames) = channel();
+        let (answers, answer) = unbounded();
+        let (sender, frames) = unbounded();
         let writer = Arc::new(Mutex::new(stream.try_clone()?));
         let (source, pong) = (stream.try_clone()?, open.auto_pong.then(|| Arc::clone(&writer)));
         let reader = std::thread::spawn(move || read_all(source, &open, pong, &answers, &sender));
@@ -163,7 +162,7 @@ impl Client {
             writer,
             reader: Some(reader),
             answer,
-            answered: OnceCell::new(),
+            answered: OnceLock::new(),
             frames,
             accept,
         })

@@ -54,7 +54,6 @@ fn senseless_heads_are_refused() {
         "GET /hello/ HTTP/1.1\r\nno colon\r\n\r\n".to_owned(),
         "GET /hello/ HTTP/1.1\r\n: empty name\r\n\r\n".to_owned(),
         format!("GET /connect/ HTTP/1.1\r\n{upgrade}X-Nul: a\0b\r\n\r\n"),
-        "\r\n\r\n\r\n".repeat(30_000),
     ];
     for head in heads {
         let what: String = head.chars().take(60).collect();
