@@ -57,6 +57,8 @@ pub enum Mode {
     /// Head with `Content-Length`, then the body.
     #[default]
     Whole,
+    /// As `Whole`, then close without having said so.
+    ThenClose,
     /// The body in chunks of three bytes.
     Chunked,
     /// One byte at a time with this pause in between.
@@ -378,7 +380,7 @@ fn write_reply(mut stream: &TcpStream, reply: &Reply, state: &State) -> io::Resu
     ]
     .concat();
     match &reply.mode {
-        Mode::Whole => stream.write_all(&whole)?,
+        Mode::Whole | Mode::ThenClose => stream.write_all(&whole)?,
         Mode::Chunked => {
             let chunks = reply
                 .body

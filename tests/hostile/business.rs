@@ -7,6 +7,7 @@ use super::common::http::{Connection, Request};
 use super::common::server::TOKEN;
 use super::common::{SOON, eventually, ms, packet};
 use super::{expect_healthy, setup};
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 /// With this deadline for callbacks, an answer to whatever hangs comes within `SOON`.
@@ -135,20 +136,89 @@ fn endless_answer_to_connect_is_cut() {
     expect_healthy(&business, &server);
 }
 
+/// Gzip of `bytes`.
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).expect("compress");
+    encoder.finish().expect("compress")
+}
+
 #[test]
-fn slow_but_complete_answer_is_taken() {
+fn gzip_bomb_from_connect_is_cut() {
+    let (business, server) = setup(|b| b.set("callback_timeout", 4));
+    let before = server.resident_kib();
+    let bomb = gzip(&vec![b' '; 400_000_000]);
+    business.reply("/connect/", Reply::ok(bomb).header("Content-Encoding", "gzip"));
+    let client = Client::start(server.port(), Open::default()).expect("connect");
+    let mut most = 0;
+    let answered = eventually(Duration::from_secs(20), || {
+        most = most.max(server.resident_kib().saturating_sub(before));
+        client.answer(ms(1)).is_ok()
+    });
+    assert!(answered, "no answer to the client");
+    assert_eq!(client.answer(SOON).expect("answer").status, 503);
+    assert!(most < 150_000, "memory grew by {most} KiB for one answer");
+    expect_healthy(&business, &server);
+}
+
+#[test]
+fn unusual_but_valid_answers_are_taken() {
     let (business, server) = setup(|b| b);
-    for mode in [Mode::Trickle(ms(10)), Mode::Chunked] {
-        business.reply("/connect/", Reply::channels("room").mode(mode.clone()));
-        business.reply("/message/", Reply::ok("slow answer").mode(mode));
-        let client = Client::open(server.port());
-        client.send(&packet::send(1, 7, 1, "x"));
-        client.expect(Op::Binary, &packet::ack(1, "slow answer"));
-        assert_eq!(server.send("room", 0, "x")["status"], 0);
-        client.expect_send(SOON);
-        client.drop_now();
-        server.expect_no_channels();
+    let until_close = |head: &str, body: &str| {
+        let text = format!("HTTP/1.1 200 OK\r\n{head}\r\n{body}");
+        Reply::ok("").mode(Mode::Raw(text.into_bytes()))
+    };
+    let interim = |body: &str| {
+        let text = format!(
+            "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        Reply::ok("").mode(Mode::Raw(text.into_bytes()))
+    };
+    type Wrap<'a> = Box<dyn Fn(&str) -> Reply + 'a>;
+    let ways: Vec<(&str, Wrap)> = vec![
+        ("trickle", Box::new(|body| Reply::ok(body).mode(Mode::Trickle(ms(5))))),
+        ("chunks", Box::new(|body| Reply::ok(body).mode(Mode::Chunked))),
+        (
+            "gzip",
+            Box::new(|body| Reply::ok(gzip(body.as_bytes())).header("Content-Encoding", "gzip")),
+        ),
+        ("until close", Box::new(|body| until_close("", body))),
+        (
+            "until close, HTTP/1.0 style",
+            Box::new(|body| until_close("Connection: close\r\n", body)),
+        ),
+        ("after an interim answer", Box::new(interim)),
+    ];
+    for (id, (what, answer)) in (1..).zip(&ways) {
+        business.reply("/connect/", answer(r#"{"status": "success"}"#));
+        business.reply("/message/", answer("slow answer"));
+        let client = Client::start(server.port(), Open::default()).expect("connect");
+        assert_eq!(client.answer(SOON).expect("answer").status, 101, "{what}");
+        client.send(&packet::send(1, 7, id, "x"));
+        let frame = client.next(SOON).unwrap_or_else(|| panic!("{what}: no ACK"));
+        assert_eq!(frame.payload, packet::ack(id, "slow answer"), "{what}");
     }
+}
+
+/// The server keeps connections to the business server; one that was closed meanwhile must cost no message.
+#[test]
+fn connections_closed_by_business_cost_no_message() {
+    const MESSAGES: u16 = 30;
+    let (business, server) = setup(|b| b);
+    business.reply("/connect/", Reply::channels("room").mode(Mode::ThenClose));
+    business.reply("/message/", Reply::ok("ok").mode(Mode::ThenClose));
+    let client = Client::open(server.port());
+    for id in 1..=MESSAGES {
+        std::thread::sleep(ms(30));
+        client.send(&packet::send(1, 7, id, "x"));
+        client.expect(Op::Binary, &packet::ack(id, "ok"));
+    }
+    assert_eq!(
+        business.requests_to("/message/").len(),
+        usize::from(MESSAGES),
+        "each exactly once"
+    );
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Frames no correct client sends, and clients that vanish or do not read (spec §9, §14; RFC 6455 §5, §7.4.1).
 
 use super::common::client::{Client, Op, Open, encode};
+use super::common::http::Request;
 use super::common::{SOON, eventually, ms, packet};
 use super::{expect_healthy, setup};
 use std::time::Duration;
@@ -233,7 +234,7 @@ fn client_that_never_reads_is_closed_and_others_are_not_affected() {
 
 #[test]
 fn qos_1_flood_to_a_client_that_never_reads_ends() {
-    let (business, server) = setup(|b| b.set("outbox_bytes", 1 << 18));
+    let (business, server) = setup(|b| b.set("outbox_bytes", 2 << 20));
     let lazy = Open {
         read: false,
         receive_buffer: Some(4096),
@@ -241,13 +242,13 @@ fn qos_1_flood_to_a_client_that_never_reads_ends() {
         ..Open::default()
     };
     let _lazy = Client::open_with(server.port(), lazy);
-    let body = vec![b'f'; 65_536];
+    let push = Request::post("/send/", vec![b'f'; 1 << 20]);
+    let push = push.query("channel", "room").query("qos", 1).query("timeout", 2);
     std::thread::scope(|scope| {
-        let calls: Vec<_> = (0..8)
-            .map(|_| scope.spawn(|| (0..40).find(|_| server.send("room", 1, &body)["connections"] == 0)))
-            .collect();
-        for call in calls {
-            assert!(call.join().expect("caller").is_some(), "the channel never emptied");
+        let call = || (0..10).find(|_| server.api(&push)["connections"] == 0);
+        let callers: Vec<_> = (0..16).map(|_| scope.spawn(call)).collect();
+        for caller in callers {
+            assert!(caller.join().expect("caller").is_some(), "the channel never emptied");
         }
     });
     business.wait_for("/close/", 1, SOON);
