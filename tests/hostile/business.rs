@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 /// With this deadline for callbacks, an answer to whatever hangs comes within `SOON`.
 const CALLBACK_TIMEOUT_S: u64 = 1;
 
-/// Answers that are none.
-fn broken() -> Vec<(&'static str, Reply)> {
+/// Answers that are none, for requests to `path`.
+fn broken(path: &str) -> Vec<(&'static str, Reply)> {
     let raw = |bytes: &[u8]| Reply::ok("").mode(Mode::Raw(bytes.to_vec()));
     let body = r#"{"status": "success"}"#;
     let with = |header: &str| raw(format!("HTTP/1.1 200 OK\r\n{header}\r\n\r\n{body}").as_bytes());
@@ -47,10 +47,7 @@ fn broken() -> Vec<(&'static str, Reply)> {
         ),
         ("header of 1 MB", with(&format!("X-Long: {}", "a".repeat(1_000_000)))),
         ("100000 headers", with(&"X-Many: 1\r\n".repeat(100_000))),
-        (
-            "endless redirect",
-            Reply::ok("").status(302).header("Location", "/connect/"),
-        ),
+        ("endless redirect", Reply::ok("").status(302).header("Location", path)),
         (
             "redirect to nowhere",
             Reply::ok("").status(302).header("Location", "http://127.0.0.1:1/"),
@@ -67,7 +64,7 @@ fn broken() -> Vec<(&'static str, Reply)> {
 #[test]
 fn broken_answers_to_connect_are_503() {
     let (business, server) = setup(|b| b.set("callback_timeout", CALLBACK_TIMEOUT_S));
-    for (what, reply) in broken() {
+    for (what, reply) in broken("/connect/") {
         business.reply("/connect/", reply);
         let started = Instant::now();
         let client = Client::start(server.port(), Open::default()).expect("connect");
@@ -225,7 +222,7 @@ fn connections_closed_by_business_cost_no_message() {
 fn broken_answers_to_messages_are_not_answered() {
     let (business, server) = setup(|b| b.set("callback_timeout", CALLBACK_TIMEOUT_S));
     let client = Client::open(server.port());
-    for (i, (what, reply)) in broken().into_iter().enumerate() {
+    for (i, (what, reply)) in broken("/message/").into_iter().enumerate() {
         let id = i as u16 + 1;
         business.reply("/message/", reply);
         let before = business.requests_to("/message/").len();
@@ -257,7 +254,7 @@ fn broken_answers_to_messages_are_not_answered() {
 #[test]
 fn broken_answers_to_close_change_nothing() {
     let (business, server) = setup(|b| b.set("callback_timeout", CALLBACK_TIMEOUT_S));
-    for (what, reply) in broken() {
+    for (what, reply) in broken("/close/") {
         business.reply("/close/", reply);
         let client = Client::open(server.port());
         let identity = business.requests_to("/connect/").last().expect("connect").identity();
