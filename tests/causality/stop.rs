@@ -1,0 +1,166 @@
+//! A stop on signal (spec §13 with its fixes): everybody is told, callbacks are finished, callers are answered, exit code 0.
+
+use super::clients;
+use super::common::business::{Business, Mode, Reply};
+use super::common::client::{Client, Op, Open};
+use super::common::http::{self, Request};
+use super::common::server::{Builder, TOKEN};
+use super::common::{SOON, eventually, ms, packet};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+const CLIENTS: usize = 12;
+
+fn graceful_stop(signal: &str) {
+    let business = Business::start();
+    // Every other client is in no channel.
+    business.hook(|request| {
+        let device = request.header("x-deviceid").filter(|_| request.path == "/connect/")?;
+        let even = device
+            .trim_start_matches('d')
+            .parse::<usize>()
+            .is_ok_and(|n| n % 2 == 0);
+        Some(if even {
+            Reply::channels("room")
+        } else {
+            Reply::success()
+        })
+    });
+    business.reply("/message/", Reply::ok("ok").delay(ms(400)));
+    let mut server = Builder::new(&business)
+        .set("workers", 2)
+        .set("drain_timeout", 10)
+        .start();
+    let port = server.port();
+    let clients = clients(port, &business, CLIENTS);
+    let waiting = Request::post("/send/", "x")
+        .query("channel", "room")
+        .query("qos", 1)
+        .query("timeout", 30);
+    let caller = std::thread::spawn(move || http::call(port, &waiting.signed(TOKEN), Duration::from_secs(25)));
+    for (i, (client, _)) in clients.iter().enumerate() {
+        if i % 2 == 0 {
+            client.expect_send(SOON);
+        }
+        client.send(&packet::send(0, 7, 0, "on its way"));
+    }
+    business.wait_for("/message/", CLIENTS, SOON);
+    server.signal(signal);
+    for (i, (client, _)) in clients.iter().enumerate() {
+        let frame = client
+            .next(SOON)
+            .unwrap_or_else(|| panic!("client {i} is not told about the stop"));
+        assert_eq!((frame.op, frame.payload.len()), (Op::Close, 0), "client {i}");
+        client.frame(Op::Close, b"");
+    }
+    for (i, (client, _)) in clients.iter().enumerate() {
+        assert!(client.until_eof(SOON).is_some(), "client {i} stays connected");
+    }
+    let answer = caller.join().expect("caller").expect("the waiting /send/ is answered");
+    let json = answer
+        .json()
+        .unwrap_or_else(|| panic!("{} {}", answer.status, answer.text()));
+    assert!(json["connections"] == 0 || json["msg"] == "timeout", "{json}");
+    assert_eq!(server.wait_exit(Duration::from_secs(10)), Some(0), "exit code");
+    let closed = business.requests_to("/close/");
+    for (i, (_, identity)) in clients.iter().enumerate() {
+        let own = closed.iter().filter(|r| r.identity() == *identity).count();
+        assert_eq!(own, 1, "close callbacks of client {i}");
+    }
+}
+
+#[test]
+fn sigterm_tells_everybody_and_finishes() {
+    graceful_stop("TERM");
+}
+
+#[test]
+fn sigint_does_the_same() {
+    graceful_stop("INT");
+}
+
+#[test]
+fn idle_server_stops_at_once() {
+    for signal in ["TERM", "INT"] {
+        let business = Business::start();
+        let mut server = Builder::new(&business).start();
+        server.signal(signal);
+        assert_eq!(server.wait_exit(Duration::from_secs(4)), Some(0), "SIG{signal}");
+    }
+}
+
+#[test]
+fn second_signal_exits_at_once() {
+    let business = Business::start();
+    business.reply("/close/", Reply::ok("").mode(Mode::Hang));
+    let mut server = Builder::new(&business)
+        .set("drain_timeout", 30)
+        .set("callback_timeout", 30)
+        .start();
+    let _client = Client::open_with(
+        server.port(),
+        Open {
+            auto_pong: false,
+            ..Open::default()
+        },
+    );
+    server.signal("TERM");
+    std::thread::sleep(ms(1000));
+    assert!(server.is_alive(), "the server does not wait for its close callback");
+    server.signal("TERM");
+    assert!(
+        server.wait_exit(Duration::from_secs(3)).is_some(),
+        "still runs after the second signal"
+    );
+}
+
+#[test]
+fn stop_is_bounded_when_nobody_answers() {
+    let business = Business::start();
+    business.reply("/close/", Reply::ok("").mode(Mode::Hang));
+    let mut server = Builder::new(&business).set("drain_timeout", 2).start();
+    let _silent: Vec<Client> = (0..4).map(|_| Client::open(server.port())).collect();
+    let started = Instant::now();
+    server.signal("TERM");
+    assert_eq!(
+        server.wait_exit(Duration::from_secs(10)),
+        Some(0),
+        "exit code with drain_timeout = 2"
+    );
+    assert!(
+        started.elapsed() < Duration::from_secs(6),
+        "took {:?} with drain_timeout = 2",
+        started.elapsed()
+    );
+}
+
+#[test]
+fn nobody_is_let_in_while_stopping() {
+    let business = Business::start();
+    business.reply("/close/", Reply::ok("").mode(Mode::Hang));
+    let server = Builder::new(&business)
+        .set("drain_timeout", 20)
+        .set("callback_timeout", 20)
+        .start();
+    let port = server.port();
+    let _holds_the_stop = Client::open(port);
+    server.signal("TERM");
+    let refused = eventually(SOON, || TcpStream::connect(("127.0.0.1", port)).is_err());
+    assert!(refused, "new connections are still accepted after the signal");
+}
+
+#[test]
+fn client_in_the_middle_of_connect_is_told_or_cut() {
+    let business = Business::start();
+    business.reply("/connect/", Reply::success().delay(ms(800)));
+    let mut server = Builder::new(&business).set("drain_timeout", 5).start();
+    let client = Client::start(server.port(), Open::default()).expect("connect");
+    business.wait_for("/connect/", 1, SOON);
+    server.signal("TERM");
+    // Either an error answer, or let in and closed; never left open.
+    if client.answer(SOON).is_ok_and(|answer| answer.status == 101) {
+        client.frame(Op::Close, b"");
+        assert!(client.until_eof(SOON).is_some(), "let in during the stop and left open");
+    }
+    assert_eq!(server.wait_exit(Duration::from_secs(10)), Some(0));
+}
