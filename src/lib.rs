@@ -8,6 +8,8 @@
 #[cfg(feature = "runtime")]
 pub mod cli;
 pub mod close;
+#[cfg(feature = "runtime")]
+pub mod cluster;
 pub mod config;
 #[cfg(feature = "runtime")]
 pub mod control;
