@@ -53,6 +53,13 @@ pub fn shutdown(fd: RawFd) {
     unsafe { libc::shutdown(fd, libc::SHUT_RDWR) };
 }
 
+/// Who is at the other end of a socket.
+pub fn peer_address(fd: RawFd) -> Option<std::net::SocketAddr> {
+    // SAFETY: the descriptor is only borrowed for the call; one that is not open gives EBADF.
+    let socket = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
+    socket2::SockRef::from(&socket).peer_addr().ok()?.as_socket()
+}
+
 /// A second descriptor for the same socket.
 pub fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: takes integers only.
