@@ -214,7 +214,7 @@ impl Connection {
                 Ok(_) if self.input.is_empty() => return false,
                 Ok(_) => return true,
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                    if self.stream.readable(true).await.is_err() {
+                    if self.stream.readable(false).await.is_err() {
                         return false;
                     }
                 }
@@ -232,7 +232,7 @@ impl Connection {
                 Ok(count) => written += count,
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                     self.give(self.control.config().api_idle_timeout);
-                    if self.stream.writable(true).await.is_err() {
+                    if self.stream.writable(false).await.is_err() {
                         return false;
                     }
                 }

@@ -161,7 +161,7 @@ async fn tick(core: Rc<Core>) {
 /// Reads one connection until it is paused, ends, or turns out not to be a client.
 async fn read(core: Rc<Core>, client: ClientId, stream: Rc<TcpStream>) {
     loop {
-        if stream.readable(true).await.is_err() {
+        if stream.readable(false).await.is_err() {
             return core.turn(|shard, sockets, now| shard.on_end(client, CloseCause::SocketError, now, sockets));
         }
         while core.congested() {
@@ -181,7 +181,7 @@ async fn read(core: Rc<Core>, client: ClientId, stream: Rc<TcpStream>) {
 /// Waits until a connection takes bytes again.
 async fn write(core: Rc<Core>, client: ClientId, stream: Rc<TcpStream>) {
     // An error shows again at the next write.
-    let _ = stream.writable(true).await;
+    let _ = stream.writable(false).await;
     core.turn(|shard, sockets, now| shard.on_writable(client, now, sockets));
 }
 
