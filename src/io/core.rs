@@ -254,7 +254,9 @@ impl Core {
 
     /// Takes a connection in; `bytes` were read from it already.
     fn adopt(self: &Rc<Self>, stream: TcpStream, mut bytes: Vec<u8>) {
-        let Some(client) = self.shard.borrow_mut().on_accept(self.clock.now()) else { return };
+        let Some(client) = self.shard.borrow_mut().on_accept(self.clock.now()) else {
+            return;
+        };
         let _ = stream.set_nodelay(true);
         let stream = Rc::new(stream);
         self.sockets.borrow_mut().insert(client, stream.clone());
