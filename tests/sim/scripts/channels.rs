@@ -38,17 +38,23 @@ fn occupy_empties_the_channel_everywhere_first() {
     for home in 0..2 {
         let name = &rig.channel_at(home);
         for holder in 0..4 {
-            ids.map(|id| assert!(rig.join(id, name)));
+            for id in ids {
+                assert!(rig.join(id, name));
+            }
             assert!(rig.occupy(name, Some(ids[holder])));
             let mut expected = [false; 4];
             expected[holder] = true;
             assert_eq!(receivers(&mut rig, name, &ids), expected);
         }
-        ids.map(|id| assert!(rig.join(id, name)));
+        for id in ids {
+            assert!(rig.join(id, name));
+        }
         assert!(!rig.occupy(name, None));
         assert_eq!(receivers(&mut rig, name, &ids), [false; 4], "emptied even for nobody");
         let dead = ClientId { generation: 99, ..ids[2] };
-        ids.map(|id| assert!(rig.join(id, name)));
+        for id in ids {
+            assert!(rig.join(id, name));
+        }
         assert!(!rig.occupy(name, Some(dead)));
         assert_eq!(receivers(&mut rig, name, &ids), [false; 4]);
     }

@@ -16,7 +16,9 @@ fn at_most_once_is_told_at_once() {
     let ids = [rig.connect(0, &["c"]), rig.connect(1, &["c"])];
     let ticket = rig.publish("c", Qos::AtMostOnce, b"p", 10);
     assert_eq!(rig.published[&ticket], 2);
-    ids.map(|id| assert_eq!(rig.packets(id), [sent(0, 0, false)]));
+    for id in ids {
+        assert_eq!(rig.packets(id), [sent(0, 0, false)]);
+    }
     rig.secs(30);
     assert!(rig.parts.is_empty());
 }
@@ -27,7 +29,9 @@ fn any_acknowledgement_will_do_and_each_rec_gets_a_rel() {
         let mut rig = Rig::new(1);
         let ids = [rig.connect(0, &["c"]), rig.connect(0, &["c"])];
         let ticket = rig.publish("c", qos, b"p", 10);
-        ids.map(|id| assert_eq!(rig.packets(id), [sent(1, level, false)]));
+        for id in ids {
+            assert_eq!(rig.packets(id), [sent(1, level, false)]);
+        }
         rig.bytes(ids[0], &wire::ack(1, b"first"));
         assert_eq!(rig.part(ticket), None);
         rig.bytes(ids[0], &wire::ack(1, b"again"));
@@ -37,7 +41,9 @@ fn any_acknowledgement_will_do_and_each_rec_gets_a_rel() {
         assert_eq!(rig.packets(ids[1]), [Packet::Rel { id: 1 }, Packet::Rel { id: 1 }]);
         assert_eq!(rig.part(ticket), Some((2, 0, 0, "first".into())), "the last data that is not empty");
         rig.secs(60);
-        ids.map(|id| assert_eq!(rig.frames(id), [], "neither repeats nor pings"));
+        for id in ids {
+            assert_eq!(rig.frames(id), [], "neither repeats nor pings");
+        }
         assert_eq!(rig.parts.len(), 1);
     }
 }
