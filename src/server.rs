@@ -1,1 +1,243 @@
-//! Assembly.
+//! Assembly: configuration → bound sockets → mailboxes → cores → signals. Everything that can fail is done before the
+//! first core starts.
+
+use std::net::{IpAddr, Ipv4Addr, TcpListener, ToSocketAddrs, UdpSocket};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread;
+
+use crate::cluster::Announce;
+use crate::config::{Config, Overrides};
+use crate::control::{self, Assets, ControlSetup, Machine};
+use crate::close::CloseCause;
+use crate::engine::ids::{IdentityKey, ShardId};
+use crate::engine::mailbox::{Receiver, mailbox};
+use crate::engine::registry::HomeHash;
+use crate::io::clock::Clock;
+use crate::io::core::{self, CoreSetup};
+use crate::io::listen;
+use crate::io::mail::{ControlMail, Outlets, ShardMail, Signal};
+use crate::io::runtime::{ActiveDriver, start_core};
+use crate::io::sys;
+use crate::io::wake::Waker;
+use crate::limits::{MAILBOX_CAPACITY, SHARDS_MAX};
+use crate::metrics::{CoreMetrics, Labels};
+use crate::protocol::rainbow::api::Route;
+use crate::shard;
+
+/// What is to be served.
+pub struct Service {
+    /// Settings, not yet resolved for this machine.
+    pub config: Config,
+    /// Where they came from, for reloads.
+    pub file: Option<PathBuf>,
+    /// What the command line overrides.
+    pub overrides: Overrides,
+    /// Static pages.
+    pub assets: Assets,
+}
+
+/// A running server.
+pub struct Running {
+    /// Ports it listens on, the main one first.
+    pub ports: Vec<u16>,
+    exit: mpsc::Receiver<u8>,
+}
+
+impl Running {
+    /// Waits until the server has stopped; returns the exit code.
+    pub fn wait(self) -> u8 {
+        // Without a sender the control core is gone, and it takes the process with it.
+        self.exit.recv().unwrap_or(70)
+    }
+}
+
+/// One core's end of its mailbox.
+struct Inbox<T> {
+    receiver: Receiver<T>,
+    waker: Waker,
+}
+
+/// Starts the server. Errors are for the operator: what failed, and what to do.
+pub fn start(service: Service) -> Result<Running, String> {
+    let clock = Clock::start();
+    let descriptors_max = usize::try_from(sys::raise_descriptor_limit()).unwrap_or(usize::MAX);
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let machine = Machine { cores, descriptors_max };
+    let mut config = service.config.resolved(cores, descriptors_max);
+    config.workers = config.workers.min(SHARDS_MAX);
+    let config = Arc::new(config);
+    let driver = ActiveDriver::choose(config.driver)?;
+    let (ports, listeners) = bind(&config)?;
+
+    let (shard_inboxes, control_inbox, outlets) = mailboxes(config.workers)?;
+    let metrics = metrics(config.workers, driver);
+    let seed = random()?;
+    let shard = shard::Setup {
+        id: ShardId(0),
+        shards: config.workers,
+        home: HomeHash::new(seed, config.workers),
+        identities: IdentityKey::new(random()? as u32, secret()?),
+        started_unix_micros: clock.started_unix_micros(),
+        seed,
+        config: config.clone(),
+        metrics: metrics[0].clone(),
+    };
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"), ?ports, workers = config.workers, driver = driver.label(),
+        connections_max = config.connections_max, "rainbow-server starts"
+    );
+
+    for ((number, inbox), listeners) in shard_inboxes.into_iter().enumerate().zip(listeners) {
+        let setup = CoreSetup {
+            shard: shard::Setup {
+                id: ShardId(number as u16),
+                metrics: metrics[number].clone(),
+                ..shard.clone()
+            },
+            listeners,
+            mailbox: inbox.receiver,
+            waker: inbox.waker,
+            outlets: outlets.clone(),
+            clock,
+        };
+        let cpu = (config.pin && cores > config.workers).then_some(number + 1);
+        start_core(format!("shard-{number}"), cpu, driver, move || core::run(setup))
+            .map_err(|error| format!("a thread could not be started: {error}"))?;
+    }
+
+    let (exit_sender, exit) = mpsc::channel();
+    let setup = ControlSetup {
+        announce: Announce { port: ports[0], identity: server_identity()? },
+        server_name: format!("{}:{}", own_address(), ports[0]),
+        config: config.clone(),
+        file: service.file,
+        overrides: service.overrides,
+        machine,
+        mailbox: control_inbox.receiver,
+        waker: control_inbox.waker,
+        outlets: outlets.clone(),
+        clock,
+        home: shard.home,
+        identities: shard.identities,
+        metrics,
+        assets: service.assets,
+        exit: exit_sender,
+    };
+    let cpu = (config.pin && cores > config.workers).then_some(0);
+    start_core("control".into(), cpu, driver, move || control::run(setup))
+        .map_err(|error| format!("a thread could not be started: {error}"))?;
+    signals(outlets)?;
+    Ok(Running { ports, exit })
+}
+
+/// Binds every port for every shard; listeners by shard.
+fn bind(config: &Config) -> Result<(Vec<u16>, Vec<Vec<TcpListener>>), String> {
+    let mut ports = Vec::new();
+    let mut per_shard: Vec<Vec<TcpListener>> = (0..config.workers).map(|_| Vec::new()).collect();
+    for wanted in &config.ports {
+        let bound = listen::bind(*wanted, &config.bind, config.workers).map_err(|error| {
+            format!(
+                "port {wanted} cannot be bound, nor any of {}..{}: {error}; free a port, or name another one with -p",
+                listen::SEARCH_FIRST,
+                listen::SEARCH_LAST
+            )
+        })?;
+        ports.push(bound.port);
+        for (shard, listeners) in per_shard.iter_mut().zip(bound.per_shard) {
+            shard.extend(listeners);
+        }
+    }
+    Ok((ports, per_shard))
+}
+
+type Mailboxes = (Vec<Inbox<ShardMail>>, Inbox<ControlMail>, Outlets);
+
+fn mailboxes(shards: usize) -> Result<Mailboxes, String> {
+    let waker = || Waker::new().map_err(|error| format!("no eventfd: {error}"));
+    let (mut inboxes, mut senders) = (Vec::new(), Vec::new());
+    for _ in 0..shards {
+        let waker = waker()?;
+        let (sender, receiver) = mailbox(MAILBOX_CAPACITY, waker.clone());
+        senders.push(sender);
+        inboxes.push(Inbox { receiver, waker });
+    }
+    let waker = waker()?;
+    let (sender, receiver) = mailbox(MAILBOX_CAPACITY, waker.clone());
+    Ok((inboxes, Inbox { receiver, waker }, Outlets::new(senders, sender)))
+}
+
+/// Counters of every shard, and of the control core last.
+fn metrics(shards: usize, driver: ActiveDriver) -> Vec<Arc<CoreMetrics>> {
+    let labels = Labels { close_causes: &CloseCause::LABELS, api_routes: &Route::LABELS };
+    let names = (0..shards).map(|shard| shard.to_string()).chain(["control".to_owned()]);
+    let all: Vec<_> = names.map(|name| Arc::new(CoreMetrics::new(name, labels))).collect();
+    all.iter().for_each(|core| core.set_driver(driver.label()));
+    all
+}
+
+/// One thread waits for signals and posts them. A second request to stop ends the process at once.
+fn signals(mut outlets: Outlets) -> Result<(), String> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    let failed = |error| format!("signals cannot be caught: {error}");
+    let mut caught = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(failed)?;
+    let run = move || {
+        let mut stopping = false;
+        for signal in caught.forever() {
+            let signal = match signal {
+                SIGHUP => Signal::Reload,
+                _ if stopping => {
+                    eprintln!("rainbow-server: stopped at once by a second signal");
+                    std::process::exit(1);
+                }
+                _ => {
+                    stopping = true;
+                    Signal::Stop
+                }
+            };
+            outlets.post_control(ControlMail::Signal(signal));
+            outlets.kick();
+        }
+    };
+    thread::Builder::new().name("signals".into()).spawn(run).map_err(failed)?;
+    Ok(())
+}
+
+/// The address of this machine's name, as the original tells it; the one packets would leave from if that is of no use.
+fn own_address() -> IpAddr {
+    let named = std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .ok()
+        .and_then(|name| (name.trim(), 0).to_socket_addrs().ok()?.map(|address| address.ip()).find(IpAddr::is_ipv4));
+    let routed = || {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+        // Nothing is sent: connecting a datagram socket only chooses the route.
+        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    };
+    named.or_else(routed).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+}
+
+fn server_identity() -> Result<[u8; 40], String> {
+    let mut raw = [0; 20];
+    fill(&mut raw)?;
+    let mut text = [0; 40];
+    for (byte, pair) in raw.iter().zip(text.chunks_exact_mut(2)) {
+        pair.copy_from_slice(format!("{byte:02x}").as_bytes());
+    }
+    Ok(text)
+}
+
+fn secret() -> Result<[u8; 32], String> {
+    let mut secret = [0; 32];
+    fill(&mut secret)?;
+    Ok(secret)
+}
+
+fn random() -> Result<u64, String> {
+    getrandom::u64().map_err(|error| format!("no random numbers from the system: {error}"))
+}
+
+fn fill(bytes: &mut [u8]) -> Result<(), String> {
+    getrandom::fill(bytes).map_err(|error| format!("no random numbers from the system: {error}"))
+}

@@ -24,7 +24,7 @@ use crate::protocol::rainbow::answer::{HttpAnswer, Manner};
 use crate::protocol::rainbow::connect;
 use crate::time::Instant;
 use crate::wire::date::http_date;
-use crate::wire::http1::{self, BodyDecoder, RequestHead};
+use crate::wire::http1::{self, BodyDecoder, BodyError, RequestHead};
 
 /// API connections at once. Each costs a descriptor that a client could use.
 const CONNECTIONS_MAX: usize = 4096;
@@ -176,8 +176,7 @@ impl Connection {
     /// The body of the request, or `None` if the connection ended inside it.
     async fn body(&mut self, head: &RequestHead) -> Result<Option<Vec<u8>>, StatusCode> {
         let config = self.control.config();
-        let too_large = |_| StatusCode::PAYLOAD_TOO_LARGE;
-        let mut decoder = BodyDecoder::new(head.framing, config.api_body_max as u64).map_err(too_large)?;
+        let mut decoder = BodyDecoder::new(head.framing, config.api_body_max as u64).map_err(body_status)?;
         let mut body = Vec::new();
         if head.expect_continue && self.input.is_empty() && !decoder.is_done() {
             self.output.extend_from_slice(http1::CONTINUE);
@@ -186,7 +185,7 @@ impl Connection {
             }
         }
         while !decoder.is_done() {
-            let progress = decoder.feed(&self.input, &mut body).map_err(|error| error.status())?;
+            let progress = decoder.feed(&self.input, &mut body).map_err(body_status)?;
             self.input.drain(..progress.consumed);
             if progress.done {
                 break;
@@ -278,5 +277,12 @@ impl Connection {
             }
             Err(error) => tracing::warn!(%error, "a client could not be handed to a shard"),
         }
+    }
+}
+
+fn body_status(error: BodyError) -> StatusCode {
+    match error {
+        BodyError::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        _ => StatusCode::BAD_REQUEST,
     }
 }

@@ -25,7 +25,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
 use crate::cli;
-use crate::cluster::Cluster;
+use crate::cluster::{Announce, Cluster};
 use crate::config::{Config, Overrides};
 use crate::engine::command::{ChannelName, Command, Endpoint, Publish, Report};
 use crate::engine::ids::{ClientId, IdentityKey, ShardId, Ticket};
@@ -68,9 +68,18 @@ pub struct ControlSetup {
     pub identities: IdentityKey,
     /// Counters of all cores, this one's last.
     pub metrics: Vec<Arc<CoreMetrics>>,
-    /// Port and address peers reach this server at.
-    pub announce: crate::cluster::Announce,
+    /// How peers know this server.
+    pub announce: Announce,
+    /// `ip:port`, what `/serverinfo/` calls this server.
+    pub server_name: String,
+    /// Static pages by path.
+    pub assets: Assets,
+    /// Told the exit code when the server has stopped.
+    pub exit: std::sync::mpsc::Sender<u8>,
 }
+
+/// Static pages by path: content type and body.
+pub type Assets = fn(&[u8]) -> Option<(&'static str, &'static [u8])>;
 
 /// What the machine offers.
 #[derive(Clone, Copy, Debug)]
@@ -78,7 +87,7 @@ pub struct Machine {
     /// Cores.
     pub cores: usize,
     /// Descriptors this process may open.
-    pub descriptors_max: u64,
+    pub descriptors_max: usize,
 }
 
 /// The control core's state.
@@ -108,6 +117,9 @@ pub struct Control {
     scratch: RefCell<Box<[u8]>>,
     next_shard: Cell<usize>,
     usage: process::Usage,
+    server_name: String,
+    assets: Assets,
+    exit: std::sync::mpsc::Sender<u8>,
     stopping: Cell<bool>,
     drained: Cell<usize>,
 }
@@ -156,6 +168,9 @@ pub async fn run(setup: ControlSetup) {
         scratch: RefCell::new(vec![0; RECEIVE_SCRATCH_BYTES].into_boxed_slice()),
         next_shard: Cell::new(0),
         usage: process::Usage::default(),
+        server_name: setup.server_name,
+        assets: setup.assets,
+        exit: setup.exit,
         stopping: Cell::new(false),
         drained: Cell::new(0),
     });
@@ -337,13 +352,11 @@ impl Control {
         Ok(())
     }
 
-    /// Begins to stop. A second call ends the process at once.
+    /// Begins to stop.
     fn stop(self: &Rc<Self>) {
-        if self.stopping.replace(true) {
-            tracing::warn!("stopped at once by a second signal");
-            std::process::exit(1);
+        if !self.stopping.replace(true) {
+            monoio::spawn(stop(self.clone()));
         }
-        monoio::spawn(stop(self.clone()));
     }
 
     fn open_callbacks(&self) -> u64 {
@@ -387,7 +400,7 @@ async fn stop(control: Rc<Control>) {
     control.give_up_waiting();
     monoio::time::sleep(STEP).await;
     tracing::info!("stopped");
-    std::process::exit(0);
+    let _ = control.exit.send(0);
 }
 
 impl Control {

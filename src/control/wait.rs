@@ -87,3 +87,41 @@ impl<T> Drop for Wait<T> {
         self.inner.open.borrow_mut().remove(&self.ticket);
     }
 }
+
+/// Waits until a number of tasks have ended.
+#[derive(Clone)]
+pub struct Countdown(Rc<CountdownInner>);
+
+struct CountdownInner {
+    left: Cell<usize>,
+    waker: Cell<Option<Waker>>,
+}
+
+impl Countdown {
+    /// `left` tasks are to end.
+    pub fn new(left: usize) -> Self {
+        Self(Rc::new(CountdownInner { left: Cell::new(left), waker: Cell::new(None) }))
+    }
+
+    /// One has ended.
+    pub fn count(&self) {
+        self.0.left.set(self.0.left.get().saturating_sub(1));
+        if self.0.left.get() == 0
+            && let Some(waker) = self.0.waker.take()
+        {
+            waker.wake();
+        }
+    }
+
+    /// Waits for the last one.
+    pub async fn zero(&self) {
+        std::future::poll_fn(|context| {
+            if self.0.left.get() == 0 {
+                return Poll::Ready(());
+            }
+            self.0.waker.set(Some(context.waker().clone()));
+            Poll::Pending
+        })
+        .await;
+    }
+}

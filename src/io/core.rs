@@ -13,7 +13,7 @@ use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use monoio::net::{TcpListener, TcpStream};
+use monoio::net::TcpStream;
 
 use super::clock::Clock;
 use super::mail::{ControlMail, Handover, Outlets, ShardMail};
@@ -29,7 +29,9 @@ use crate::limits::{MAILBOX_BATCH, RECEIVE_SCRATCH_BYTES, RECEIVES_PER_TURN_MAX}
 use crate::shard::{Input, Shard};
 use crate::time::Instant;
 
-/// Pause after an accept that failed for lack of descriptors or memory: trying again at once would spin.
+/// Connections taken from one listening socket before the others get their turn: each costs a handshake.
+const ACCEPTS_PER_TURN: usize = 16;
+/// Pause after an accept that failed for lack of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Pause of a reader while this core's mail waits for room in other mailboxes.
 const CONGESTION_PAUSE: Duration = Duration::from_millis(2);
@@ -64,6 +66,7 @@ pub struct Core {
     commands: RefCell<Vec<(ShardId, Command)>>,
     reports: RefCell<Vec<Report>>,
     listening: RefCell<Vec<i32>>,
+    stopped: Cell<bool>,
 }
 
 /// Runs a shard until its thread is ended with the process.
@@ -84,27 +87,28 @@ pub async fn run(setup: CoreSetup) {
         commands: RefCell::default(),
         reports: RefCell::default(),
         listening: RefCell::default(),
+        stopped: Cell::new(false),
     });
-    for listener in setup.listeners {
-        core.listening.borrow_mut().push(listener.as_raw_fd());
-        match TcpListener::from_std(listener) {
-            Ok(listener) => drop(monoio::spawn(accept(core.clone(), listener))),
-            Err(error) => panic!("a listening socket cannot be used: {error}"),
-        }
+    let fds: Vec<_> = setup.listeners.iter().map(AsRawFd::as_raw_fd).collect();
+    match sys::watch(&fds).and_then(|ready| TcpStream::from_std(std::net::TcpStream::from(ready))) {
+        Ok(ready) => drop(monoio::spawn(accept(core.clone(), setup.listeners, ready))),
+        Err(error) => panic!("the listening sockets cannot be used: {error}"),
     }
+    core.listening.replace(fds);
     monoio::spawn(tick(core.clone()));
     mail(core, setup.mailbox, sleeper).await;
 }
 
-/// Accepts for ever: a pending accept must not be dropped, it would leak the accepted socket.
-async fn accept(core: Rc<Core>, listener: TcpListener) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => core.adopt(stream, Vec::new()),
-            // The listening socket was shut down: the server is stopping.
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return,
-            Err(error) => {
+/// Accepts until the server stops. The listening sockets are not given to the ring: see [`sys::watch`].
+async fn accept(core: Rc<Core>, listeners: Vec<std::net::TcpListener>, ready: TcpStream) {
+    while !core.stopped.get() {
+        if ready.readable(false).await.is_err() {
+            return;
+        }
+        for listener in &listeners {
+            if let Err(error) = core.accept_some(listener) {
                 tracing::warn!(%error, "accept failed");
+                // Trying again at once would spin while descriptors or memory are short.
                 monoio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -321,7 +325,24 @@ impl Core {
         }
     }
 
+    /// Takes connections that wait, a bounded number per turn.
+    fn accept_some(self: &Rc<Self>, listener: &std::net::TcpListener) -> std::io::Result<()> {
+        for _ in 0..ACCEPTS_PER_TURN {
+            match listener.accept() {
+                Ok((stream, _)) => self.adopt(TcpStream::from_std(stream)?, Vec::new()),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock || self.stopped.get() => return Ok(()),
+                // The peer gave up while it waited.
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     fn stop_listening(&self) {
+        self.stopped.set(true);
+        // Wakes the accepting task, which then drops the sockets.
         self.listening.borrow_mut().drain(..).for_each(sys::shutdown);
     }
 }

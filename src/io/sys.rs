@@ -53,6 +53,13 @@ pub fn shutdown(fd: RawFd) {
     unsafe { libc::shutdown(fd, libc::SHUT_RDWR) };
 }
 
+/// Who is at the other end of a socket.
+pub fn peer_address(fd: RawFd) -> Option<std::net::SocketAddr> {
+    // SAFETY: the descriptor is only borrowed for the call; one that is not open gives EBADF.
+    let socket = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
+    socket2::SockRef::from(&socket).peer_addr().ok()?.as_socket()
+}
+
 /// A second descriptor for the same socket.
 pub fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: takes integers only.
@@ -62,6 +69,26 @@ pub fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
     }
     // SAFETY: the descriptor was just made and nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
+/// One descriptor that is readable while any of `fds` is. Unlike a ring it holds no reference to them: when the process is
+/// killed its listening sockets are gone at once, and the next process can bind.
+pub fn watch(fds: &[RawFd]) -> io::Result<OwnedFd> {
+    // SAFETY: takes integers only.
+    let epoll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+    if epoll < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor was just made and nobody else owns it.
+    let epoll = unsafe { OwnedFd::from_raw_fd(epoll) };
+    for fd in fds {
+        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
+        // SAFETY: `event` is valid during the call.
+        if unsafe { libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, *fd, &mut event) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(epoll)
 }
 
 /// A counter other threads can raise and a core can wait for. Non-blocking.

@@ -106,11 +106,13 @@ impl Shard {
     }
 
     fn on_connect(&mut self, id: ClientId, head: &RequestHead, now: Instant, sockets: &mut dyn Sockets) {
-        if head.framing != Framing::None {
-            // A body would be taken for frames.
+        let mut manner = Manner::of(head);
+        // A body would be taken for frames, or for the next request.
+        let has_body = !matches!(head.framing, Framing::None | Framing::Length(0));
+        if has_body && head.method == http::Method::GET {
             return self.refuse_head(id, &HttpAnswer::page(http::StatusCode::BAD_REQUEST), now, sockets);
         }
-        let manner = Manner::of(head);
+        manner.keep_alive &= !has_body;
         let identity = self.identities.identity(id, &self.identities.check(id));
         let question = match connect::ask(head, &identity) {
             Ok(question) => question,

@@ -43,6 +43,10 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Working buffers kept for the next call, and the size beyond which one is not kept: 4 MiB at most.
 const BUFFERS_MAX: usize = 64;
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// A kept connection that was unused for this long and ends without an answer had probably been ended by the server's idle
+/// timeout: a GET is sent again. One that carried a call a moment ago was more likely ended over this very request, which
+/// the server then has seen.
+const STALE_AFTER: Duration = Duration::from_secs(1);
 /// At most one warning about unreachable servers in this time.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -175,11 +179,11 @@ impl Inner {
     /// One hop, on a kept connection if there is one.
     async fn answer(&self, request: &Request) -> Result<CallbackReply, CallbackFailure> {
         let kept = self.pool.borrow_mut().checkout(&request.url.origin, Instant::now());
-        if let Some(conn) = kept {
+        if let Some((conn, idle)) = kept {
             self.count(|usage| usage.reused += 1);
             match self.exchange(conn, request).await {
                 Err(Broken::Unsent) => {}
-                Err(Broken::Silent) if request.method == Method::GET => {}
+                Err(Broken::Silent) if request.method == Method::GET && idle >= STALE_AFTER => {}
                 other => return other.map_err(CallbackFailure::from),
             }
             self.count(|usage| usage.resent += 1);

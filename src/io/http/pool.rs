@@ -52,12 +52,12 @@ impl Pool {
     }
 
     /// A connection to `origin` that was alive a moment ago.
-    pub(super) fn checkout(&mut self, origin: &Origin, now: Instant) -> Option<Conn> {
+    pub(super) fn checkout(&mut self, origin: &Origin, now: Instant) -> Option<(Conn, Duration)> {
         let stack = self.stacks.get_mut(origin)?;
         while let Some(idle) = stack.pop() {
             self.count -= 1;
             if now.duration_since(idle.since) < self.idle && !idle.conn.is_stale() {
-                return Some(idle.conn);
+                return Some((idle.conn, now.duration_since(idle.since)));
             }
         }
         None

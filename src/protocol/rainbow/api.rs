@@ -48,6 +48,12 @@ pub enum Route {
     NotFound,
 }
 
+impl Route {
+    /// Labels for the metrics, in the order of the variants.
+    pub const LABELS: [&'static str; 10] =
+        ["connect", "send", "sub", "unsub", "hello", "serverinfo", "updateconfig", "metrics", "healthz", "not_found"];
+}
+
 /// The route of a path (without query).
 pub fn route(path: &[u8]) -> Route {
     match path {

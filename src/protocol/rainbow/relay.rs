@@ -4,13 +4,12 @@
 //! unchanged. A peer that fails counts nothing and never fails the call. Source: spec section 12. Called by the cluster
 //! part of the control core, which sends and waits.
 
-use bytes::Bytes;
-
 use super::answer::HttpAnswer;
 use super::api::{SendAsk, TIMEOUT_MAX_S};
 use super::json;
 use super::sign::Signer;
 use crate::engine::command::{CallbackOutcome, CallbackReply};
+use crate::engine::receipt::PeerPart;
 use crate::time::Duration;
 use crate::wire::query::Encoder;
 
@@ -86,54 +85,17 @@ fn sign(mut query: Encoder<'_>, signer: &Signer<'_>) {
     signer.sign(&mut query);
 }
 
-/// Adds up the answers to a `/send/` above QoS 0 (QoS 0 is answered without waiting for peers).
-#[derive(Clone, Debug, Default)]
-pub struct SendTally {
-    connections: u64,
-    local_data: Bytes,
-    peer_data: Bytes,
+/// Members that acknowledged at a peer and their data; nothing for errors, timeouts and anything not understood.
+pub fn peer_part(outcome: &CallbackOutcome) -> PeerPart {
+    read_part(outcome).unwrap_or_default()
 }
 
-impl SendTally {
-    /// What this server delivered, and the data of its last member that had any.
-    pub fn add_local(&mut self, connections: u64, data: Bytes) {
-        self.connections = self.connections.saturating_add(connections);
-        self.local_data = data;
-    }
-
-    /// A peer's answer, in the order of arrival.
-    pub fn add_peer(&mut self, outcome: &CallbackOutcome) {
-        if let Some((connections, data)) = peer_part(outcome) {
-            self.connections = self.connections.saturating_add(connections);
-            if self.peer_data.is_empty() {
-                self.peer_data = data;
-            }
-        }
-    }
-
-    /// Members that acknowledged, so far.
-    pub fn connections(&self) -> u64 {
-        self.connections
-    }
-
-    /// The answer when everybody has answered.
-    pub fn answer(&self) -> HttpAnswer {
-        let data = if self.local_data.is_empty() {
-            &self.peer_data
-        } else {
-            &self.local_data
-        };
-        HttpAnswer::delivered(self.connections, data)
-    }
-}
-
-/// Members that acknowledged at a peer and their data; `None` for errors, timeouts and anything not understood.
-fn peer_part(outcome: &CallbackOutcome) -> Option<(u64, Bytes)> {
+fn read_part(outcome: &CallbackOutcome) -> Option<PeerPart> {
     let body = &success(outcome)?.body;
     let names = ["status", "connections", "data"];
     let [status, connections, data] = json::fields_within(body, SEND_ANSWER_BYTES_MAX, names)?;
     let data = data?.text().map(str::to_owned)?;
-    (status?.count()? == 0).then_some((connections?.count()?, data.into()))
+    (status?.count()? == 0).then_some(PeerPart { connections: connections?.count()?, data: data.into() })
 }
 
 fn success(outcome: &CallbackOutcome) -> Option<&CallbackReply> {

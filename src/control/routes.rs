@@ -1,0 +1,252 @@
+//! Each route of the HTTP API: request → answer (spec: sections 10 and 12). Reading requests and writing answers is the
+//! door's (`protocol::rainbow::api`, `answer`); here they are carried out.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::StatusCode;
+
+use super::Control;
+use super::wait::Countdown;
+use crate::engine::command::{CallbackOutcome, Command, Publish, Qos};
+use crate::engine::ids::Ticket;
+use crate::engine::receipt::{Answer, Status};
+use crate::metrics::{Extra, Gauge, render};
+use crate::protocol::rainbow::answer::HttpAnswer;
+use crate::protocol::rainbow::api::{self, Ask, SendAsk, SubAsk};
+use crate::protocol::rainbow::relay::{self, PeerRequest, SubTally};
+use crate::protocol::rainbow::serverinfo::{self, ServerInfo};
+use crate::protocol::rainbow::sign::{self, Signer, Verdict};
+use crate::wire::http1::RequestHead;
+
+/// Answers one request whose body is complete.
+pub async fn respond(control: &Rc<Control>, head: &RequestHead, body: Vec<u8>, socket: RawFd) -> HttpAnswer {
+    let route = api::route(head.path());
+    let answer = match control.asset(head) {
+        Some(asset) => asset,
+        None => dispatch(control, head, body, socket).await,
+    };
+    control.own_metrics().count_api(route as usize, answer.status.as_u16());
+    answer
+}
+
+async fn dispatch(control: &Rc<Control>, head: &RequestHead, body: Vec<u8>, socket: RawFd) -> HttpAnswer {
+    let body = Bytes::from(body);
+    let config = control.config();
+    let token = config.security_token.expose().as_bytes();
+    let request = api::Request { method: &head.method, path: head.path(), query: head.query(), body: &body };
+    let now = control.clock.unix_micros();
+    let ask = match api::parse(&request, token, now) {
+        Ok(ask) => ask,
+        Err(answer) => return answer,
+    };
+    let is_guarded = matches!(ask, Ask::ServerInfo { .. } | Ask::UpdateConfig { .. } | Ask::Metrics);
+    if is_guarded && !config.api_open && !is_trusted(head, token, now, socket) {
+        return HttpAnswer::page(StatusCode::FORBIDDEN);
+    }
+    match ask {
+        Ask::Send(ask) => send(control, ask, body).await,
+        Ask::Sub(ask) => sub(control, ask, body).await,
+        Ask::Unsub(ask) => unsub(control, ask, body).await,
+        Ask::ServerInfo { local_only: true } => HttpAnswer::ok(control.server_info().await.to_json()),
+        Ask::ServerInfo { local_only: false } => server_info(control).await,
+        Ask::UpdateConfig { local_only } => update_config(control, local_only),
+        Ask::Metrics => metrics(control),
+        Ask::Healthz => healthz(control),
+        // The connection loop hands clients to a shard before it comes to this.
+        Ask::Connect => HttpAnswer::page(StatusCode::BAD_REQUEST),
+    }
+}
+
+/// With `api_open = no`, endpoints the original leaves unsigned are for this machine and for whoever signs (peers do).
+fn is_trusted(head: &RequestHead, token: &[u8], now: u64, socket: RawFd) -> bool {
+    let is_local = crate::io::sys::peer_address(socket).is_some_and(|peer| peer.ip().to_canonical().is_loopback());
+    is_local || matches!(sign::check(head.query(), token, now), Verdict::Genuine)
+}
+
+async fn send(control: &Rc<Control>, ask: SendAsk, body: Bytes) -> HttpAnswer {
+    let Some(msgtype) = ask.wire_type() else { return bad_type(control, &ask).await };
+    let schedule = api::schedule(ask.timeout_s);
+    let started = control.clock.now();
+    let peers = if ask.local_only { Vec::new() } else { control.cluster.peers() };
+    let publish = |ticket| Publish {
+        ticket,
+        channel: ask.channel.clone(),
+        msgtype,
+        qos: ask.qos,
+        payload: body.clone(),
+        retries: schedule.retries,
+        deadline: started + schedule.deadline,
+        at_deadline: schedule.at_deadline,
+    };
+    let answer = control.publish(publish, peers.len() as u32, |ticket| ask_peers(control, &peers, &ask, &body, ticket)).await;
+    control.own_metrics().observe_publish(control.clock.now().since(started));
+    told(control, ask.qos, &answer)
+}
+
+/// What the caller of a publish is told.
+fn told(control: &Control, qos: Qos, answer: &Answer) -> HttpAnswer {
+    match (qos, answer.status) {
+        (Qos::AtMostOnce, Status::Complete) => HttpAnswer::done(),
+        (_, Status::Complete) => HttpAnswer::delivered(answer.connections, &answer.data),
+        (_, Status::TimedOut) => {
+            control.own_metrics().add(crate::metrics::Metric::PublishTimeouts, 1);
+            // Without a count the answer is the original's, byte for byte.
+            HttpAnswer::timed_out(Some(answer.connections).filter(|connections| *connections > 0))
+        }
+    }
+}
+
+/// Passes a publish to every peer, each in a task of its own; each answer or failure is counted under `ticket`.
+fn ask_peers(control: &Rc<Control>, peers: &[SocketAddr], ask: &SendAsk, body: &Bytes, ticket: Ticket) {
+    for peer in peers {
+        let request = control.signed(|signer| PeerRequest::send(ask, signer));
+        let (control, peer, body) = (control.clone(), *peer, body.clone());
+        monoio::spawn(async move {
+            let outcome = control.cluster.call(peer, &request, body).await;
+            control.on_peer(ticket, relay::peer_part(&outcome));
+        });
+    }
+}
+
+/// A message type that does not fit into a packet: the original does not notice as long as nobody is in the channel.
+async fn bad_type(control: &Rc<Control>, ask: &SendAsk) -> HttpAnswer {
+    if control.census().await.iter().any(|(name, _)| *name == ask.channel) {
+        return HttpAnswer::bad_type();
+    }
+    match ask.qos {
+        Qos::AtMostOnce => HttpAnswer::done(),
+        _ => HttpAnswer::delivered(0, b""),
+    }
+}
+
+async fn sub(control: &Rc<Control>, ask: SubAsk, body: Bytes) -> HttpAnswer {
+    let others = Others::ask(control, ask.local_only, &body, PeerRequest::sub);
+    let client = control.identities.client(ask.identity.as_bytes());
+    let channel = ask.channel;
+    let found = match (ask.occupy, client) {
+        (true, client) => {
+            let home = control.home.home_of(&channel);
+            control.ask(home, |ticket| Command::Occupy { channel, client, ticket }).await
+        }
+        (false, Some(client)) => {
+            control.ask(client.shard, |ticket| Command::Join { client, channel, ticket }).await
+        }
+        (false, None) => false,
+    };
+    let mut tally = SubTally::default();
+    tally.add_local(found);
+    others.outcomes().await.iter().for_each(|outcome| tally.add_peer(outcome));
+    tally.answer()
+}
+
+async fn unsub(control: &Rc<Control>, ask: SubAsk, body: Bytes) -> HttpAnswer {
+    let others = Others::ask(control, ask.local_only, &body, PeerRequest::unsub);
+    if let Some(client) = control.identities.client(ask.identity.as_bytes()) {
+        let channel = ask.channel;
+        control.ask(client.shard, |ticket| Command::Leave { client, channel, ticket }).await;
+    }
+    others.outcomes().await;
+    HttpAnswer::done()
+}
+
+async fn server_info(control: &Rc<Control>) -> HttpAnswer {
+    let others = Others::ask(control, false, &Bytes::new(), PeerRequest::server_info);
+    let mut servers = vec![control.server_info().await];
+    for outcome in others.outcomes().await {
+        if let CallbackOutcome::Answered(reply) = outcome {
+            servers.extend(ServerInfo::from_json(&reply.body));
+        }
+    }
+    HttpAnswer::ok(serverinfo::page(servers))
+}
+
+fn update_config(control: &Rc<Control>, local_only: bool) -> HttpAnswer {
+    drop(Others::ask(control, local_only, &Bytes::new(), PeerRequest::update_config));
+    if let Err(error) = control.reload() {
+        tracing::error!(%error, "reload refused, the old settings stay in force");
+    }
+    // The answer says nothing about success, as in the original.
+    HttpAnswer::done()
+}
+
+fn metrics(control: &Control) -> HttpAnswer {
+    let cores: Vec<_> = control.metrics.iter().map(Arc::as_ref).collect();
+    let gauge = |name, help, value| Gauge { name, help, labels: &[], value };
+    let usage = control.client.usage();
+    let gauges = [
+        gauge("rainbow_publishes_open", "Publishes whose caller waits.", control.sends.len() as f64),
+        gauge("rainbow_callback_connections_idle", "Pooled callback connections.", usage.idle as f64),
+        gauge("rainbow_callback_connections_opened", "Callback connections opened so far.", usage.dialled as f64),
+        gauge("rainbow_cluster_peers", "Other servers of the cluster.", control.cluster.peers().len() as f64),
+    ];
+    let page = render(&cores, Extra { uptime: control.clock.now().since(crate::time::Instant::ZERO), gauges: &gauges });
+    HttpAnswer { content_type: "text/plain; version=0.0.4; charset=utf-8", ..HttpAnswer::ok(page) }
+}
+
+fn healthz(control: &Control) -> HttpAnswer {
+    if control.stopping.get() {
+        return HttpAnswer::new(StatusCode::SERVICE_UNAVAILABLE, "stopping");
+    }
+    HttpAnswer::ok("ok")
+}
+
+impl Control {
+    /// Pages of the demo.
+    fn asset(&self, head: &RequestHead) -> Option<HttpAnswer> {
+        let (content_type, body) = (self.assets)(head.path()).filter(|_| head.method == http::Method::GET)?;
+        Some(HttpAnswer { content_type, ..HttpAnswer::ok(body) })
+    }
+
+    async fn server_info(&self) -> ServerInfo {
+        let channels = self.census().await;
+        let (cpu, memory) = self.usage.sample();
+        ServerInfo::new(self.server_name.clone(), channels, std::process::id(), cpu, memory)
+    }
+
+    /// Builds a request to a peer with a fresh signature.
+    fn signed(&self, build: impl FnOnce(&Signer<'_>) -> PeerRequest) -> PeerRequest {
+        let config = self.config();
+        let token = config.security_token.expose().as_bytes();
+        let nonce = sign::nonce(getrandom::u32().unwrap_or_default());
+        build(&Signer { token, unix_seconds: self.clock.unix_micros() / 1_000_000, nonce })
+    }
+}
+
+/// A request passed to all peers at once; their answers in the order of arrival.
+struct Others {
+    arrived: Rc<RefCell<Vec<CallbackOutcome>>>,
+    all: Countdown,
+}
+
+impl Others {
+    fn ask(
+        control: &Rc<Control>,
+        local_only: bool,
+        body: &Bytes,
+        build: impl Fn(&Signer<'_>) -> PeerRequest,
+    ) -> Self {
+        let peers = if local_only { Vec::new() } else { control.cluster.peers() };
+        let arrived = Rc::new(RefCell::new(Vec::new()));
+        let all = Countdown::new(peers.len());
+        for peer in peers {
+            let request = control.signed(&build);
+            let (control, body, arrived, all) = (control.clone(), body.clone(), arrived.clone(), all.clone());
+            monoio::spawn(async move {
+                let outcome = control.cluster.call(peer, &request, body).await;
+                arrived.borrow_mut().push(outcome);
+                all.count();
+            });
+        }
+        Self { arrived, all }
+    }
+
+    async fn outcomes(self) -> Vec<CallbackOutcome> {
+        self.all.zero().await;
+        self.arrived.take()
+    }
+}
