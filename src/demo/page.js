@@ -36,9 +36,9 @@ function clock() {
 
 /** A colour for a name, the same everywhere. */
 function hue(name) {
-  let sum = 0;
-  for (const char of name) sum = (sum * 31 + char.codePointAt(0)) % 360;
-  return sum;
+  let sum = 7;
+  for (const char of name) sum = (sum * 33 + char.codePointAt(0)) % 65521;
+  return (sum * 137) % 360;
 }
 
 // ---- what is shown ----
@@ -63,7 +63,7 @@ function showMessage({ type, text, qos }) {
     const head = element("div", "head");
     const name = element("span", "from", said.from);
     name.style.setProperty("--hue", hue(said.from));
-    head.append(name, element("time", "", clock()), element("span", "tag", `QoS ${qos}`));
+    head.append(name, element("time", "", clock()), element("span", "", `received with QoS ${qos}`));
     item.append(head, element("div", "text", said.text));
     append(messages, item, MESSAGES_MAX);
   }
