@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use rainbow_server::cli::{self, Command, EXIT_USAGE};
 use rainbow_server::config::{Config, Overrides};
 use rainbow_server::demo::{self, Backend};
-use rainbow_server::server::{self, Service};
 use rainbow_server::log;
+use rainbow_server::server::{self, Service};
 
 fn main() -> ExitCode {
     let command = match cli::parse(std::env::args_os().skip(1)) {
@@ -27,7 +27,12 @@ fn main() -> ExitCode {
         },
         Command::Run { file, overrides } => match cli::load(&file, &overrides) {
             Ok((config, warnings)) => {
-                let service = Service { config, file: Some(file), overrides, assets: |_| None };
+                let service = Service {
+                    config,
+                    file: Some(file),
+                    overrides,
+                    assets: |_| None,
+                };
                 serve(service, &warnings.iter().map(ToString::to_string).collect::<Vec<_>>())
             }
             Err(errors) => refuse(&errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")),
@@ -54,7 +59,12 @@ fn demo(overrides: Overrides) -> ExitCode {
     };
     let config = Config::demo(backend.port(), &overrides);
     let _log = log::init(config.log_level, config.log_format);
-    match server::start(Service { config, file: None, overrides, assets: demo::asset }) {
+    match server::start(Service {
+        config,
+        file: None,
+        overrides,
+        assets: demo::asset,
+    }) {
         Ok(running) => {
             backend.serve_api(running.ports[0]);
             println!("{}", demo::banner(running.ports[0]));
