@@ -27,6 +27,8 @@ pub struct Builder {
     config: Vec<(String, String)>,
     args: Vec<String>,
     env: Vec<(String, String)>,
+    /// Without a file, with the built-in business server.
+    demo: bool,
 }
 
 impl Builder {
@@ -47,6 +49,16 @@ impl Builder {
             config: Vec::new(),
             args: Vec::new(),
             env: Vec::new(),
+            demo: false,
+        }
+    }
+
+    /// `--demo` instead of a configuration file.
+    pub fn demo() -> Self {
+        Self {
+            args: vec!["--demo".into()],
+            demo: true,
+            ..Self::bare()
         }
     }
 
@@ -101,8 +113,12 @@ impl Builder {
         let file = File::create(&log).expect("log file");
         let port = ports::claim();
         let child = Command::new(env!("CARGO_BIN_EXE_rainbow-server"))
-            .arg("-f")
-            .arg(&ini)
+            .args(
+                (!self.demo)
+                    .then_some(["-f".as_ref(), ini.as_os_str()])
+                    .into_iter()
+                    .flatten(),
+            )
             .args(["-p", &port.number.to_string()])
             .args(&self.args)
             .envs(self.env.iter().map(|(k, v)| (k.as_str(), v.as_str())))
