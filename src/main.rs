@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use rainbow_server::cli::{self, Command, EXIT_USAGE};
 use rainbow_server::config::{Config, Overrides};
-use rainbow_server::server::{self, Service};
 use rainbow_server::log;
+use rainbow_server::server::{self, Service};
 
 fn main() -> ExitCode {
     let command = match cli::parse(std::env::args_os().skip(1)) {
@@ -26,7 +26,12 @@ fn main() -> ExitCode {
         },
         Command::Run { file, overrides } => match cli::load(&file, &overrides) {
             Ok((config, warnings)) => {
-                let service = Service { config, file: Some(file), overrides, assets: |_| None };
+                let service = Service {
+                    config,
+                    file: Some(file),
+                    overrides,
+                    assets: |_| None,
+                };
                 serve(service, &warnings.iter().map(ToString::to_string).collect::<Vec<_>>())
             }
             Err(errors) => refuse(&errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")),
@@ -48,7 +53,15 @@ fn serve(service: Service, warnings: &[String]) -> ExitCode {
 
 fn demo(overrides: Overrides) -> ExitCode {
     let config = Config::demo(1, &overrides);
-    serve(Service { config, file: None, overrides, assets: |_| None }, &[])
+    serve(
+        Service {
+            config,
+            file: None,
+            overrides,
+            assets: |_| None,
+        },
+        &[],
+    )
 }
 
 fn refuse(text: &str) -> ExitCode {

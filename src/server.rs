@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
 
+use crate::close::CloseCause;
 use crate::cluster::Announce;
 use crate::config::{Config, Overrides};
 use crate::control::{self, Assets, ControlSetup, Machine};
-use crate::close::CloseCause;
 use crate::engine::ids::{IdentityKey, ShardId};
 use crate::engine::mailbox::{Receiver, mailbox};
 use crate::engine::registry::HomeHash;
@@ -85,8 +85,12 @@ pub fn start(service: Service) -> Result<Running, String> {
         metrics: metrics[0].clone(),
     };
     tracing::info!(
-        version = env!("CARGO_PKG_VERSION"), ?ports, workers = config.workers, driver = driver.label(),
-        connections_max = config.connections_max, "rainbow-server starts"
+        version = env!("CARGO_PKG_VERSION"),
+        ?ports,
+        workers = config.workers,
+        driver = driver.label(),
+        connections_max = config.connections_max,
+        "rainbow-server starts"
     );
 
     for ((number, inbox), listeners) in shard_inboxes.into_iter().enumerate().zip(listeners) {
@@ -109,7 +113,10 @@ pub fn start(service: Service) -> Result<Running, String> {
 
     let (exit_sender, exit) = mpsc::channel();
     let setup = ControlSetup {
-        announce: Announce { port: ports[0], identity: server_identity()? },
+        announce: Announce {
+            port: ports[0],
+            identity: server_identity()?,
+        },
         server_name: format!("{}:{}", own_address(), ports[0]),
         config: config.clone(),
         file: service.file,
@@ -170,7 +177,10 @@ fn mailboxes(shards: usize) -> Result<Mailboxes, String> {
 
 /// Counters of every shard, and of the control core last.
 fn metrics(shards: usize, driver: ActiveDriver) -> Vec<Arc<CoreMetrics>> {
-    let labels = Labels { close_causes: &CloseCause::LABELS, api_routes: &Route::LABELS };
+    let labels = Labels {
+        close_causes: &CloseCause::LABELS,
+        api_routes: &Route::LABELS,
+    };
     let names = (0..shards).map(|shard| shard.to_string()).chain(["control".to_owned()]);
     let all: Vec<_> = names.map(|name| Arc::new(CoreMetrics::new(name, labels))).collect();
     all.iter().for_each(|core| core.set_driver(driver.label()));
@@ -200,7 +210,10 @@ fn signals(mut outlets: Outlets) -> Result<(), String> {
             outlets.kick();
         }
     };
-    thread::Builder::new().name("signals".into()).spawn(run).map_err(failed)?;
+    thread::Builder::new()
+        .name("signals".into())
+        .spawn(run)
+        .map_err(failed)?;
     Ok(())
 }
 
@@ -208,7 +221,13 @@ fn signals(mut outlets: Outlets) -> Result<(), String> {
 fn own_address() -> IpAddr {
     let named = std::fs::read_to_string("/proc/sys/kernel/hostname")
         .ok()
-        .and_then(|name| (name.trim(), 0).to_socket_addrs().ok()?.map(|address| address.ip()).find(IpAddr::is_ipv4));
+        .and_then(|name| {
+            (name.trim(), 0)
+                .to_socket_addrs()
+                .ok()?
+                .map(|address| address.ip())
+                .find(IpAddr::is_ipv4)
+        });
     let routed = || {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
         // Nothing is sent: connecting a datagram socket only chooses the route.

@@ -25,7 +25,12 @@ impl Door {
     /// For one configuration.
     pub fn new(config: Arc<Config>) -> Self {
         let [connect, message, close] = [&config.connect_url, &config.forward_url, &config.close_url].map(origin);
-        Self { connect, message, close, config }
+        Self {
+            connect,
+            message,
+            close,
+            config,
+        }
     }
 
     fn endpoint(&self, endpoint: Endpoint) -> (&config::Endpoint, &Rc<Origin>) {
@@ -49,14 +54,22 @@ impl Builder for Door {
         if !query.is_empty() {
             query.push(b'&');
         }
-        Signer { token, unix_seconds, nonce: sign::nonce(nonce as u32) }.sign(&mut Encoder::new(&mut query));
+        Signer {
+            token,
+            unix_seconds,
+            nonce: sign::nonce(nonce as u32),
+        }
+        .sign(&mut Encoder::new(&mut query));
         let is_message = request.endpoint == Endpoint::Message;
         let target = url.request_target(is_message.then_some(request.msgtype), &String::from_utf8(query).ok()?);
         Some(Request {
             url: Url {
                 origin: origin.clone(),
                 target: Bytes::from(target),
-                authorization: url.basic_auth.as_ref().map(|value| Bytes::copy_from_slice(value.as_bytes())),
+                authorization: url
+                    .basic_auth
+                    .as_ref()
+                    .map(|value| Bytes::copy_from_slice(value.as_bytes())),
             },
             method: if is_message { Method::POST } else { Method::GET },
             headers: request.headers.clone(),
@@ -88,5 +101,9 @@ pub fn settings(config: &Config) -> Settings {
 
 /// Settings of the outgoing HTTP client.
 pub fn options(config: &Config) -> Options {
-    Options { idle: config.callback_idle, ca_file: config.ca_file.clone(), ..Options::default() }
+    Options {
+        idle: config.callback_idle,
+        ca_file: config.ca_file.clone(),
+        ..Options::default()
+    }
 }

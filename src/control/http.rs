@@ -17,9 +17,9 @@ use slab::Slab;
 
 use super::Control;
 use super::routes;
+use crate::engine::ids::ShardId;
 use crate::io::mail::{Handover, ShardMail};
 use crate::io::sys;
-use crate::engine::ids::ShardId;
 use crate::protocol::rainbow::answer::{HttpAnswer, Manner};
 use crate::protocol::rainbow::connect;
 use crate::time::Instant;
@@ -75,9 +75,19 @@ pub fn serve(control: &Rc<Control>, handover: Handover) {
 }
 
 async fn run(control: Rc<Control>, stream: TcpStream, bytes: Vec<u8>) {
-    let watch = Rc::new(Watch { fd: stream.as_raw_fd(), deadline: Cell::new(None), idle: Cell::new(true) });
+    let watch = Rc::new(Watch {
+        fd: stream.as_raw_fd(),
+        deadline: Cell::new(None),
+        idle: Cell::new(true),
+    });
     let key = control.connections.0.borrow_mut().insert(watch.clone());
-    let mut connection = Connection { control: control.clone(), stream, watch, input: bytes, output: Vec::new() };
+    let mut connection = Connection {
+        control: control.clone(),
+        stream,
+        watch,
+        input: bytes,
+        output: Vec::new(),
+    };
     if control.connections.0.borrow().len() > CONNECTIONS_MAX {
         connection.refuse(StatusCode::SERVICE_UNAVAILABLE).await;
     } else if connection.requests().await == End::HandBack {
@@ -138,7 +148,11 @@ impl Connection {
             let answer = routes::respond(&self.control, &head, body, self.stream.as_raw_fd()).await;
             let mut manner = Manner::of(&head);
             manner.keep_alive &= !self.control.stopping.get();
-            answer.write(&mut self.output, manner, &http_date(self.control.clock.unix_micros() / 1_000_000));
+            answer.write(
+                &mut self.output,
+                manner,
+                &http_date(self.control.clock.unix_micros() / 1_000_000),
+            );
             self.watch.idle.set(true);
             if !manner.keep_alive {
                 self.write().await;
@@ -158,8 +172,11 @@ impl Connection {
             if !self.write().await {
                 return Ok(None);
             }
-            let patience =
-                if self.input.is_empty() { config.api_idle_timeout } else { config.handshake_timeout };
+            let patience = if self.input.is_empty() {
+                config.api_idle_timeout
+            } else {
+                config.handshake_timeout
+            };
             if self.input.is_empty() || self.watch.deadline.get().is_none() {
                 self.give(patience);
             }
@@ -214,7 +231,7 @@ impl Connection {
                 Ok(_) if self.input.is_empty() => return false,
                 Ok(_) => return true,
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                    if self.stream.readable(true).await.is_err() {
+                    if self.stream.readable(false).await.is_err() {
                         return false;
                     }
                 }
@@ -232,7 +249,7 @@ impl Connection {
                 Ok(count) => written += count,
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                     self.give(self.control.config().api_idle_timeout);
-                    if self.stream.writable(true).await.is_err() {
+                    if self.stream.writable(false).await.is_err() {
                         return false;
                     }
                 }
@@ -272,7 +289,10 @@ impl Connection {
         let shard = control.next_shard.replace((control.next_shard.get() + 1) % shards);
         match sys::duplicate(self.stream.as_raw_fd()) {
             Ok(socket) => {
-                let handover = Handover { socket, bytes: self.input };
+                let handover = Handover {
+                    socket,
+                    bytes: self.input,
+                };
                 control.post_mail(ShardId(shard as u16), ShardMail::Adopt(handover));
             }
             Err(error) => tracing::warn!(%error, "a client could not be handed to a shard"),

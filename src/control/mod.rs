@@ -81,6 +81,9 @@ pub struct ControlSetup {
 /// Static pages by path: content type and body.
 pub type Assets = fn(&[u8]) -> Option<(&'static str, &'static [u8])>;
 
+/// Some channels with their members, and where the next page starts.
+type CensusPage = (Vec<(ChannelName, u32)>, Option<u32>);
+
 /// What the machine offers.
 #[derive(Clone, Copy, Debug)]
 pub struct Machine {
@@ -112,7 +115,7 @@ pub struct Control {
     ticker: Ticker,
     sends: Waits<Answer>,
     dones: Waits<bool>,
-    censuses: Waits<(Vec<(ChannelName, u32)>, Option<u32>)>,
+    censuses: Waits<CensusPage>,
     connections: http::Connections,
     scratch: RefCell<Box<[u8]>>,
     next_shard: Cell<usize>,
@@ -138,7 +141,10 @@ pub async fn run(setup: ControlSetup) {
     let completed: Rc<RefCell<Outlets>> = Rc::new(RefCell::new(setup.outlets.clone()));
     let completion = Rc::new(move |client: ClientId, token, outcome| {
         let mut outlets = completed.borrow_mut();
-        outlets.post_shard(client.shard, ShardMail::Command(Command::CallbackDone { client, token, outcome }));
+        outlets.post_shard(
+            client.shard,
+            ShardMail::Command(Command::CallbackDone { client, token, outcome }),
+        );
         outlets.kick();
     });
     let callbacks = Callbacks::start(client.clone(), builder, completion, door::settings(&setup.config));
@@ -254,8 +260,12 @@ impl Control {
     async fn publish(&self, publish: impl FnOnce(Ticket) -> Publish, peers: u32, asked: impl FnOnce(Ticket)) -> Answer {
         let wait = self.sends.open(&self.tickets);
         let publish = Arc::new(publish(wait.ticket));
-        let question =
-            Question { qos: publish.qos, at_deadline: publish.at_deadline, deadline: publish.deadline, peers };
+        let question = Question {
+            qos: publish.qos,
+            at_deadline: publish.at_deadline,
+            deadline: publish.deadline,
+            peers,
+        };
         self.receipts.borrow_mut().open(wait.ticket, question);
         self.arm(wait.ticket, publish.deadline);
         asked(wait.ticket);
@@ -307,7 +317,13 @@ impl Control {
             let mut cursor = Some(0);
             while let Some(at) = cursor {
                 let wait = self.censuses.open(&self.tickets);
-                self.post(shard, Command::Census { cursor: at, ticket: wait.ticket });
+                self.post(
+                    shard,
+                    Command::Census {
+                        cursor: at,
+                        ticket: wait.ticket,
+                    },
+                );
                 let (page, next) = wait.await;
                 channels.extend(page.into_iter().map(|(name, members)| (name, u64::from(members))));
                 cursor = next;
@@ -333,14 +349,18 @@ impl Control {
     /// Reads the configuration again: all of it takes effect, or nothing. Listening sockets, ports, threads and the cluster
     /// name stay.
     fn reload(&self) -> Result<(), String> {
-        let Some(file) = &self.file else { return Err("there is no file to read again".into()) };
+        let Some(file) = &self.file else {
+            return Err("there is no file to read again".into());
+        };
         let (fresh, warnings) = cli::load(file, &self.overrides).map_err(|errors| join(&errors))?;
         for warning in warnings {
             tracing::warn!("{warning}");
         }
         let fresh = fresh.resolved(self.machine.cores, self.machine.descriptors_max);
         let (config, kept) = self.config().reloaded(fresh);
-        self.client.reload(&door::options(&config)).map_err(|error| format!("ca_file: {error}"))?;
+        self.client
+            .reload(&door::options(&config))
+            .map_err(|error| format!("ca_file: {error}"))?;
         let config = Arc::new(config);
         *self.config.borrow_mut() = config.clone();
         self.callbacks.rebuild(Rc::new(door::Door::new(config.clone())));
@@ -376,7 +396,10 @@ async fn stop(control: Rc<Control>) {
     const STEP: std::time::Duration = std::time::Duration::from_millis(10);
     let limit = control.config().drain_timeout;
     let deadline = std::time::Instant::now() + limit;
-    tracing::info!(seconds = limit.as_secs_f64(), "stopping: closing clients, finishing callbacks");
+    tracing::info!(
+        seconds = limit.as_secs_f64(),
+        "stopping: closing clients, finishing callbacks"
+    );
     control.cluster.leave();
     for shard in control.shards() {
         control.post(shard, Command::Drain);
@@ -394,7 +417,11 @@ async fn stop(control: Rc<Control>) {
     }
     let left = control.open_callbacks();
     if left > 0 || control.drained.get() < shards {
-        tracing::warn!(callbacks = left, shards_left = shards - control.drained.get(), "the time to stop is over");
+        tracing::warn!(
+            callbacks = left,
+            shards_left = shards - control.drained.get(),
+            "the time to stop is over"
+        );
     }
     // Callers that still wait are told what is known.
     control.give_up_waiting();

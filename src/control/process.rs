@@ -13,7 +13,9 @@ pub struct Usage {
 
 impl Default for Usage {
     fn default() -> Self {
-        Self { last: Cell::new((Instant::now(), cpu_seconds().unwrap_or(0.0))) }
+        Self {
+            last: Cell::new((Instant::now(), cpu_seconds().unwrap_or(0.0))),
+        }
     }
 }
 
@@ -24,7 +26,11 @@ impl Usage {
         let used = cpu_seconds().unwrap_or(0.0);
         let (then, before) = self.last.replace((now, used));
         let elapsed = now.duration_since(then).as_secs_f64();
-        let cpu = if elapsed > 0.0 { (used - before).max(0.0) / elapsed * 100.0 } else { 0.0 };
+        let cpu = if elapsed > 0.0 {
+            (used - before).max(0.0) / elapsed * 100.0
+        } else {
+            0.0
+        };
         ((cpu * 10.0).round() / 10.0, memory_percent().unwrap_or(0.0))
     }
 }

@@ -38,7 +38,12 @@ async fn dispatch(control: &Rc<Control>, head: &RequestHead, body: Vec<u8>, sock
     let body = Bytes::from(body);
     let config = control.config();
     let token = config.security_token.expose().as_bytes();
-    let request = api::Request { method: &head.method, path: head.path(), query: head.query(), body: &body };
+    let request = api::Request {
+        method: &head.method,
+        path: head.path(),
+        query: head.query(),
+        body: &body,
+    };
     let now = control.clock.unix_micros();
     let ask = match api::parse(&request, token, now) {
         Ok(ask) => ask,
@@ -69,10 +74,16 @@ fn is_trusted(head: &RequestHead, token: &[u8], now: u64, socket: RawFd) -> bool
 }
 
 async fn send(control: &Rc<Control>, ask: SendAsk, body: Bytes) -> HttpAnswer {
-    let Some(msgtype) = ask.wire_type() else { return bad_type(control, &ask).await };
+    let Some(msgtype) = ask.wire_type() else {
+        return bad_type(control, &ask).await;
+    };
     let schedule = api::schedule(ask.timeout_s);
     let started = control.clock.now();
-    let peers = if ask.local_only { Vec::new() } else { control.cluster.peers() };
+    let peers = if ask.local_only {
+        Vec::new()
+    } else {
+        control.cluster.peers()
+    };
     let publish = |ticket| Publish {
         ticket,
         channel: ask.channel.clone(),
@@ -83,8 +94,14 @@ async fn send(control: &Rc<Control>, ask: SendAsk, body: Bytes) -> HttpAnswer {
         deadline: started + schedule.deadline,
         at_deadline: schedule.at_deadline,
     };
-    let answer = control.publish(publish, peers.len() as u32, |ticket| ask_peers(control, &peers, &ask, &body, ticket)).await;
-    control.own_metrics().observe_publish(control.clock.now().since(started));
+    let answer = control
+        .publish(publish, peers.len() as u32, |ticket| {
+            ask_peers(control, &peers, &ask, &body, ticket)
+        })
+        .await;
+    control
+        .own_metrics()
+        .observe_publish(control.clock.now().since(started));
     told(control, ask.qos, &answer)
 }
 
@@ -131,16 +148,32 @@ async fn sub(control: &Rc<Control>, ask: SubAsk, body: Bytes) -> HttpAnswer {
     let found = match (ask.occupy, client) {
         (true, client) => {
             let home = control.home.home_of(&channel);
-            control.ask(home, |ticket| Command::Occupy { channel, client, ticket }).await
+            control
+                .ask(home, |ticket| Command::Occupy {
+                    channel,
+                    client,
+                    ticket,
+                })
+                .await
         }
         (false, Some(client)) => {
-            control.ask(client.shard, |ticket| Command::Join { client, channel, ticket }).await
+            control
+                .ask(client.shard, |ticket| Command::Join {
+                    client,
+                    channel,
+                    ticket,
+                })
+                .await
         }
         (false, None) => false,
     };
     let mut tally = SubTally::default();
     tally.add_local(found);
-    others.outcomes().await.iter().for_each(|outcome| tally.add_peer(outcome));
+    others
+        .outcomes()
+        .await
+        .iter()
+        .for_each(|outcome| tally.add_peer(outcome));
     tally.answer()
 }
 
@@ -148,7 +181,13 @@ async fn unsub(control: &Rc<Control>, ask: SubAsk, body: Bytes) -> HttpAnswer {
     let others = Others::ask(control, ask.local_only, &body, PeerRequest::unsub);
     if let Some(client) = control.identities.client(ask.identity.as_bytes()) {
         let channel = ask.channel;
-        control.ask(client.shard, |ticket| Command::Leave { client, channel, ticket }).await;
+        control
+            .ask(client.shard, |ticket| Command::Leave {
+                client,
+                channel,
+                ticket,
+            })
+            .await;
     }
     others.outcomes().await;
     HttpAnswer::done()
@@ -166,7 +205,12 @@ async fn server_info(control: &Rc<Control>) -> HttpAnswer {
 }
 
 fn update_config(control: &Rc<Control>, local_only: bool) -> HttpAnswer {
-    drop(Others::ask(control, local_only, &Bytes::new(), PeerRequest::update_config));
+    drop(Others::ask(
+        control,
+        local_only,
+        &Bytes::new(),
+        PeerRequest::update_config,
+    ));
     if let Err(error) = control.reload() {
         tracing::error!(%error, "reload refused, the old settings stay in force");
     }
@@ -176,16 +220,46 @@ fn update_config(control: &Rc<Control>, local_only: bool) -> HttpAnswer {
 
 fn metrics(control: &Control) -> HttpAnswer {
     let cores: Vec<_> = control.metrics.iter().map(Arc::as_ref).collect();
-    let gauge = |name, help, value| Gauge { name, help, labels: &[], value };
+    let gauge = |name, help, value| Gauge {
+        name,
+        help,
+        labels: &[],
+        value,
+    };
     let usage = control.client.usage();
     let gauges = [
-        gauge("rainbow_publishes_open", "Publishes whose caller waits.", control.sends.len() as f64),
-        gauge("rainbow_callback_connections_idle", "Pooled callback connections.", usage.idle as f64),
-        gauge("rainbow_callback_connections_opened", "Callback connections opened so far.", usage.dialled as f64),
-        gauge("rainbow_cluster_peers", "Other servers of the cluster.", control.cluster.peers().len() as f64),
+        gauge(
+            "rainbow_publishes_open",
+            "Publishes whose caller waits.",
+            control.sends.len() as f64,
+        ),
+        gauge(
+            "rainbow_callback_connections_idle",
+            "Pooled callback connections.",
+            usage.idle as f64,
+        ),
+        gauge(
+            "rainbow_callback_connections_opened",
+            "Callback connections opened so far.",
+            usage.dialled as f64,
+        ),
+        gauge(
+            "rainbow_cluster_peers",
+            "Other servers of the cluster.",
+            control.cluster.peers().len() as f64,
+        ),
     ];
-    let page = render(&cores, Extra { uptime: control.clock.now().since(crate::time::Instant::ZERO), gauges: &gauges });
-    HttpAnswer { content_type: "text/plain; version=0.0.4; charset=utf-8", ..HttpAnswer::ok(page) }
+    let page = render(
+        &cores,
+        Extra {
+            uptime: control.clock.now().since(crate::time::Instant::ZERO),
+            gauges: &gauges,
+        },
+    );
+    HttpAnswer {
+        content_type: "text/plain; version=0.0.4; charset=utf-8",
+        ..HttpAnswer::ok(page)
+    }
 }
 
 fn healthz(control: &Control) -> HttpAnswer {
@@ -199,7 +273,10 @@ impl Control {
     /// Pages of the demo.
     fn asset(&self, head: &RequestHead) -> Option<HttpAnswer> {
         let (content_type, body) = (self.assets)(head.path()).filter(|_| head.method == http::Method::GET)?;
-        Some(HttpAnswer { content_type, ..HttpAnswer::ok(body) })
+        Some(HttpAnswer {
+            content_type,
+            ..HttpAnswer::ok(body)
+        })
     }
 
     async fn server_info(&self) -> ServerInfo {
@@ -213,7 +290,11 @@ impl Control {
         let config = self.config();
         let token = config.security_token.expose().as_bytes();
         let nonce = sign::nonce(getrandom::u32().unwrap_or_default());
-        build(&Signer { token, unix_seconds: self.clock.unix_micros() / 1_000_000, nonce })
+        build(&Signer {
+            token,
+            unix_seconds: self.clock.unix_micros() / 1_000_000,
+            nonce,
+        })
     }
 }
 
@@ -224,13 +305,12 @@ struct Others {
 }
 
 impl Others {
-    fn ask(
-        control: &Rc<Control>,
-        local_only: bool,
-        body: &Bytes,
-        build: impl Fn(&Signer<'_>) -> PeerRequest,
-    ) -> Self {
-        let peers = if local_only { Vec::new() } else { control.cluster.peers() };
+    fn ask(control: &Rc<Control>, local_only: bool, body: &Bytes, build: impl Fn(&Signer<'_>) -> PeerRequest) -> Self {
+        let peers = if local_only {
+            Vec::new()
+        } else {
+            control.cluster.peers()
+        };
         let arrived = Rc::new(RefCell::new(Vec::new()));
         let all = Countdown::new(peers.len());
         for peer in peers {

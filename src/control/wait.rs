@@ -34,7 +34,9 @@ pub struct Wait<T> {
 
 impl<T> Default for Waits<T> {
     fn default() -> Self {
-        Self(Rc::new(Inner { open: RefCell::default() }))
+        Self(Rc::new(Inner {
+            open: RefCell::default(),
+        }))
     }
 }
 
@@ -42,9 +44,16 @@ impl<T> Waits<T> {
     /// Starts to wait under a fresh ticket.
     pub fn open(&self, tickets: &RefCell<Tickets>) -> Wait<T> {
         let ticket = tickets.borrow_mut().issue();
-        let slot = Rc::new(Slot { value: Cell::new(None), waker: Cell::new(None) });
+        let slot = Rc::new(Slot {
+            value: Cell::new(None),
+            waker: Cell::new(None),
+        });
         self.0.open.borrow_mut().insert(ticket, slot.clone());
-        Wait { ticket, slot, inner: self.0.clone() }
+        Wait {
+            ticket,
+            slot,
+            inner: self.0.clone(),
+        }
     }
 
     /// Gives the waiting task its value; nothing happens if nobody waits (any more).
@@ -100,7 +109,10 @@ struct CountdownInner {
 impl Countdown {
     /// `left` tasks are to end.
     pub fn new(left: usize) -> Self {
-        Self(Rc::new(CountdownInner { left: Cell::new(left), waker: Cell::new(None) }))
+        Self(Rc::new(CountdownInner {
+            left: Cell::new(left),
+            waker: Cell::new(None),
+        }))
     }
 
     /// One has ended.

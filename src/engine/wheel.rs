@@ -295,8 +295,8 @@ mod tests {
     fn never_early_and_at_most_one_tick_late() {
         let mut wheel = Wheel::new();
         wheel.insert(at(TICK_MICROS + 1), 1);
-        assert_eq!(fire(&mut wheel, at(TICK_MICROS + 1), BUDGET).0, []);
-        assert_eq!(fire(&mut wheel, at(2 * TICK_MICROS - 1), BUDGET).0, []);
+        assert_eq!(fire(&mut wheel, at(TICK_MICROS + 1), BUDGET).0, [0u32; 0]);
+        assert_eq!(fire(&mut wheel, at(2 * TICK_MICROS - 1), BUDGET).0, [0u32; 0]);
         assert_eq!(wheel.next_deadline(), Some(at(2 * TICK_MICROS)));
         assert_eq!(fire(&mut wheel, at(2 * TICK_MICROS), BUDGET).0, [1]);
         assert_eq!(wheel.next_deadline(), None);

@@ -14,7 +14,10 @@ pub struct Clock {
 impl Clock {
     /// Starts now.
     pub fn start() -> Self {
-        Self { started: std::time::Instant::now(), started_unix_micros: unix_micros() }
+        Self {
+            started: std::time::Instant::now(),
+            started_unix_micros: unix_micros(),
+        }
     }
 
     /// Time since start.

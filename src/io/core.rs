@@ -161,7 +161,7 @@ async fn tick(core: Rc<Core>) {
 /// Reads one connection until it is paused, ends, or turns out not to be a client.
 async fn read(core: Rc<Core>, client: ClientId, stream: Rc<TcpStream>) {
     loop {
-        if stream.readable(true).await.is_err() {
+        if stream.readable(false).await.is_err() {
             return core.turn(|shard, sockets, now| shard.on_end(client, CloseCause::SocketError, now, sockets));
         }
         while core.congested() {
@@ -181,7 +181,7 @@ async fn read(core: Rc<Core>, client: ClientId, stream: Rc<TcpStream>) {
 /// Waits until a connection takes bytes again.
 async fn write(core: Rc<Core>, client: ClientId, stream: Rc<TcpStream>) {
     // An error shows again at the next write.
-    let _ = stream.writable(true).await;
+    let _ = stream.writable(false).await;
     core.turn(|shard, sockets, now| shard.on_writable(client, now, sockets));
 }
 
@@ -254,7 +254,9 @@ impl Core {
 
     /// Takes a connection in; `bytes` were read from it already.
     fn adopt(self: &Rc<Self>, stream: TcpStream, mut bytes: Vec<u8>) {
-        let Some(client) = self.shard.borrow_mut().on_accept(self.clock.now()) else { return };
+        let Some(client) = self.shard.borrow_mut().on_accept(self.clock.now()) else {
+            return;
+        };
         let _ = stream.set_nodelay(true);
         let stream = Rc::new(stream);
         self.sockets.borrow_mut().insert(client, stream.clone());

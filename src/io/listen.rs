@@ -92,7 +92,10 @@ mod tests {
         assert!(bind_port(port, &here, 1).is_err());
         let ours = bind_port(0, &here, 1).unwrap();
         let port = ours[0][0].local_addr().unwrap().port();
-        assert!(bind_port(port, &here, 2).is_err(), "two servers would share port {port}");
+        assert!(
+            bind_port(port, &here, 2).is_err(),
+            "two servers would share port {port}"
+        );
     }
 
     #[test]

@@ -73,11 +73,17 @@ where
 {
     match driver {
         ActiveDriver::IoUring => {
-            let mut runtime = RuntimeBuilder::<IoUringDriver>::new().with_entries(RING_ENTRIES).enable_timer().build()?;
+            let mut runtime = RuntimeBuilder::<IoUringDriver>::new()
+                .with_entries(RING_ENTRIES)
+                .enable_timer()
+                .build()?;
             runtime.block_on(async move { main().await });
         }
         ActiveDriver::Epoll => {
-            let mut runtime = RuntimeBuilder::<LegacyDriver>::new().with_entries(RING_ENTRIES).enable_timer().build()?;
+            let mut runtime = RuntimeBuilder::<LegacyDriver>::new()
+                .with_entries(RING_ENTRIES)
+                .enable_timer()
+                .build()?;
             runtime.block_on(async move { main().await });
         }
     }

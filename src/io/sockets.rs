@@ -34,8 +34,11 @@ impl SocketTable {
         if self.entries.len() <= slot {
             self.entries.resize_with(slot + 1, Entry::default);
         }
-        self.entries[slot] =
-            Entry { fd: stream.as_raw_fd(), generation: client.generation, stream: Some(stream) };
+        self.entries[slot] = Entry {
+            fd: stream.as_raw_fd(),
+            generation: client.generation,
+            stream: Some(stream),
+        };
     }
 
     /// The stream of a client.
@@ -73,7 +76,9 @@ impl SocketTable {
 
 impl Sockets for SocketTable {
     fn send(&mut self, client: ClientId, parts: &[IoSlice<'_>]) -> Sent {
-        let Some(entry) = self.entry(client) else { return Sent::Broken };
+        let Some(entry) = self.entry(client) else {
+            return Sent::Broken;
+        };
         loop {
             return match sys::send(entry.fd, parts) {
                 Ok(taken) => Sent::Taken(taken),

@@ -28,7 +28,9 @@ impl Shard {
             return;
         }
         let frame = close_frame(cause, echo);
-        let Some(client) = self.clients.get_mut(id.slot, id.generation) else { return };
+        let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
+            return;
+        };
         if frame.is_empty() && client.outbox.is_empty() {
             return self.close_socket(id, sockets);
         }
@@ -50,29 +52,26 @@ impl Shard {
     /// Ends a client whose connection is gone already.
     pub(super) fn drop_client(&mut self, id: ClientId, cause: CloseCause, _now: Instant, sockets: &mut dyn Sockets) {
         if let Some(Phase::Authorising { gone, .. }) = self.phase_mut(id) {
-            *gone = true;
-            self.count_close(CloseCause::GoneDuringAuth);
-            return sockets.close(id);
+            if !std::mem::replace(gone, true) {
+                self.count_close(CloseCause::GoneDuringAuth);
+                sockets.close(id);
+            }
+            return;
         }
         self.begin_closing(id, cause);
         self.close_socket(id, sockets);
     }
 
-    /// Everything written: say so, unless the client's own close frame is still to come.
-    pub(super) fn on_outbox_empty(&mut self, id: ClientId, sockets: &mut dyn Sockets) {
-        let Some(Phase::Closing(closing)) = self.phase_mut(id) else { return };
-        // After a close frame of ours the client answers with its own and RFC 6455 §7.1.1 lets us end TCP then.
-        let awaits_answer = matches!(closing.cause.frame(), CloseFrame::Empty | CloseFrame::Code(..));
-        if !awaits_answer && !closing.finished && closing.socket {
-            closing.finished = true;
-            sockets.finish(id);
-        }
-    }
-
-    /// A close frame arrived while closing: the handshake is complete.
-    pub(super) fn on_close_answered(&mut self, id: ClientId, sockets: &mut dyn Sockets) {
-        let Some(Phase::Closing(closing)) = self.phase_mut(id) else { return };
-        if !closing.finished && closing.socket {
+    /// Ends our direction of a closing client's TCP once everything is written and its own close frame is not awaited any
+    /// more (RFC 6455 §7.1.1).
+    pub(super) fn finish_closing(&mut self, id: ClientId, sockets: &mut dyn Sockets) {
+        let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
+            return;
+        };
+        let Phase::Closing(closing) = &mut client.phase else {
+            return;
+        };
+        if client.outbox.is_empty() && closing.answered && !closing.finished && closing.socket {
             closing.finished = true;
             sockets.finish(id);
         }
@@ -81,9 +80,16 @@ impl Shard {
     /// The messages of a closing client may all have ended: hand over its close callback, free its slot.
     pub(super) fn settle_closing(&mut self, id: ClientId) {
         let context = context!(self, id);
-        let Some(client) = self.clients.get_mut(id.slot, id.generation) else { return };
-        let Phase::Closing(closing) = &mut client.phase else { return };
-        if closing.session.as_ref().is_some_and(|session| session.callbacks_pending() == 0)
+        let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
+            return;
+        };
+        let Phase::Closing(closing) = &mut client.phase else {
+            return;
+        };
+        if closing
+            .session
+            .as_ref()
+            .is_some_and(|session| session.callbacks_pending() == 0)
             && let Some(session) = closing.session.take()
         {
             self.reports.push(Report::Callback(session.close_callback(context)));
@@ -98,8 +104,12 @@ impl Shard {
 
     /// Closes the socket of a closing client.
     pub(super) fn close_socket(&mut self, id: ClientId, sockets: &mut dyn Sockets) {
-        let Some(client) = self.clients.get_mut(id.slot, id.generation) else { return };
-        let Phase::Closing(closing) = &mut client.phase else { return };
+        let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
+            return;
+        };
+        let Phase::Closing(closing) = &mut client.phase else {
+            return;
+        };
         if std::mem::take(&mut closing.socket) {
             client.outbox.clear(&mut self.pool);
             client.tail = Vec::new();
@@ -112,11 +122,11 @@ impl Shard {
     pub(super) fn close_unborn(&mut self, id: ClientId, session: Session) {
         if let Some(client) = self.clients.get_mut(id.slot, id.generation) {
             client.phase = Phase::Closing(Closing {
-                cause: CloseCause::GoneDuringAuth,
                 session: Some(session),
                 decoder: ws::Decoder::new(),
                 linger: None,
                 socket: false,
+                answered: true,
                 finished: true,
             });
         }
@@ -125,11 +135,22 @@ impl Shard {
 
     /// Moves a client to `Closing`; false if it is there already. Memberships and deliveries end here.
     fn begin_closing(&mut self, id: ClientId, cause: CloseCause) -> bool {
-        let Some(client) = self.clients.get_mut(id.slot, id.generation) else { return false };
+        let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
+            return false;
+        };
         if matches!(client.phase, Phase::Closing(_)) {
             return false;
         }
-        let closing = Closing { cause, session: None, decoder: ws::Decoder::new(), linger: None, socket: true, finished: false };
+        // Only after a close frame of ours does the client answer with its own.
+        let answered = !matches!(cause.frame(), CloseFrame::Empty | CloseFrame::Code(..));
+        let closing = Closing {
+            session: None,
+            decoder: ws::Decoder::new(),
+            linger: None,
+            socket: true,
+            answered,
+            finished: false,
+        };
         let phase = std::mem::replace(&mut client.phase, Phase::Closing(closing));
         self.count_close(cause);
         match phase {
@@ -197,7 +218,14 @@ impl Shard {
         if home == self.id {
             self.interest.note(&channel, self.id, joined);
         } else {
-            self.commands.push((home, Command::Interest { channel, shard: self.id, joined }));
+            self.commands.push((
+                home,
+                Command::Interest {
+                    channel,
+                    shard: self.id,
+                    joined,
+                },
+            ));
         }
     }
 }

@@ -75,7 +75,11 @@ impl Shard {
     /// `client` has been sent the message under `id`.
     pub(super) fn member_sent(&mut self, key: DeliveryKey, client: ClientId, id: u16) {
         if let Some(delivery) = self.deliveries.get_mut(key.slot, key.generation) {
-            delivery.waiting.push(Waiting { slot: client.slot, generation: client.generation, id });
+            delivery.waiting.push(Waiting {
+                slot: client.slot,
+                generation: client.generation,
+                id,
+            });
         }
     }
 
@@ -116,7 +120,9 @@ impl Shard {
 
     /// The deadline of the caller passed: tell what is known.
     pub(super) fn on_delivery_deadline(&mut self, key: DeliveryKey) {
-        let Some(delivery) = self.deliveries.get_mut(key.slot, key.generation) else { return };
+        let Some(delivery) = self.deliveries.get_mut(key.slot, key.generation) else {
+            return;
+        };
         delivery.deadline = None;
         if !delivery.told {
             delivery.told = true;
@@ -127,7 +133,9 @@ impl Shard {
 
     /// 3 s after the last transmission: repeat to the members that have not answered, or give them up.
     pub(super) fn on_delivery_retry(&mut self, key: DeliveryKey, now: Instant, sockets: &mut dyn Sockets) {
-        let Some(delivery) = self.deliveries.get_mut(key.slot, key.generation) else { return };
+        let Some(delivery) = self.deliveries.get_mut(key.slot, key.generation) else {
+            return;
+        };
         delivery.retry = None;
         if !delivery.sent {
             // A fan-out that takes longer than a retry interval: its members have not had their turn.
@@ -165,7 +173,11 @@ impl Shard {
         let id = self.client_id(member.slot, member.generation);
         let mut frame = std::mem::take(&mut self.scratch);
         frame.clear();
-        if let Some(open) = self.clients.get_mut(member.slot, member.generation).and_then(|client| client.open()) {
+        if let Some(open) = self
+            .clients
+            .get_mut(member.slot, member.generation)
+            .and_then(|client| client.open())
+        {
             open.session.repeat(publish, member.id, &mut frame);
         }
         self.metrics.add(Metric::Redeliveries, 1);
@@ -176,7 +188,11 @@ impl Shard {
     fn give_up(&mut self, member: Waiting, key: DeliveryKey, now: Instant, sockets: &mut dyn Sockets) {
         let id = self.client_id(member.slot, member.generation);
         let mut actions = std::mem::take(&mut self.actions);
-        if let Some(open) = self.clients.get_mut(member.slot, member.generation).and_then(|client| client.open()) {
+        if let Some(open) = self
+            .clients
+            .get_mut(member.slot, member.generation)
+            .and_then(|client| client.open())
+        {
             open.session.on_exhausted(member.id, &mut actions);
         }
         self.perform(id, &mut actions, now, sockets);
@@ -186,11 +202,15 @@ impl Shard {
 
     /// Tells the control core and forgets the delivery, if all members are counted.
     fn settle_delivery(&mut self, key: DeliveryKey) {
-        let Some(delivery) = self.deliveries.get_mut(key.slot, key.generation) else { return };
+        let Some(delivery) = self.deliveries.get_mut(key.slot, key.generation) else {
+            return;
+        };
         if !delivery.sent || delivery.done + delivery.failed < delivery.members {
             return;
         }
-        let Some(delivery) = self.deliveries.remove(key.slot, key.generation) else { return };
+        let Some(delivery) = self.deliveries.remove(key.slot, key.generation) else {
+            return;
+        };
         for timer in [delivery.retry, delivery.deadline].into_iter().flatten() {
             self.wheel.cancel(timer);
         }

@@ -76,7 +76,11 @@ impl Fanout {
     /// Adds a publish to this turn.
     pub fn collect(&mut self, publish: Arc<Publish>) {
         let bytes = publish.payload.len();
-        let open = self.collected.iter_mut().rev().find(|batch| batch.channel == publish.channel);
+        let open = self
+            .collected
+            .iter_mut()
+            .rev()
+            .find(|batch| batch.channel == publish.channel);
         match open {
             Some(batch) if batch.has_room(bytes) => {
                 batch.bytes += bytes;
@@ -120,7 +124,9 @@ impl Shard {
 
     /// Delivers one slice of the large channel whose turn it is.
     pub(super) fn run_slice(&mut self, now: Instant, sockets: &mut dyn Sockets) {
-        let Some(mut slicing) = self.fanout.sliced.pop_front() else { return };
+        let Some(mut slicing) = self.fanout.sliced.pop_front() else {
+            return;
+        };
         let end = slicing.members.len().min(slicing.next + FANOUT_SLICE_MEMBERS);
         for target in &slicing.members[slicing.next..end] {
             self.deliver_to(*target, &slicing.batch, slicing.shared.as_ref(), true, now, sockets);
@@ -133,8 +139,12 @@ impl Shard {
         // Batches of one channel wait in order; the first may start now, and may have to be sliced again.
         let channel = slicing.batch.channel;
         while !self.fanout.is_slicing(&channel) {
-            let Some(at) = self.fanout.waiting.iter().position(|batch| batch.channel == channel) else { break };
-            let Some(batch) = self.fanout.waiting.remove(at) else { break };
+            let Some(at) = self.fanout.waiting.iter().position(|batch| batch.channel == channel) else {
+                break;
+            };
+            let Some(batch) = self.fanout.waiting.remove(at) else {
+                break;
+            };
             self.start(batch, now, sockets);
         }
     }
@@ -144,7 +154,10 @@ impl Shard {
         members.clear();
         for member in self.members.members(&batch.channel).unwrap_or_default() {
             let generation = self.clients.generation(member.slot());
-            members.push(Target { slot: member.slot(), generation });
+            members.push(Target {
+                slot: member.slot(),
+                generation,
+            });
         }
         for (publish, delivery) in &mut batch.publishes {
             if publish.qos != Qos::AtMostOnce {
@@ -153,7 +166,12 @@ impl Shard {
         }
         let shared = self.shared_frames(&batch, &members);
         if members.len() > FANOUT_SLICE_MEMBERS {
-            return self.fanout.sliced.push_back(Slicing { batch, shared, members, next: 0 });
+            return self.fanout.sliced.push_back(Slicing {
+                batch,
+                shared,
+                members,
+                next: 0,
+            });
         }
         for target in &members {
             self.deliver_to(*target, &batch, shared.as_ref(), false, now, sockets);
@@ -194,7 +212,9 @@ impl Shard {
         let id = self.client_id(target.slot, target.generation);
         let left = check_membership && !self.members.contains(target.slot, &batch.channel);
         let is_open = matches!(
-            self.clients.get(target.slot, target.generation).map(|client| &client.phase),
+            self.clients
+                .get(target.slot, target.generation)
+                .map(|client| &client.phase),
             Some(Phase::Open(_))
         );
         if left || !is_open {
@@ -216,16 +236,18 @@ impl Shard {
     }
 
     /// Appends the frame of one publish for one member.
-    fn frame_for(
-        &mut self,
-        target: Target,
-        publish: &Publish,
-        delivery: Option<DeliveryKey>,
-        frames: &mut Vec<u8>,
-    ) {
+    fn frame_for(&mut self, target: Target, publish: &Publish, delivery: Option<DeliveryKey>, frames: &mut Vec<u8>) {
         let client = self.client_id(target.slot, target.generation);
-        let context = crate::protocol::Context { client, identities: &self.identities, config: &self.config };
-        let Some(open) = self.clients.get_mut(target.slot, target.generation).and_then(|client| client.open()) else {
+        let context = crate::protocol::Context {
+            client,
+            identities: &self.identities,
+            config: &self.config,
+        };
+        let Some(open) = self
+            .clients
+            .get_mut(target.slot, target.generation)
+            .and_then(|client| client.open())
+        else {
             return;
         };
         let Some(key) = delivery else {

@@ -24,7 +24,9 @@ impl Shard {
     /// Bytes of a request head are in the tail.
     pub(super) fn on_head(&mut self, id: ClientId, now: Instant, sockets: &mut dyn Sockets) -> Input {
         loop {
-            let Some(client) = self.clients.get_mut(id.slot, id.generation) else { return Input::Gone };
+            let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
+                return Input::Gone;
+            };
             if !matches!(client.phase, Phase::Handshaking { .. }) || client.tail.is_empty() {
                 return self.input_state(id);
             }
@@ -38,7 +40,12 @@ impl Shard {
                 }
             };
             if head.path() != connect::PATH {
-                return self.hand_over(id);
+                if client.outbox.is_empty() {
+                    return self.hand_over(id);
+                }
+                // An answer to an earlier request is still on its way out and would be cut: the peer asks again.
+                self.close_client(id, CloseCause::Refused, None, now, sockets);
+                return self.input_state(id);
             }
             client.tail.drain(..head.head_len);
             self.on_connect(id, &head, now, sockets);
@@ -46,7 +53,9 @@ impl Shard {
     }
 
     pub(super) fn on_handshake_timeout(&mut self, id: ClientId, now: Instant, sockets: &mut dyn Sockets) {
-        let Some(client) = self.clients.get_mut(id.slot, id.generation) else { return };
+        let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
+            return;
+        };
         if !matches!(client.phase, Phase::Handshaking { .. }) {
             return;
         }
@@ -54,7 +63,13 @@ impl Shard {
         if client.tail.is_empty() {
             return self.drop_client(id, CloseCause::HandshakeTimeout, now, sockets);
         }
-        self.answer(id, &HttpAnswer::page(http::StatusCode::REQUEST_TIMEOUT), Manner::LAST, now, sockets);
+        self.answer(
+            id,
+            &HttpAnswer::page(http::StatusCode::REQUEST_TIMEOUT),
+            Manner::LAST,
+            now,
+            sockets,
+        );
         self.close_client(id, CloseCause::HandshakeTimeout, None, now, sockets);
     }
 
@@ -68,7 +83,9 @@ impl Shard {
         sockets: &mut dyn Sockets,
     ) {
         let admission = admission::admission(outcome);
-        let Some(client) = self.clients.get_mut(id.slot, id.generation) else { return };
+        let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
+            return;
+        };
         let upgrade = match &mut client.phase {
             Phase::Authorising { gone: true, .. } => return self.on_auth_gone(id, admission),
             Phase::Authorising { upgrade, .. } => **upgrade,
@@ -94,12 +111,23 @@ impl Shard {
             },
             Admission::Denied => {
                 self.metrics.add(Metric::AuthDenied, 1);
-                self.refuse_after_auth(id, Refusal::Unauthorized, upgrade.manner, CloseCause::Denied, now, sockets);
+                self.refuse_after_auth(
+                    id,
+                    Refusal::Unauthorized,
+                    upgrade.manner,
+                    CloseCause::Denied,
+                    now,
+                    sockets,
+                );
             }
             Admission::Unavailable => {
                 self.metrics.add(Metric::AuthUnavailable, 1);
                 let overloaded = matches!(outcome, CallbackOutcome::Failed(CallbackFailure::Overloaded));
-                let refusal = if overloaded { Refusal::Overloaded } else { Refusal::Unavailable };
+                let refusal = if overloaded {
+                    Refusal::Overloaded
+                } else {
+                    Refusal::Unavailable
+                };
                 self.refuse_after_auth(id, refusal, upgrade.manner, CloseCause::AuthUnavailable, now, sockets);
             }
         }
@@ -125,8 +153,13 @@ impl Shard {
                 };
             }
         };
-        let upgrade = Box::new(Upgrade { accept: connect::upgrade_check(&head.headers), manner });
-        let Some(client) = self.clients.get_mut(id.slot, id.generation) else { return };
+        let upgrade = Box::new(Upgrade {
+            accept: connect::upgrade_check(&head.headers),
+            manner,
+        });
+        let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
+            return;
+        };
         let phase = std::mem::replace(&mut client.phase, Phase::Authorising { upgrade, gone: false });
         if let Phase::Handshaking { deadline } = phase {
             self.wheel.cancel(deadline);
@@ -144,14 +177,24 @@ impl Shard {
 
     fn open(&mut self, id: ClientId, session: Session) {
         if let Some(client) = self.clients.get_mut(id.slot, id.generation) {
-            client.phase = Phase::Open(Open { decoder: ws::Decoder::new(), session, keep_alive: None });
+            client.phase = Phase::Open(Open {
+                decoder: ws::Decoder::new(),
+                session,
+                keep_alive: None,
+            });
         }
     }
 
     /// Early input may have paused the socket.
     fn resume_after_auth(&mut self, id: ClientId, sockets: &mut dyn Sockets) {
         let config = &self.config;
-        let Some(client) = self.clients.get_mut(id.slot, id.generation).filter(|client| client.paused) else { return };
+        let Some(client) = self
+            .clients
+            .get_mut(id.slot, id.generation)
+            .filter(|client| client.paused)
+        else {
+            return;
+        };
         if client.open().is_some_and(|open| open.session.wants_input(config)) {
             client.paused = false;
             sockets.resume(id);
@@ -161,7 +204,9 @@ impl Shard {
     /// The client left while the business was asked: it is never registered. If the business said yes it is told.
     fn on_auth_gone(&mut self, id: ClientId, admission: Admission) {
         self.metrics.add(Metric::AuthGone, 1);
-        let Admission::Admitted(effects) = admission else { return self.free(id) };
+        let Admission::Admitted(effects) = admission else {
+            return self.free(id);
+        };
         let mut session = RainbowSession::new(context!(self, id));
         session.apply_cookie(&effects);
         self.close_unborn(id, Session::Rainbow(session));
@@ -176,10 +221,14 @@ impl Shard {
         now: Instant,
         sockets: &mut dyn Sockets,
     ) {
-        let Some(client) = self.clients.get_mut(id.slot, id.generation) else { return };
+        let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
+            return;
+        };
         // Whoever sent more without waiting for the answer meant it for a websocket.
         manner.keep_alive &= client.tail.is_empty();
-        let deadline = self.wheel.insert(now + self.config.handshake_timeout, Timer::Handshake(id));
+        let deadline = self
+            .wheel
+            .insert(now + self.config.handshake_timeout, Timer::Handshake(id));
         client.phase = Phase::Handshaking { deadline };
         self.answer(id, &refusal.answer(), manner, now, sockets);
         if manner.keep_alive {
@@ -201,7 +250,9 @@ impl Shard {
     }
 
     fn rearm_handshake(&mut self, id: ClientId, now: Instant) {
-        let fresh = self.wheel.insert(now + self.config.handshake_timeout, Timer::Handshake(id));
+        let fresh = self
+            .wheel
+            .insert(now + self.config.handshake_timeout, Timer::Handshake(id));
         if let Some(Phase::Handshaking { deadline }) = self.phase_mut(id) {
             let old = std::mem::replace(deadline, fresh);
             self.wheel.cancel(old);
@@ -210,7 +261,9 @@ impl Shard {
 
     /// Not a client: free the slot and give everything to the control core.
     fn hand_over(&mut self, id: ClientId) -> Input {
-        let Some(mut client) = self.clients.remove(id.slot, id.generation) else { return Input::Gone };
+        let Some(mut client) = self.clients.remove(id.slot, id.generation) else {
+            return Input::Gone;
+        };
         if let Phase::Handshaking { deadline } = client.phase {
             self.wheel.cancel(deadline);
         }

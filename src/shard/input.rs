@@ -43,7 +43,9 @@ impl Shard {
     /// Bytes arrived. They may be changed in place; what is needed later is copied.
     pub fn on_bytes(&mut self, id: ClientId, bytes: &mut [u8], now: Instant, sockets: &mut dyn Sockets) -> Input {
         self.metrics.add(Metric::BytesIn, bytes.len() as u64);
-        let Some(client) = self.clients.get_mut(id.slot, id.generation) else { return Input::Gone };
+        let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
+            return Input::Gone;
+        };
         match &client.phase {
             Phase::Handshaking { .. } => {
                 client.tail.extend_from_slice(bytes);
@@ -56,10 +58,13 @@ impl Shard {
             }
             Phase::Open(_) if client.tail.is_empty() => {
                 let used = self.on_frames(id, bytes, now, sockets);
-                if let Some(client) = self.clients.get_mut(id.slot, id.generation) {
+                let state = self.input_state(id);
+                if state != Input::Gone
+                    && let Some(client) = self.clients.get_mut(id.slot, id.generation)
+                {
                     client.tail.extend_from_slice(bytes.get(used..).unwrap_or_default());
                 }
-                self.input_state(id)
+                state
             }
             Phase::Open(_) => {
                 client.tail.extend_from_slice(bytes);
@@ -77,7 +82,13 @@ impl Shard {
     /// Goes on with a paused client if its session has room again.
     pub(super) fn resume_input(&mut self, id: ClientId, now: Instant, sockets: &mut dyn Sockets) {
         let config = &self.config;
-        let Some(client) = self.clients.get_mut(id.slot, id.generation).filter(|client| client.paused) else { return };
+        let Some(client) = self
+            .clients
+            .get_mut(id.slot, id.generation)
+            .filter(|client| client.paused)
+        else {
+            return;
+        };
         if !client.open().is_some_and(|open| open.session.wants_input(config)) {
             return;
         }
@@ -90,18 +101,26 @@ impl Shard {
 
     /// A member was sent something it has to acknowledge: while it owes, it is read further (`forwards.rs`).
     pub(super) fn after_delivery(&mut self, id: ClientId, now: Instant, sockets: &mut dyn Sockets) {
-        if self.clients.get(id.slot, id.generation).is_some_and(|client| client.paused) {
+        if self
+            .clients
+            .get(id.slot, id.generation)
+            .is_some_and(|client| client.paused)
+        {
             self.resume_input(id, now, sockets);
         }
     }
 
     /// Processes what the tail holds.
     pub(super) fn on_tail(&mut self, id: ClientId, now: Instant, sockets: &mut dyn Sockets) {
-        let Some(client) = self.clients.get_mut(id.slot, id.generation) else { return };
+        let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
+            return;
+        };
         let mut tail = std::mem::take(&mut client.tail);
         let used = self.on_frames(id, &mut tail, now, sockets);
-        let Some(client) = self.clients.get_mut(id.slot, id.generation) else { return };
-        if used < tail.len() {
+        if used < tail.len()
+            && self.input_state(id) != Input::Gone
+            && let Some(client) = self.clients.get_mut(id.slot, id.generation)
+        {
             tail.drain(..used);
             client.tail = tail;
         }
@@ -128,8 +147,9 @@ impl Shard {
         match run {
             Run::Hungry | Run::Closed => {}
             Run::Full => {
+                // Writing the replies may have closed it; closing clients are read.
                 if let Some(client) = self.clients.get_mut(id.slot, id.generation) {
-                    client.paused = true;
+                    client.paused = client.open().is_some();
                 }
             }
             Run::End(CloseCause::ClientClosed, code) => {
@@ -147,11 +167,18 @@ impl Shard {
     fn on_frame(&mut self, id: ClientId, buffer: &mut [u8], actions: &mut Actions) -> Result<usize, Run> {
         let context = context!(self, id);
         let limits = self.frame_limits();
-        let open = self.clients.get_mut(id.slot, id.generation).and_then(Client::open).ok_or(Run::Closed)?;
+        let open = self
+            .clients
+            .get_mut(id.slot, id.generation)
+            .and_then(Client::open)
+            .ok_or(Run::Closed)?;
         if !open.session.wants_input(&self.config) {
             return Err(Run::Full);
         }
-        let (step, used) = open.decoder.next(buffer, &limits).map_err(|error| Run::End(cause_of(error), None))?;
+        let (step, used) = open
+            .decoder
+            .next(buffer, &limits)
+            .map_err(|error| Run::End(cause_of(error), None))?;
         match step {
             ws::Step::Need(_) => return Err(Run::Hungry),
             ws::Step::Fragment => {}
@@ -173,19 +200,26 @@ impl Shard {
     /// A closing client's frames are only searched for its close frame.
     fn on_closing_bytes(&mut self, id: ClientId, sockets: &mut dyn Sockets) {
         let limits = self.frame_limits();
-        let Some(client) = self.clients.get_mut(id.slot, id.generation) else { return };
-        let Phase::Closing(closing) = &mut client.phase else { return };
-        let (mut used, mut answered) = (0, closing.finished);
-        while !answered {
-            match closing.decoder.next(client.tail.get_mut(used..).unwrap_or_default(), &limits) {
+        let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
+            return;
+        };
+        let Phase::Closing(closing) = &mut client.phase else {
+            return;
+        };
+        let mut used = 0;
+        while !closing.answered {
+            match closing
+                .decoder
+                .next(client.tail.get_mut(used..).unwrap_or_default(), &limits)
+            {
                 Ok((ws::Step::Need(_), _)) => break,
-                Ok((ws::Step::Close(_), _)) | Err(_) => answered = true,
+                Ok((ws::Step::Close(_), _)) | Err(_) => closing.answered = true,
                 Ok((_, frame)) => used += frame,
             }
         }
-        if answered {
+        if closing.answered {
             client.tail = Vec::new();
-            self.on_close_answered(id, sockets);
+            self.finish_closing(id, sockets);
         } else {
             client.tail.drain(..used);
         }
@@ -194,7 +228,10 @@ impl Shard {
     pub(super) fn input_state(&self, id: ClientId) -> Input {
         match self.clients.get(id.slot, id.generation) {
             None => Input::Gone,
-            Some(Client { phase: Phase::Closing(closing), .. }) if !closing.socket => Input::Gone,
+            Some(Client {
+                phase: Phase::Closing(closing),
+                ..
+            }) if !closing.socket => Input::Gone,
             Some(client) if client.paused => Input::Pause,
             Some(_) => Input::Continue,
         }

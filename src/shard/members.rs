@@ -22,7 +22,10 @@ impl Shard {
                 self.commands.push((shard, Command::Deliver(publish.clone())));
             }
         }
-        self.report(Report::Published { ticket: publish.ticket, shards: interested.count_ones() });
+        self.report(Report::Published {
+            ticket: publish.ticket,
+            shards: interested.count_ones(),
+        });
         debug_assert!(publish.qos == Qos::AtMostOnce || publish.deadline.as_micros() > 0);
     }
 
@@ -31,8 +34,13 @@ impl Shard {
         if !self.is_open(id) {
             return false;
         }
-        if self.members.channels_of(id.slot).len() >= self.config.channels_max && !self.members.contains(id.slot, &channel) {
-            tracing::warn!(channels_max = self.config.channels_max, "a client is in too many channels, subscription refused");
+        if self.members.channels_of(id.slot).len() >= self.config.channels_max
+            && !self.members.contains(id.slot, &channel)
+        {
+            tracing::warn!(
+                channels_max = self.config.channels_max,
+                "a client is in too many channels, subscription refused"
+            );
             return false;
         }
         if let Join::New { first: true } = self.members.join(id.slot, &channel) {
@@ -59,7 +67,12 @@ impl Shard {
             if shard == self.id {
                 self.vacate(&channel);
             } else {
-                self.commands.push((shard, Command::Vacate { channel: channel.clone() }));
+                self.commands.push((
+                    shard,
+                    Command::Vacate {
+                        channel: channel.clone(),
+                    },
+                ));
             }
         }
         match client {
@@ -68,7 +81,14 @@ impl Shard {
                 let found = self.join(client, channel);
                 self.report(Report::Done { ticket, found });
             }
-            Some(client) => self.commands.push((client.shard, Command::Join { client, channel, ticket })),
+            Some(client) => self.commands.push((
+                client.shard,
+                Command::Join {
+                    client,
+                    channel,
+                    ticket,
+                },
+            )),
         }
     }
 
@@ -85,7 +105,12 @@ impl Shard {
     }
 
     fn is_open(&mut self, id: ClientId) -> bool {
-        id.shard == self.id && self.clients.get_mut(id.slot, id.generation).and_then(Client::open).is_some()
+        id.shard == self.id
+            && self
+                .clients
+                .get_mut(id.slot, id.generation)
+                .and_then(Client::open)
+                .is_some()
     }
 }
 

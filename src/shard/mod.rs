@@ -54,7 +54,11 @@ const CLOSES_PER_TURN: usize = 256;
 /// What a session sees of its shard; a macro because it borrows fields, not the whole shard.
 macro_rules! context {
     ($shard:expr, $id:expr) => {
-        $crate::protocol::Context { client: $id, identities: &$shard.identities, config: &$shard.config }
+        $crate::protocol::Context {
+            client: $id,
+            identities: &$shard.identities,
+            config: &$shard.config,
+        }
     };
 }
 use context;
@@ -153,7 +157,14 @@ impl Shard {
         let (shard, wheel) = (self.id, &mut self.wheel);
         let deadline = now + self.config.handshake_timeout;
         let (slot, generation) = self.clients.insert_with(|slot, generation| {
-            Client::new(wheel.insert(deadline, Timer::Handshake(ClientId { shard, slot, generation })))
+            Client::new(wheel.insert(
+                deadline,
+                Timer::Handshake(ClientId {
+                    shard,
+                    slot,
+                    generation,
+                }),
+            ))
         });
         Some(self.client_id(slot, generation))
     }
@@ -175,7 +186,10 @@ impl Shard {
     pub fn on_command(&mut self, command: Command, now: Instant, sockets: &mut dyn Sockets) {
         // Collected publishes come before everything that could change who receives them, or that answers their effects.
         if self.fanout.has_collected()
-            && !matches!(command, Command::Publish(_) | Command::Deliver(_) | Command::Interest { .. })
+            && !matches!(
+                command,
+                Command::Publish(_) | Command::Deliver(_) | Command::Interest { .. }
+            )
         {
             self.run_collected(now, sockets);
         }
@@ -183,20 +197,35 @@ impl Shard {
             Command::Publish(publish) => self.distribute(publish),
             Command::Deliver(publish) => self.fanout.collect(publish),
             Command::Interest { channel, shard, joined } => self.interest.note(&channel, shard, joined),
-            Command::Join { client, channel, ticket } => {
+            Command::Join {
+                client,
+                channel,
+                ticket,
+            } => {
                 let found = self.join(client, channel);
                 self.report(Report::Done { ticket, found });
             }
-            Command::Leave { client, channel, ticket } => {
+            Command::Leave {
+                client,
+                channel,
+                ticket,
+            } => {
                 let found = self.leave(client, &channel);
                 self.report(Report::Done { ticket, found });
             }
-            Command::Occupy { channel, client, ticket } => self.occupy(channel, client, ticket),
+            Command::Occupy {
+                channel,
+                client,
+                ticket,
+            } => self.occupy(channel, client, ticket),
             Command::Vacate { channel } => self.vacate(&channel),
             Command::CallbackDone { client, token, outcome } => self.on_callback(client, token, outcome, now, sockets),
             Command::Census { cursor, ticket } => self.census(cursor, ticket),
             Command::Close { client, cause, ticket } => {
-                let found = self.clients.get_mut(client.slot, client.generation).is_some_and(|c| c.open().is_some());
+                let found = self
+                    .clients
+                    .get_mut(client.slot, client.generation)
+                    .is_some_and(|c| c.open().is_some());
                 if found {
                     self.close_client(client, cause, None, now, sockets);
                 }
@@ -255,12 +284,7 @@ impl Shard {
     fn on_timer(&mut self, timer: Timer, now: Instant, sockets: &mut dyn Sockets) {
         match timer {
             Timer::Handshake(id) => self.on_handshake_timeout(id, now, sockets),
-            Timer::KeepAlive(id) => {
-                if let Some(open) = self.clients.get_mut(id.slot, id.generation).and_then(Client::open) {
-                    open.keep_alive = None;
-                    self.close_client(id, CloseCause::KeepAliveTimeout, None, now, sockets);
-                }
-            }
+            Timer::KeepAlive(id) => self.on_keep_alive(id, now, sockets),
             Timer::Linger(id) => {
                 if let Some(Phase::Closing(closing)) = self.phase_mut(id) {
                     closing.linger = None;
@@ -269,6 +293,21 @@ impl Shard {
             }
             Timer::Retry(key) => self.on_delivery_retry(key, now, sockets),
             Timer::Deadline(key) => self.on_delivery_deadline(key),
+        }
+    }
+
+    /// No pong came in time. A paused client gets more time: it is us who do not read it, its pong may be waiting.
+    fn on_keep_alive(&mut self, id: ClientId, now: Instant, sockets: &mut dyn Sockets) {
+        let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
+            return;
+        };
+        let paused = client.paused;
+        let Some(open) = client.open() else { return };
+        open.keep_alive = None;
+        if paused {
+            self.arm_keep_alive(id, now);
+        } else {
+            self.close_client(id, CloseCause::KeepAliveTimeout, None, now, sockets);
         }
     }
 
@@ -283,7 +322,11 @@ impl Shard {
     ) {
         let context = context!(self, id);
         let mut actions = std::mem::take(&mut self.actions);
-        match self.clients.get_mut(id.slot, id.generation).map(|client| &mut client.phase) {
+        match self
+            .clients
+            .get_mut(id.slot, id.generation)
+            .map(|client| &mut client.phase)
+        {
             Some(Phase::Authorising { .. }) => self.on_auth(id, &outcome, &mut actions, now, sockets),
             Some(Phase::Open(open)) => open.session.on_callback(context, token, outcome, true, &mut actions),
             Some(Phase::Closing(closing)) => {
@@ -329,25 +372,38 @@ impl Shard {
     }
 
     fn arm_keep_alive(&mut self, id: ClientId, now: Instant) {
-        let Some(open) = self.clients.get_mut(id.slot, id.generation).and_then(Client::open) else { return };
+        let Some(open) = self.clients.get_mut(id.slot, id.generation).and_then(Client::open) else {
+            return;
+        };
         if open.keep_alive.is_none() {
-            open.keep_alive = Some(self.wheel.insert(now + crate::limits::KEEP_ALIVE_TIMEOUT, Timer::KeepAlive(id)));
+            open.keep_alive = Some(
+                self.wheel
+                    .insert(now + crate::limits::KEEP_ALIVE_TIMEOUT, Timer::KeepAlive(id)),
+            );
         }
     }
 
     fn disarm_keep_alive(&mut self, id: ClientId) {
-        let Some(open) = self.clients.get_mut(id.slot, id.generation).and_then(Client::open) else { return };
+        let Some(open) = self.clients.get_mut(id.slot, id.generation).and_then(Client::open) else {
+            return;
+        };
         if let Some(timer) = open.keep_alive.take() {
             self.wheel.cancel(timer);
         }
     }
 
     fn client_id(&self, slot: u32, generation: u32) -> ClientId {
-        ClientId { shard: self.id, slot, generation }
+        ClientId {
+            shard: self.id,
+            slot,
+            generation,
+        }
     }
 
     fn phase_mut(&mut self, id: ClientId) -> Option<&mut Phase> {
-        self.clients.get_mut(id.slot, id.generation).map(|client| &mut client.phase)
+        self.clients
+            .get_mut(id.slot, id.generation)
+            .map(|client| &mut client.phase)
     }
 
     fn free(&mut self, id: ClientId) {

@@ -28,7 +28,9 @@ impl Shard {
         now: Instant,
         sockets: &mut dyn Sockets,
     ) {
-        let Some(client) = self.clients.get_mut(id.slot, id.generation) else { return };
+        let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
+            return;
+        };
         let mut taken = 0;
         if client.outbox.is_empty() && !bytes.is_empty() {
             match sockets.send(id, &[IoSlice::new(bytes)]) {
@@ -41,9 +43,15 @@ impl Shard {
             return;
         }
         // One frame may always wait, however large: it may have been begun, and then it has to be finished.
-        let bytes_max = if client.outbox.is_empty() { usize::MAX } else { self.config.outbox_bytes };
+        let bytes_max = if client.outbox.is_empty() {
+            usize::MAX
+        } else {
+            self.config.outbox_bytes
+        };
         let rest = match shared {
-            Some(shared) => client.outbox.push_shared(&[], &shared.slice(taken..), bytes_max, &mut self.pool),
+            Some(shared) => client
+                .outbox
+                .push_shared(&[], &shared.slice(taken..), bytes_max, &mut self.pool),
             None => client.outbox.push_copy(&bytes[taken..], bytes_max, &mut self.pool),
         };
         if !client.dirty && !client.write_armed {
@@ -58,8 +66,14 @@ impl Shard {
 
     /// Queues bytes until the end of the turn.
     pub(super) fn queue(&mut self, id: ClientId, bytes: &[u8], now: Instant, sockets: &mut dyn Sockets) {
-        let Some(client) = self.clients.get_mut(id.slot, id.generation) else { return };
-        if client.outbox.push_copy(bytes, self.config.outbox_bytes, &mut self.pool).is_err() {
+        let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
+            return;
+        };
+        if client
+            .outbox
+            .push_copy(bytes, self.config.outbox_bytes, &mut self.pool)
+            .is_err()
+        {
             self.metrics.add(Metric::OutboxOverflows, 1);
             return self.close_client(id, CloseCause::SlowConsumer, None, now, sockets);
         }
@@ -83,7 +97,9 @@ impl Shard {
 
     /// Writes as much of the outbox as the socket takes; asks to be called again for the rest.
     pub(super) fn flush(&mut self, id: ClientId, now: Instant, sockets: &mut dyn Sockets) {
-        let Some(client) = self.clients.get_mut(id.slot, id.generation) else { return };
+        let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
+            return;
+        };
         while !client.outbox.is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
             let count = client.outbox.slices(&mut slices);
@@ -102,6 +118,6 @@ impl Shard {
                 return;
             }
         }
-        self.on_outbox_empty(id, sockets);
+        self.finish_closing(id, sockets);
     }
 }

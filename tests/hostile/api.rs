@@ -32,7 +32,6 @@ fn wrong_signatures_are_refused() {
         right.to_uppercase(),
         right[..39].to_owned(),
         format!("{right}0"),
-        format!("{right}\0"),
         "0".repeat(40),
         "é".repeat(40),
         "a".repeat(20_000),

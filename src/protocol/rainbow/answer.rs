@@ -40,7 +40,11 @@ pub struct Manner {
 
 impl Manner {
     /// The connection ends after the answer.
-    pub const LAST: Manner = Manner { keep_alive: false, http_10: false, head_only: false };
+    pub const LAST: Manner = Manner {
+        keep_alive: false,
+        http_10: false,
+        head_only: false,
+    };
 
     /// As the request asks for.
     pub fn of(head: &RequestHead) -> Self {

@@ -50,8 +50,18 @@ pub enum Route {
 
 impl Route {
     /// Labels for the metrics, in the order of the variants.
-    pub const LABELS: [&'static str; 10] =
-        ["connect", "send", "sub", "unsub", "hello", "serverinfo", "updateconfig", "metrics", "healthz", "not_found"];
+    pub const LABELS: [&'static str; 10] = [
+        "connect",
+        "send",
+        "sub",
+        "unsub",
+        "hello",
+        "serverinfo",
+        "updateconfig",
+        "metrics",
+        "healthz",
+        "not_found",
+    ];
 }
 
 /// The route of a path (without query).

@@ -24,7 +24,11 @@ pub struct Inflight {
 
 impl Default for Inflight {
     fn default() -> Self {
-        Self { next: 1, waiting: 0, entries: VecDeque::new() }
+        Self {
+            next: 1,
+            waiting: 0,
+            entries: VecDeque::new(),
+        }
     }
 }
 

@@ -95,7 +95,10 @@ fn read_part(outcome: &CallbackOutcome) -> Option<PeerPart> {
     let names = ["status", "connections", "data"];
     let [status, connections, data] = json::fields_within(body, SEND_ANSWER_BYTES_MAX, names)?;
     let data = data?.text().map(str::to_owned)?;
-    (status?.count()? == 0).then_some(PeerPart { connections: connections?.count()?, data: data.into() })
+    (status?.count()? == 0).then_some(PeerPart {
+        connections: connections?.count()?,
+        data: data.into(),
+    })
 }
 
 fn success(outcome: &CallbackOutcome) -> Option<&CallbackReply> {
@@ -150,6 +153,7 @@ mod tests {
     use super::*;
     use crate::engine::command::{CallbackFailure, ChannelName, Qos};
     use crate::protocol::rainbow::api;
+    use bytes::Bytes;
     use http::Method;
 
     const SIGNER: Signer<'static> = Signer {
@@ -223,34 +227,21 @@ mod tests {
     }
 
     #[test]
-    fn counts_and_data_add_up() {
-        let mut tally = SendTally::default();
-        tally.add_peer(&answered(200, r#"{"status": 0, "connections": 1, "data": ""}"#));
-        tally.add_peer(&answered(200, r#"{"status": 0, "connections": 3, "data": "P"}"#));
-        tally.add_peer(&answered(200, r#"{"status": 0, "connections": 2, "data": "Q"}"#));
-        tally.add_local(1, Bytes::new());
-        assert_eq!(
-            (tally.answer(), tally.connections()),
-            (HttpAnswer::delivered(7, b"P"), 7)
-        );
-        tally.add_local(1, Bytes::from_static(b"L"));
-        assert_eq!(tally.answer(), HttpAnswer::delivered(8, b"L"));
-    }
-
-    #[test]
-    fn data_of_a_peer_may_be_long() {
+    fn counts_and_data_are_read() {
+        let part = |connections, data: &str| PeerPart {
+            connections,
+            data: Bytes::copy_from_slice(data.as_bytes()),
+        };
+        let read = |body: &str| peer_part(&answered(200, body));
+        assert_eq!(read(r#"{"status": 0, "connections": 1, "data": ""}"#), part(1, ""));
+        assert_eq!(read(r#"{"status": 0, "connections": 3, "data": "P"}"#), part(3, "P"));
         let data = "x".repeat(3 << 20);
-        let mut tally = SendTally::default();
-        tally.add_peer(&answered(
-            200,
-            &format!(r#"{{"status": 0, "connections": 1, "data": "{data}"}}"#),
-        ));
-        assert_eq!(tally.answer(), HttpAnswer::delivered(1, data.as_bytes()));
+        let long = format!(r#"{{"status": 0, "connections": 1, "data": "{data}"}}"#);
+        assert_eq!(read(&long), part(1, &data));
     }
 
     #[test]
     fn failing_peers_count_nothing() {
-        let mut tally = SendTally::default();
         for body in [
             r#"{"status": 1, "msg": "timeout"}"#,
             r#"{"status": 0}"#,
@@ -262,11 +253,14 @@ mod tests {
             r#"{"status": 0, "connections": 1, "data": null}"#,
             r#"{"connections": 1, "data": ""}"#,
         ] {
-            tally.add_peer(&answered(200, body));
+            assert_eq!(peer_part(&answered(200, body)), PeerPart::default(), "{body}");
         }
-        tally.add_peer(&answered(500, r#"{"status": 0, "connections": 1, "data": "x"}"#));
-        tally.add_peer(&CallbackOutcome::Failed(CallbackFailure::TimedOut));
-        assert_eq!(tally.answer(), HttpAnswer::delivered(0, b""));
+        let failed = answered(500, r#"{"status": 0, "connections": 1, "data": "x"}"#);
+        assert_eq!(peer_part(&failed), PeerPart::default());
+        assert_eq!(
+            peer_part(&CallbackOutcome::Failed(CallbackFailure::TimedOut)),
+            PeerPart::default()
+        );
     }
 
     #[test]

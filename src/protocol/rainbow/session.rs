@@ -31,7 +31,7 @@ pub struct Session {
     inflight: Inflight,
     forwards: Forwards,
     /// Ids of QoS 2 SENDs whose REL has not come; at most 65536.
-    received: Option<Box<HashSet<u16, foldhash::fast::FixedState>>>,
+    received: HashSet<u16, foldhash::fast::FixedState>,
 }
 
 impl Session {
@@ -43,7 +43,7 @@ impl Session {
             cookie: None,
             inflight: Inflight::default(),
             forwards: Forwards::default(),
-            received: None,
+            received: HashSet::default(),
         }
     }
 
@@ -63,8 +63,24 @@ impl Session {
             ws::Kind::Binary => Form::Binary,
         };
         match Packet::decode(payload, form) {
-            Ok(Packet::Send { dup, raw_qos, msgtype, id, payload }) => {
-                self.on_send(context, Send { dup, raw_qos, msgtype, id, payload }, out);
+            Ok(Packet::Send {
+                dup,
+                raw_qos,
+                msgtype,
+                id,
+                payload,
+            }) => {
+                self.on_send(
+                    context,
+                    Send {
+                        dup,
+                        raw_qos,
+                        msgtype,
+                        id,
+                        payload,
+                    },
+                    out,
+                );
             }
             Ok(Packet::Ack { id, data }) => self.on_acknowledged(id, data, out),
             Ok(Packet::Rec { id, data }) => {
@@ -92,7 +108,10 @@ impl Session {
         delivery: DeliveryKey,
         frame: &mut Vec<u8>,
     ) -> Result<u16, InflightFull> {
-        let id = self.inflight.insert(delivery, context.config.inflight_max).ok_or(InflightFull)?;
+        let id = self
+            .inflight
+            .insert(delivery, context.config.inflight_max)
+            .ok_or(InflightFull)?;
         send_frame(publish, Some(id), false, frame);
         Ok(id)
     }
@@ -172,15 +191,19 @@ impl Session {
 
     fn on_send(&mut self, context: Context<'_>, send: Send<'_>, out: &mut Actions) {
         if send.raw_qos == 2 {
-            let received = self.received.get_or_insert_default();
             // A repeat of a remembered id is dropped silently; without DUP it is a new message (spec: section 7).
-            if !received.insert(send.id) && send.dup {
+            if !self.received.insert(send.id) && send.dup {
                 return;
             }
         }
         let request = CallbackRequest {
             client: context.client,
-            token: Token { raw_qos: send.raw_qos, id: send.id, bytes: send.payload.len() }.pack(),
+            token: Token {
+                raw_qos: send.raw_qos,
+                id: send.id,
+                bytes: send.payload.len(),
+            }
+            .pack(),
             endpoint: Endpoint::Message,
             msgtype: send.msgtype,
             query: Bytes::new(),
@@ -194,16 +217,14 @@ impl Session {
 
     fn on_acknowledged(&mut self, id: u16, data: &[u8], out: &mut Actions) {
         if let Some(delivery) = self.inflight.remove(id) {
-            out.steps.push(Action::Acknowledged(delivery, Bytes::copy_from_slice(data)));
+            out.steps
+                .push(Action::Acknowledged(delivery, Bytes::copy_from_slice(data)));
         }
     }
 
     fn forget_received(&mut self, id: u16) {
-        if let Some(received) = &mut self.received {
-            received.remove(&id);
-            if received.is_empty() {
-                self.received = None;
-            }
+        if self.received.remove(&id) && self.received.is_empty() {
+            self.received = HashSet::default();
         }
     }
 
@@ -247,7 +268,11 @@ impl Token {
     }
 
     fn unpack(token: u64) -> Self {
-        Self { raw_qos: (token >> 16) as u8, id: token as u16, bytes: (token >> 32) as usize }
+        Self {
+            raw_qos: (token >> 16) as u8,
+            id: token as u16,
+            bytes: (token >> 32) as usize,
+        }
     }
 }
 
