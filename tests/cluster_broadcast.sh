@@ -41,9 +41,12 @@ done
 
 # start HOST PORT
 start() {
-    printf '[main]\nconnect_url = http://127.0.0.1:9/\nforward_url = http://127.0.0.1:9/\nclose_url = http://127.0.0.1:9/\n' >"$dir/$2.ini"
-    printf 'security_token = broadcast-test\ncluster_name = broadcast\n' >>"$dir/$2.ini"
-    ip netns exec "rainbow-$$-$1" "$server" -f "$dir/$2.ini" -p "$2" >"$dir/$2.log" 2>&1 &
+    file=$dir/$1-$2
+    {
+        printf '[main]\nconnect_url = http://127.0.0.1:9/\nforward_url = http://127.0.0.1:9/{message_type}/\n'
+        printf 'close_url = http://127.0.0.1:9/\nsecurity_token = broadcast-test\ncluster_name = broadcast\n'
+    } >"$file.ini"
+    ip netns exec "rainbow-$$-$1" "$server" -f "$file.ini" -p "$2" >"$file.log" 2>&1 &
     pids="$pids $!"
 }
 
