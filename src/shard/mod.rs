@@ -84,6 +84,24 @@ pub struct Setup {
     pub metrics: Arc<CoreMetrics>,
 }
 
+/// What a shard holds at a moment.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Connections in any phase.
+    pub clients: usize,
+    /// Publishes with members that neither acknowledged nor failed.
+    pub deliveries: usize,
+    /// Timers on the wheel.
+    pub timers: usize,
+    /// Pairs of client and channel.
+    pub memberships: usize,
+    /// Channels at home here that have members anywhere.
+    pub interests: usize,
+    /// Bytes in the fullest outbox.
+    pub outbox_bytes_max: usize,
+}
+
 /// One core's clients and channels.
 pub struct Shard {
     id: ShardId,
@@ -279,6 +297,20 @@ impl Shard {
     /// Connections this shard holds, whatever their phase.
     pub fn connections(&self) -> usize {
         self.clients.len()
+    }
+
+    /// What the shard holds, for the simulator.
+    #[doc(hidden)]
+    pub fn debug_counts(&self) -> Counts {
+        let outboxes = self.clients.iter().map(|(_, _, client)| client.outbox.len_bytes());
+        Counts {
+            clients: self.clients.len(),
+            deliveries: self.deliveries.len(),
+            timers: self.wheel.len(),
+            memberships: self.members.memberships(),
+            interests: self.interest.len(),
+            outbox_bytes_max: outboxes.max().unwrap_or(0),
+        }
     }
 
     fn on_timer(&mut self, timer: Timer, now: Instant, sockets: &mut dyn Sockets) {
