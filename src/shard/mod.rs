@@ -284,12 +284,7 @@ impl Shard {
     fn on_timer(&mut self, timer: Timer, now: Instant, sockets: &mut dyn Sockets) {
         match timer {
             Timer::Handshake(id) => self.on_handshake_timeout(id, now, sockets),
-            Timer::KeepAlive(id) => {
-                if let Some(open) = self.clients.get_mut(id.slot, id.generation).and_then(Client::open) {
-                    open.keep_alive = None;
-                    self.close_client(id, CloseCause::KeepAliveTimeout, None, now, sockets);
-                }
-            }
+            Timer::KeepAlive(id) => self.on_keep_alive(id, now, sockets),
             Timer::Linger(id) => {
                 if let Some(Phase::Closing(closing)) = self.phase_mut(id) {
                     closing.linger = None;
@@ -298,6 +293,21 @@ impl Shard {
             }
             Timer::Retry(key) => self.on_delivery_retry(key, now, sockets),
             Timer::Deadline(key) => self.on_delivery_deadline(key),
+        }
+    }
+
+    /// No pong came in time. A paused client gets more time: it is us who do not read it, its pong may be waiting.
+    fn on_keep_alive(&mut self, id: ClientId, now: Instant, sockets: &mut dyn Sockets) {
+        let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
+            return;
+        };
+        let paused = client.paused;
+        let Some(open) = client.open() else { return };
+        open.keep_alive = None;
+        if paused {
+            self.arm_keep_alive(id, now);
+        } else {
+            self.close_client(id, CloseCause::KeepAliveTimeout, None, now, sockets);
         }
     }
 

@@ -8,6 +8,7 @@ use super::{http, ms, ports};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,7 @@ pub struct Builder {
     env: Vec<(String, String)>,
     /// Without a file, with the built-in business server.
     demo: bool,
+    port: Option<Arc<ports::Port>>,
 }
 
 impl Builder {
@@ -50,6 +52,7 @@ impl Builder {
             args: Vec::new(),
             env: Vec::new(),
             demo: false,
+            port: None,
         }
     }
 
@@ -78,6 +81,12 @@ impl Builder {
     /// Adds a command line argument after `-f FILE -p PORT`.
     pub fn arg(mut self, arg: &str) -> Self {
         self.args.push(arg.into());
+        self
+    }
+
+    /// Listens on this port instead of one claimed at the start.
+    pub fn on(mut self, port: &Arc<ports::Port>) -> Self {
+        self.port = Some(Arc::clone(port));
         self
     }
 
@@ -111,7 +120,7 @@ impl Builder {
         let lines: String = self.config.iter().map(|(k, v)| format!("{k} = {v}\n")).collect();
         std::fs::write(&ini, format!("[main]\n{lines}")).expect("ini file");
         let file = File::create(&log).expect("log file");
-        let port = ports::claim();
+        let port = self.port.clone().unwrap_or_else(|| Arc::new(ports::claim()));
         let child = Command::new(env!("CARGO_BIN_EXE_rainbow-server"))
             .args(
                 (!self.demo)
@@ -140,7 +149,7 @@ impl Builder {
 /// A running server. Dropping it kills the process; a panicking test prints the end of the log first.
 pub struct Server {
     child: Child,
-    port: ports::Port,
+    port: Arc<ports::Port>,
     dir: PathBuf,
     pub ini: PathBuf,
     log: PathBuf,
