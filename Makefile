@@ -21,7 +21,7 @@ check:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets --features fuzzing -- -D warnings
 	$(CARGO) check --no-default-features
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items
 
 # Every fuzz body over its corpus and over mutations of it; needs no nightly compiler.
 fuzz-smoke:
