@@ -7,6 +7,7 @@
 //! | `core.rs` | one shard's core: accept, read, write, mailbox, timers |
 //! | `sockets.rs` | the shard's sockets by slot |
 //! | `mail.rs`, `wake.rs`, `ticker.rs`, `clock.rs` | messages between cores, sleeping and waking, time |
+//! | `udp.rs` | the cluster's datagrams |
 //! | `http/` | outgoing HTTP |
 
 pub mod clock;
@@ -18,4 +19,5 @@ pub mod runtime;
 pub mod sockets;
 pub mod sys;
 pub mod ticker;
+pub mod udp;
 pub mod wake;

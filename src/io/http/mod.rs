@@ -22,6 +22,7 @@ pub mod url;
 use std::cell::{Cell, RefCell};
 use std::fmt::Display;
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
@@ -152,6 +153,12 @@ impl Client {
             Ok(result) => result,
             Err(_) => Err(CallbackFailure::TimedOut),
         }
+    }
+
+    /// Addresses of `host`, which may itself be one, in the order to try them; empty if it does not resolve. Answers are
+    /// remembered for some seconds.
+    pub async fn resolve(&self, host: &str) -> Rc<[IpAddr]> {
+        self.0.resolver.resolve(host).await
     }
 
     /// What has been done so far.
