@@ -125,6 +125,7 @@ fn measure(case: &Case, options: &Options) -> Result<CaseResult, Failure> {
         name: case.name.clone(),
         unit: case.work.unit(),
         target: case.target,
+        point: case.point,
         outcomes,
     })
 }

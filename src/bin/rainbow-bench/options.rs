@@ -21,7 +21,8 @@ Workloads
   idle          memory per idle client, cost of doing nothing
   mixed         clients, publishes, messages and reconnects together, open loop
   interference  round trips of a small channel while something large happens beside it
-  all           all of them
+  scale         fanout and echo with 10, 100, 1 000, 10 000 clients
+  all           all of them but scale
   report        all of them, and a page with plots (--html)
 
 Options

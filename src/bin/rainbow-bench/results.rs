@@ -48,6 +48,8 @@ pub struct CaseResult {
     pub unit: &'static str,
     /// The project's goal, if it has one.
     pub target: Option<&'static str>,
+    /// The curve it is a point of, and where on it.
+    pub point: Option<(&'static str, usize)>,
     /// The own server first.
     pub outcomes: Vec<Outcome>,
 }

@@ -26,14 +26,13 @@ pub struct Echo {
 /// The standard cases.
 pub fn cases(options: &Options) -> Vec<Case> {
     let clients = options.clients.unwrap_or(100);
-    let case = |depth, target| {
-        Case::new(
-            format!("echo {clients} clients, depth {depth}"),
-            Some(target),
-            Echo { clients, depth },
-        )
-    };
-    vec![case(1, "1.10 x floor"), case(16, "1.30 x floor")]
+    vec![case(clients, 1, "1.10 x floor"), case(clients, 16, "1.30 x floor")]
+}
+
+/// One case.
+pub fn case(clients: usize, depth: usize, target: &'static str) -> Case {
+    let name = format!("echo {clients} clients, depth {depth}");
+    Case::new(name, Some(target), Echo { clients, depth })
 }
 
 struct Echoes {
@@ -94,14 +93,15 @@ impl Work for Echo {
 
 /// Lets all clients run for a while; at the end all are answered.
 fn step(rig: &mut Rig<'_>, load: &mut Echoes) -> Result<u64, Failure> {
-    const COUNT: u64 = 400;
     let (before, now) = (load.done, Instant::now());
     (load.running, load.busy) = (true, load.open.len());
     for (client, key) in rig.clients.iter().enumerate() {
         load.open[client] = (load.depth, now);
         rig.net.send(*key, &load.frames);
     }
-    let goal = before + COUNT * (load.open.len() * load.depth) as u64;
+    // About 50 ms, whatever the number of clients.
+    let rounds = 20_000usize.div_ceil(load.open.len()).max(2);
+    let goal = before + (rounds * load.open.len() * load.depth) as u64;
     rig.run_until(load, |load| load.done >= goal)?;
     load.running = false;
     rig.run_until(load, |load| load.busy == 0)?;

@@ -59,6 +59,17 @@ pub fn cases(options: &Options) -> Vec<Case> {
     standard.into_iter().map(Fanout::case).collect()
 }
 
+/// A point of the curve over members.
+pub fn case(members: usize) -> Case {
+    let fanout = Fanout {
+        members,
+        payload: 64,
+        burst: 1,
+        pipelined: false,
+    };
+    fanout.case()
+}
+
 impl Fanout {
     fn case(self) -> Case {
         let how = match (self.burst, self.pipelined) {

@@ -5,6 +5,8 @@ mod connect;
 mod echo;
 mod fanout;
 mod idle;
+mod interference;
+mod mixed;
 mod upstream;
 
 use crate::Failure;
@@ -34,6 +36,8 @@ pub struct Case {
     pub target: Option<&'static str>,
     /// Rounds, if it needs fewer than the others.
     pub rounds: Option<usize>,
+    /// The curve it is a point of, and where on it.
+    pub point: Option<(&'static str, usize)>,
 }
 
 impl Case {
@@ -43,12 +47,13 @@ impl Case {
             work: Box::new(work),
             target,
             rounds: None,
+            point: None,
         }
     }
 }
 
 /// Workloads in the order of the report.
-const ALL: [&str; 8] = [
+const ALL: [&str; 10] = [
     "fanout",
     "echo",
     "send0",
@@ -57,6 +62,8 @@ const ALL: [&str; 8] = [
     "upstream",
     "connect",
     "idle",
+    "mixed",
+    "interference",
 ];
 
 /// The cases of what was asked for.
@@ -64,11 +71,33 @@ pub fn cases(options: &Options) -> Result<Vec<Case>, Failure> {
     let mut cases = Vec::new();
     for name in &options.workloads {
         match name.as_str() {
-            "all" | "report" => ALL.iter().try_for_each(|name| push(&mut cases, name, options))?,
+            "all" => ALL.iter().try_for_each(|name| push(&mut cases, name, options))?,
+            "report" => ALL
+                .iter()
+                .chain(&["scale"])
+                .try_for_each(|name| push(&mut cases, name, options))?,
             name => push(&mut cases, name, options)?,
         }
     }
     Ok(cases)
+}
+
+/// The same work for more and more members, and for more and more connections.
+fn scale(options: &Options) -> Vec<Case> {
+    let sizes: &[usize] = if options.quick {
+        &[10, 100]
+    } else {
+        &[10, 100, 1000, 10_000]
+    };
+    let fanout = sizes.iter().map(|members| Case {
+        point: Some(("fan-out, µs per delivery", *members)),
+        ..fanout::case(*members)
+    });
+    let echo = sizes.iter().map(|clients| Case {
+        point: Some(("echo, µs per COM", *clients)),
+        ..echo::case(*clients, 1, "1.10 x floor")
+    });
+    fanout.chain(echo).collect()
 }
 
 fn push(cases: &mut Vec<Case>, name: &str, options: &Options) -> Result<(), Failure> {
@@ -79,6 +108,9 @@ fn push(cases: &mut Vec<Case>, name: &str, options: &Options) -> Result<(), Fail
         "upstream" => upstream::cases(options),
         "connect" => connect::cases(options),
         "idle" => idle::cases(options),
+        "scale" => scale(options),
+        "mixed" => mixed::cases(options),
+        "interference" => interference::cases(options),
         other => return Err(format!("there is no workload {other:?}; see --help").into()),
     };
     cases.extend(made);
