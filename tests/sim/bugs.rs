@@ -32,10 +32,12 @@ pub enum Bug {
     EatWritable,
     /// A leave is lost, and answered all the same.
     IgnoreLeave,
+    /// A full mailbox keeps some mail of a shard back while its other mail goes out: an answer overtakes its effects.
+    Overtake,
 }
 
 impl Bug {
-    pub const ALL: [Bug; 13] = [
+    pub const ALL: [Bug; 14] = [
         Bug::DropPart,
         Bug::DuplicateClose,
         Bug::DropClose,
@@ -49,6 +51,7 @@ impl Bug {
         Bug::Corrupt,
         Bug::EatWritable,
         Bug::IgnoreLeave,
+        Bug::Overtake,
     ];
 
     /// What becomes of a command on its way into a mailbox.

@@ -94,6 +94,8 @@ pub struct Conn {
     pub close_seen: bool,
     /// It did something that ends its session.
     pub leaving: bool,
+    /// It was well when the server began to stop.
+    pub stayed: bool,
     pub sent: Vec<Upstream>,
     pub received: Vec<Received>,
     pub ping_unanswered: Option<Instant>,
@@ -132,6 +134,7 @@ impl Conn {
             status: None,
             close_seen: false,
             leaving: false,
+            stayed: false,
             sent: Vec::new(),
             received: Vec::new(),
             ping_unanswered: None,

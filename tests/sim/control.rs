@@ -214,10 +214,16 @@ impl World {
         let (question, changes) = self.control.questions[&ticket].clone();
         self.records.questions[question].1 += 1;
         let seq = self.next_seq();
+        let mut channel = None;
         for change in changes {
             let change = &mut self.records.changes[change];
             change.answered.get_or_insert(seq);
             change.void = !found && change.conn.is_some();
+            channel = Some(change.channel);
+        }
+        // A caller that has waited for its answer, and relies on it.
+        if let Some(channel) = channel.filter(|_| !self.calm && self.rng.chance(50)) {
+            self.publish(channel);
         }
     }
 

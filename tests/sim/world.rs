@@ -6,11 +6,13 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::sync::Arc;
 
 use rainbow_server::close::CloseCause;
 use rainbow_server::engine::command::{Command, Report};
 use rainbow_server::engine::ids::{ClientId, ShardId, Ticket};
 use rainbow_server::engine::registry::HomeHash;
+use rainbow_server::metrics::CoreMetrics;
 use rainbow_server::shard::{Input, Shard};
 use rainbow_server::time::{Duration, Instant};
 
@@ -80,6 +82,7 @@ pub struct World {
     pub draining: bool,
     pub control: Control,
     pub shards: Vec<Shard>,
+    pub metrics: Vec<Arc<CoreMetrics>>,
     pub bug: Option<Bug>,
     pub bug_struck: u32,
     pub fault: Option<String>,
@@ -93,6 +96,8 @@ pub struct World {
     inbox: VecDeque<Report>,
     control_planned: bool,
     said: BTreeMap<u64, Vec<u8>>,
+    /// Mail held back by [`Bug::Overtake`]: from, to, what.
+    held: Vec<(usize, ShardId, Command)>,
     outbox_bytes: usize,
 }
 
@@ -122,8 +127,10 @@ impl World {
         let plan = Plan::new(seed, &mut rng);
         let config = rig::config(&plan.settings);
         let count = plan.shards;
+        let metrics = rig::metrics(count);
         let mut world = Self {
-            shards: rig::shards(count, seed, &config),
+            shards: rig::shards(&metrics, seed, &config),
+            metrics,
             home: HomeHash::new(seed, count),
             control: Control::default(),
             outbox_bytes: config.outbox_bytes,
@@ -149,6 +156,7 @@ impl World {
             inbox: VecDeque::new(),
             control_planned: false,
             said: BTreeMap::new(),
+            held: Vec::new(),
         };
         world.records.drained = vec![0; count];
         for number in 0..world.plan.clients {
@@ -285,7 +293,12 @@ impl World {
         self.shards[shard].take_commands(&mut commands);
         self.shards[shard].take_reports(&mut reports);
         for (target, command) in commands {
-            self.post(target, command, Vec::new());
+            if self.strikes(Bug::Overtake, 20) || self.held.iter().any(|held| held.0 == shard && held.1 == target) {
+                self.held.push((shard, target, command));
+                self.plan_run(shard);
+            } else {
+                self.post(target, command, Vec::new());
+            }
         }
         for report in reports {
             let reports = Bug::tamper_report(self, report);
@@ -299,6 +312,14 @@ impl World {
 
     fn run_shard(&mut self, shard: usize) {
         self.run_planned[shard] = false;
+        if !self.held.is_empty() && self.rng.chance(30) {
+            let held: Vec<_> = self.held.extract_if(.., |held| held.0 == shard).collect();
+            for (_, target, command) in held {
+                self.post(target, command, Vec::new());
+            }
+        } else if !self.held.is_empty() {
+            self.plan_run(shard);
+        }
         let batch = self.rng.within(1, 64) as usize;
         let count = batch.min(self.mail[shard].len());
         let mails: Vec<_> = self.mail[shard].drain(..count).collect();
@@ -338,6 +359,7 @@ impl World {
     fn drain(&mut self) {
         self.draining = true;
         for conn in &mut self.conns {
+            conn.stayed = conn.is_well();
             conn.leaving = true;
         }
         for shard in 0..self.plan.shards {
@@ -473,7 +495,6 @@ impl World {
         for id in touched {
             let Some(&number) = self.by_client.get(&id) else { continue };
             let short = if self.rng.chance(10) { 1 + self.rng.index(20) } else { usize::MAX };
-            let eats = self.bug == Some(Bug::EatWritable) && self.rng.chance(5);
             let socket = self.nets[shard].sockets.get_mut(&id).expect("touched");
             socket.write_max = short;
             let (readable, wants) = (!socket.out.is_empty() || socket.finished || socket.closed, socket.want_write);
@@ -487,7 +508,10 @@ impl World {
                 let delay = self.rng.within(delay / 2, delay);
                 self.plan_in(delay, Event::Read(number));
             }
-            if wakes && !eats && !std::mem::replace(&mut self.conns[number].writable_planned, true) {
+            if wakes && !std::mem::replace(&mut self.conns[number].writable_planned, true) {
+                if self.strikes(Bug::EatWritable, 30) {
+                    continue; // planned, it thinks, and never comes
+                }
                 let delay = self.rng.within(1, 2_000);
                 self.plan_in(delay, Event::Writable(number));
             }
@@ -518,7 +542,13 @@ impl World {
             return;
         }
         let (now, rng) = (self.now, &mut self.rng);
+        let status = self.conns[number].status;
         let reactions = self.conns[number].read(&bytes, now, rng);
+        if status.is_none() && self.conns[number].status == Some(101) && !self.plan.crowd && !self.calm {
+            // Who has seen its 101 may make somebody publish.
+            let channel = self.rng.index(self.plan.channels);
+            self.publish(channel);
+        }
         for reaction in reactions {
             self.react(number, reaction);
         }
