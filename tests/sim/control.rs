@@ -72,7 +72,7 @@ impl World {
         let timeout = self.rng.within(1, 12);
         let (retries, at_deadline) = rig::retries_of(timeout);
         let (ticket, number) = (self.control.tickets.issue(), self.records.publishes.len());
-        let padding = if self.rng.chance(4) { self.rng.within(0, 20_000) as usize } else { 0 };
+        let padding = if self.rng.chance(self.plan.large_percent) { self.rng.within(0, 20_000) as usize } else { 0 };
         let payload = Bytes::from(format!("p {number} {}", ".".repeat(padding)));
         let deadline = self.now + Duration::from_secs(timeout);
         let issued = self.next_seq();
@@ -267,6 +267,7 @@ impl World {
         let number = self.by_client[&request.client];
         let text = String::from_utf8_lossy(&request.body).into_owned();
         let words: Vec<usize> = text.split(' ').skip(1).filter_map(|word| word.parse().ok()).collect();
+        let text: String = text.chars().take(20).collect();
         let &[conn, at] = &words[..] else {
             self.fault = Some(format!("forwarded what nobody sent: {text:?}"));
             return;
@@ -345,12 +346,14 @@ impl World {
 
     fn message_outcome(&mut self, request: &CallbackRequest) -> (CallbackOutcome, Vec<usize>) {
         let number = self.by_client[&request.client];
-        let at: usize = String::from_utf8_lossy(&request.body).rsplit(' ').next().and_then(|at| at.parse().ok()).unwrap_or(0);
+        let at = String::from_utf8_lossy(&request.body).split(' ').nth(2).and_then(|at| at.parse().ok());
+        let Some(at): Option<usize> = at else { return (rig::reply(500, &[], ""), Vec::new()) };
         let fails = self.rng.chance(12);
         let message = &mut self.conns[number].sent[at];
         message.under_way -= 1;
         if fails {
             message.failures += 1;
+            message.failed_at = Some(self.now);
             let server_error = self.rng.chance(50);
             let outcome = match server_error {
                 true => rig::reply(500, &[("rainbowclientchannel", "channel 0")], "no"),

@@ -75,6 +75,9 @@ pub struct Upstream {
     pub under_way: u32,
     pub forwards: u32,
     pub failures: u32,
+    pub failed_at: Option<Instant>,
+    /// At least so many forwards have to be seen.
+    pub forwards_owed: u32,
     pub succeeded: bool,
     /// The callback answers that went to the client, and those that arrived.
     pub answers_due: u32,

@@ -59,6 +59,8 @@ pub struct Plan {
     pub channels: usize,
     pub api_gap_ms: u64,
     pub settings: String,
+    /// Publishes with kilobytes of payload, in percent.
+    pub large_percent: u64,
     /// A crowd on one shard, all in channel 0.
     pub crowd: bool,
 }
@@ -106,6 +108,7 @@ impl Plan {
         let crowd = seed % 25 == 7;
         let order = rng.pick(&["none", "client\nforward_window=1", "client\nforward_window=3"]);
         let queue = rng.pick(&["2", "128"]);
+        let bytes = rng.pick(&["4k", "1m"]);
         let inflight = rng.pick(&["4096", "4096", "3"]);
         Self {
             shards: if crowd { 2 } else { rng.within(1, 4) as usize },
@@ -113,9 +116,11 @@ impl Plan {
             channels: rng.within(1, 5) as usize,
             api_gap_ms: if crowd { 4000 } else { *rng.pick(&[100, 400, 1000]) },
             settings: format!(
-                "outbox_bytes=64k\nforward_order={order}\nforward_queue={queue}\ninflight_max={inflight}\n\
+                "outbox_bytes=64k\nforward_order={order}\nforward_queue={queue}\nforward_queue_bytes={bytes}\n\
+                 inflight_max={inflight}\n\
                  handshake_timeout=10"
             ),
+            large_percent: if crowd { 0 } else { *rng.pick(&[4, 4, 4, 40]) },
             crowd,
         }
     }
@@ -167,8 +172,16 @@ impl World {
             }
             world.conns.push(conn);
             let last = if world.plan.crowd { BUSY / 8 } else { BUSY * 3 / 4 };
-            let at = world.rng.within(0, last);
+            let mut at = world.rng.within(0, last);
+            if world.rng.chance(8) {
+                // In the middle of its handshake when the server stops, or too late.
+                at = QUIET - 3_000_000 + world.rng.within(0, 4_000_000);
+            }
             world.plan_at(at, Event::Accept(number));
+        }
+        for _ in 0..10 {
+            let at = QUIET + world.rng.within(0, 8_000_000);
+            world.plan_at(at, Event::Api);
         }
         world.plan_at(5_000, Event::Api);
         world.plan_at(BUSY, Event::Calm);
@@ -395,7 +408,7 @@ impl World {
         let room = conn.habits.window;
         let request = conn.request();
         self.nets[shard].sockets.insert(id, Socket { room, ..Socket::default() });
-        let early = self.rng.chance(10) && self.conns[number].upgrades;
+        let early = self.rng.chance(10) && !self.calm && self.conns[number].upgrades;
         self.write_up(number, &request);
         if early {
             let message = self.conns[number].message(&mut self.rng);
@@ -599,7 +612,7 @@ impl World {
                 (0..rng.within(1, 4)).for_each(|_| bytes.extend(conn.message(rng)));
             }
             if rng.chance(conn.habits.repeats) {
-                bytes.extend(conn.repetition(rng).unwrap_or_default());
+                bytes.extend(conn.repetition(self.now, rng).unwrap_or_default());
             }
             if rng.chance(conn.habits.nonsense) {
                 bytes.extend(wire::frame(2, &[0xf0, 1, 2]));

@@ -147,6 +147,7 @@ fn any_pong_stops_the_timer_and_leaving_too() {
     rig.bytes(id, &wire::pong());
     rig.end(leaver);
     rig.callback(Endpoint::Close);
+    assert_eq!(rig.shards[0].debug_counts().timers, 0, "neither of them has one left");
     rig.secs(60);
     assert!(rig.callbacks.is_empty() && !rig.socket(id).closed);
 }
