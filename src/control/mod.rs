@@ -41,6 +41,7 @@ use crate::io::ticker::Ticker;
 use crate::io::wake::{Sleeper, Waker};
 use crate::limits::{MAILBOX_BATCH, RECEIVE_SCRATCH_BYTES};
 use crate::metrics::CoreMetrics;
+use crate::protocol::rainbow::sign::Replays;
 use crate::time::Instant;
 use callback::Callbacks;
 use wait::Waits;
@@ -111,6 +112,8 @@ pub struct Control {
     callbacks: Callbacks,
     client: Client,
     cluster: Cluster,
+    /// What callers signed lately.
+    replays: RefCell<Replays>,
     tickets: RefCell<Tickets>,
     receipts: RefCell<Receipts>,
     /// Deadlines of receipts.
@@ -167,6 +170,7 @@ pub async fn run(setup: ControlSetup) {
         callbacks,
         client,
         cluster,
+        replays: RefCell::default(),
         tickets: RefCell::default(),
         receipts: RefCell::default(),
         wheel: RefCell::new(Wheel::new()),
