@@ -63,16 +63,30 @@ impl Bug {
             Command::Deliver(_) => (world.strikes(Bug::DropDeliver, 20), None),
             Command::Interest { joined: true, .. } => (world.strikes(Bug::DropInterest, 20), None),
             Command::CallbackDone { .. } => (world.strikes(Bug::DropCallbackDone, 5), None),
-            Command::Leave { client, channel, ticket } if world.strikes(Bug::IgnoreLeave, 50) => {
+            Command::Leave {
+                client,
+                channel,
+                ticket,
+            } if world.strikes(Bug::IgnoreLeave, 50) => {
                 let client = *client;
                 // Asks about another channel instead.
                 let channel = [b"not ", &channel[..]].concat().into();
-                let command = Command::Leave { client, channel, ticket: *ticket };
-                return vec![Mail { command, changes: mail.changes }];
+                let command = Command::Leave {
+                    client,
+                    channel,
+                    ticket: *ticket,
+                };
+                return vec![Mail {
+                    command,
+                    changes: mail.changes,
+                }];
             }
             _ => (false, None),
         };
-        let copy = copies.map(|command| Mail { command, changes: Vec::new() });
+        let copy = copies.map(|command| Mail {
+            command,
+            changes: Vec::new(),
+        });
         (!drops).then_some(mail).into_iter().chain(copy).collect()
     }
 
@@ -82,7 +96,10 @@ impl Bug {
             Report::Part(_) if world.strikes(Bug::DropPart, 10) => vec![],
             Report::Callback(request) => {
                 let (twice, never) = match request.endpoint {
-                    Endpoint::Close => (world.strikes(Bug::DuplicateClose, 20), world.strikes(Bug::DropClose, 20)),
+                    Endpoint::Close => (
+                        world.strikes(Bug::DuplicateClose, 20),
+                        world.strikes(Bug::DropClose, 20),
+                    ),
                     Endpoint::Message => (world.strikes(Bug::DuplicateForward, 10), false),
                     Endpoint::Connect => (false, false),
                 };

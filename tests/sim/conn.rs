@@ -51,13 +51,39 @@ impl Habits {
             window: 256 * 1024,
         };
         match rng.index(10) {
-            0 => Self { acks: 0, pongs: 100, ..good },
-            1 => Self { acks: 30, pongs: 0, ack_delay_ms: 5_000, ..good },
-            2 => Self { read_delay_ms: 900, read_bytes: 700, window: 3000, ..good },
-            3 => Self { read_delay_ms: 20_000, read_bytes: 10, window: 100, answers_close: 0, ..good },
+            0 => Self {
+                acks: 0,
+                pongs: 100,
+                ..good
+            },
+            1 => Self {
+                acks: 30,
+                pongs: 0,
+                ack_delay_ms: 5_000,
+                ..good
+            },
+            2 => Self {
+                read_delay_ms: 900,
+                read_bytes: 700,
+                window: 3000,
+                ..good
+            },
+            3 => Self {
+                read_delay_ms: 20_000,
+                read_bytes: 10,
+                window: 100,
+                answers_close: 0,
+                ..good
+            },
             4 => Self { garbage: 8, ..good },
             5 | 6 => Self { leaves: 10, ..good },
-            7 => Self { acks_twice: 60, unknown_acks: 40, repeats: 70, nonsense: 30, ..good },
+            7 => Self {
+                acks_twice: 60,
+                unknown_acks: 40,
+                repeats: 70,
+                nonsense: 30,
+                ..good
+            },
             _ => good,
         }
     }
@@ -109,7 +135,11 @@ pub enum Reaction {
     /// Write this after so many milliseconds.
     Say(u64, Vec<u8>),
     /// It acknowledges a publish.
-    Acknowledge { publish: usize, after_ms: u64, bytes: Vec<u8> },
+    Acknowledge {
+        publish: usize,
+        after_ms: u64,
+        bytes: Vec<u8>,
+    },
     /// End the connection after so many milliseconds.
     Leave(u64, End),
 }
@@ -153,7 +183,10 @@ impl Conn {
         if self.upgrades {
             return request;
         }
-        String::from_utf8(request).unwrap().replace("Upgrade: websocket\r\n", "").into_bytes()
+        String::from_utf8(request)
+            .unwrap()
+            .replace("Upgrade: websocket\r\n", "")
+            .into_bytes()
     }
 
     /// A fresh message of any level.
@@ -161,7 +194,11 @@ impl Conn {
         let qos = *rng.pick(&[0, 1, 1, 2, 2, 2, 3]);
         let id = self.next_id;
         self.next_id += 1;
-        let padding = if rng.chance(10) { rng.within(0, 3_000) as usize } else { 0 };
+        let padding = if rng.chance(10) {
+            rng.within(0, 3_000) as usize
+        } else {
+            0
+        };
         let payload = format!("u {} {} {}", self.number, self.sent.len(), ".".repeat(padding));
         self.sent.push(Upstream {
             qos,
@@ -181,7 +218,11 @@ impl Conn {
 
     /// Repeats a QoS 2 message that was not released, with DUP.
     pub fn repetition(&mut self, now: Instant, rng: &mut Rng) -> Option<Vec<u8>> {
-        let open = self.sent.iter().enumerate().filter(|(_, message)| message.qos == 2 && !message.released);
+        let open = self
+            .sent
+            .iter()
+            .enumerate()
+            .filter(|(_, message)| message.qos == 2 && !message.released);
         let open: Vec<_> = open.map(|(at, message)| (at, message.id)).collect();
         if open.is_empty() {
             return None;
@@ -192,7 +233,13 @@ impl Conn {
         if failed_long_ago && message.under_way == 0 && !message.succeeded {
             message.forwards_owed = message.forwards + 1;
         }
-        Some(wire::send(true, 2, id, id, format!("u {} {at} again", self.number).as_bytes()))
+        Some(wire::send(
+            true,
+            2,
+            id,
+            id,
+            format!("u {} {at} again", self.number).as_bytes(),
+        ))
     }
 
     /// Bytes arrived.
@@ -203,7 +250,9 @@ impl Conn {
             if !self.inbuf.starts_with(b"HTTP/1.1 ") && self.inbuf.len() >= 9 {
                 self.blame("something before the HTTP answer");
             }
-            let Some((status, _)) = wire::take_answer(&mut self.inbuf) else { return reactions };
+            let Some((status, _)) = wire::take_answer(&mut self.inbuf) else {
+                return reactions;
+            };
             self.status = Some(status);
             if status != 101 {
                 self.leaving = true;
@@ -214,14 +263,17 @@ impl Conn {
             return reactions;
         }
         match wire::take_frames(&mut self.inbuf) {
-            Ok(frames) => frames.into_iter().for_each(|frame| self.on_frame(frame, now, rng, &mut reactions)),
+            Ok(frames) => frames
+                .into_iter()
+                .for_each(|frame| self.on_frame(frame, now, rng, &mut reactions)),
             Err(error) => self.blame(&error),
         }
         reactions
     }
 
     pub fn blame(&mut self, fault: &str) {
-        self.fault.get_or_insert_with(|| format!("client {}: {fault}", self.number));
+        self.fault
+            .get_or_insert_with(|| format!("client {}: {fault}", self.number));
     }
 
     fn on_frame(&mut self, frame: Frame, now: Instant, rng: &mut Rng, reactions: &mut Vec<Reaction>) {
@@ -230,7 +282,9 @@ impl Conn {
         }
         match frame {
             Frame::Packet(packet) => self.on_packet(packet, rng, reactions),
-            Frame::Ping if rng.chance(self.habits.pongs) => reactions.push(Reaction::Say(rng.within(0, 500), wire::pong())),
+            Frame::Ping if rng.chance(self.habits.pongs) => {
+                reactions.push(Reaction::Say(rng.within(0, 500), wire::pong()))
+            }
             Frame::Ping => self.ping_unanswered = self.ping_unanswered.or(Some(now)),
             Frame::Pong(_) => {}
             Frame::Close(_) => {
@@ -245,10 +299,16 @@ impl Conn {
 
     fn on_packet(&mut self, packet: Packet, rng: &mut Rng, reactions: &mut Vec<Reaction>) {
         match packet {
-            Packet::Send { dup, qos, id, payload, .. } => {
+            Packet::Send {
+                dup, qos, id, payload, ..
+            } => {
                 let text = String::from_utf8_lossy(&payload);
-                let number = text.strip_prefix("p ").and_then(|rest| rest.split(' ').next()?.parse().ok());
-                let Some(publish) = number else { return self.blame("a payload nobody published") };
+                let number = text
+                    .strip_prefix("p ")
+                    .and_then(|rest| rest.split(' ').next()?.parse().ok());
+                let Some(publish) = number else {
+                    return self.blame("a payload nobody published");
+                };
                 self.received.push(Received { publish, dup });
                 if qos > 0 && rng.chance(self.habits.acks) {
                     self.acknowledge(publish, id, rng, reactions);
@@ -258,7 +318,10 @@ impl Conn {
             Packet::Rec { id, .. } => {
                 self.on_answer(id, 2);
                 if rng.chance(self.habits.releases) {
-                    self.sent.iter_mut().filter(|message| message.id == id).for_each(|message| message.released = true);
+                    self.sent
+                        .iter_mut()
+                        .filter(|message| message.id == id)
+                        .for_each(|message| message.released = true);
                     reactions.push(Reaction::Say(rng.within(0, 100), wire::rel(id)));
                 }
             }
@@ -267,21 +330,43 @@ impl Conn {
     }
 
     fn acknowledge(&mut self, publish: usize, id: u16, rng: &mut Rng, reactions: &mut Vec<Reaction>) {
-        let data = if rng.chance(50) { format!("a {publish} {}", self.number) } else { String::new() };
+        let data = if rng.chance(50) {
+            format!("a {publish} {}", self.number)
+        } else {
+            String::new()
+        };
         let by_rec = rng.chance(self.habits.acks_by_rec);
-        let bytes = if by_rec { wire::rec(id, data.as_bytes()) } else { wire::ack(id, data.as_bytes()) };
+        let bytes = if by_rec {
+            wire::rec(id, data.as_bytes())
+        } else {
+            wire::ack(id, data.as_bytes())
+        };
         if rng.chance(self.habits.unknown_acks) {
-            reactions.push(Reaction::Say(rng.within(0, 500), wire::ack(id.wrapping_add(5000), b"unknown")));
+            reactions.push(Reaction::Say(
+                rng.within(0, 500),
+                wire::ack(id.wrapping_add(5000), b"unknown"),
+            ));
         }
         if rng.chance(self.habits.acks_twice) {
-            reactions.push(Reaction::Say(self.habits.ack_delay_ms + rng.within(1, 2000), bytes.clone()));
+            reactions.push(Reaction::Say(
+                self.habits.ack_delay_ms + rng.within(1, 2000),
+                bytes.clone(),
+            ));
         }
         let after_ms = rng.within(0, self.habits.ack_delay_ms);
-        reactions.push(Reaction::Acknowledge { publish, after_ms, bytes });
+        reactions.push(Reaction::Acknowledge {
+            publish,
+            after_ms,
+            bytes,
+        });
     }
 
     fn on_answer(&mut self, id: u16, qos: u8) {
-        match self.sent.iter_mut().find(|message| message.id == id && message.qos == qos) {
+        match self
+            .sent
+            .iter_mut()
+            .find(|message| message.id == id && message.qos == qos)
+        {
             Some(message) if message.answers < message.answers_due => message.answers += 1,
             _ => self.blame(&format!("an answer to message {id} that the business did not give")),
         }

@@ -72,7 +72,11 @@ impl World {
         let timeout = self.rng.within(1, 12);
         let (retries, at_deadline) = rig::retries_of(timeout);
         let (ticket, number) = (self.control.tickets.issue(), self.records.publishes.len());
-        let padding = if self.rng.chance(self.plan.large_percent) { self.rng.within(0, 20_000) as usize } else { 0 };
+        let padding = if self.rng.chance(self.plan.large_percent) {
+            self.rng.within(0, 20_000) as usize
+        } else {
+            0
+        };
         let payload = Bytes::from(format!("p {number} {}", ".".repeat(padding)));
         let deadline = self.now + Duration::from_secs(timeout);
         let issued = self.next_seq();
@@ -90,12 +94,30 @@ impl World {
             acks: BTreeMap::new(),
         });
         self.control.publishes.insert(ticket, number);
-        self.control.receipts.open(ticket, Question { qos, at_deadline, deadline, peers: 0 });
+        self.control.receipts.open(
+            ticket,
+            Question {
+                qos,
+                at_deadline,
+                deadline,
+                peers: 0,
+            },
+        );
         self.plan_at(deadline.as_micros(), Event::Deadline(ticket));
         let channel_name = rig::channel(&self.channel_name(channel));
-        let publish =
-            Publish { ticket, channel: channel_name, msgtype: 1, qos, payload, retries, deadline, at_deadline };
-        self.note(format!("publish {number} {qos:?} to {channel}, {ticket:?}, T = {timeout}"));
+        let publish = Publish {
+            ticket,
+            channel: channel_name,
+            msgtype: 1,
+            qos,
+            payload,
+            retries,
+            deadline,
+            at_deadline,
+        };
+        self.note(format!(
+            "publish {number} {qos:?} to {channel}, {ticket:?}, T = {timeout}"
+        ));
         self.post(self.home_of(channel), Command::Publish(Arc::new(publish)), Vec::new());
         ticket
     }
@@ -126,7 +148,16 @@ impl World {
 
     fn change(&mut self, operation: usize, conn: Option<usize>, channel: usize, join: bool) -> usize {
         let (issued, issued_at) = (self.next_seq(), self.now);
-        let change = Change { operation, conn, channel, join, issued, issued_at, answered: None, void: false };
+        let change = Change {
+            operation,
+            conn,
+            channel,
+            join,
+            issued,
+            issued_at,
+            answered: None,
+            void: false,
+        };
         self.records.changes.push(change);
         self.records.changes.len() - 1
     }
@@ -134,7 +165,9 @@ impl World {
     fn question(&mut self, what: String, changes: Vec<usize>) -> Ticket {
         let ticket = self.control.tickets.issue();
         self.note(format!("{what} {ticket:?}"));
-        self.control.questions.insert(ticket, (self.records.questions.len(), changes));
+        self.control
+            .questions
+            .insert(ticket, (self.records.questions.len(), changes));
         self.records.questions.push((what, 0));
         ticket
     }
@@ -147,8 +180,16 @@ impl World {
         let ticket = self.question(format!("join {join} {conn} {channel}"), vec![change]);
         let name = rig::channel(&self.channel_name(channel));
         let command = match join {
-            true => Command::Join { client, channel: name, ticket },
-            false => Command::Leave { client, channel: name, ticket },
+            true => Command::Join {
+                client,
+                channel: name,
+                ticket,
+            },
+            false => Command::Leave {
+                client,
+                channel: name,
+                ticket,
+            },
         };
         if self.strikes(Bug::EarlyAnswer, 50) {
             self.records.changes[change].answered = Some(self.seq);
@@ -166,14 +207,30 @@ impl World {
         }
         let ticket = self.question(format!("occupy {channel} {client:?}"), changes);
         let name = rig::channel(&self.channel_name(channel));
-        self.post(self.home_of(channel), Command::Occupy { channel: name, client, ticket }, Vec::new());
+        self.post(
+            self.home_of(channel),
+            Command::Occupy {
+                channel: name,
+                client,
+                ticket,
+            },
+            Vec::new(),
+        );
     }
 
     fn kick(&mut self) {
         let Some(client) = self.some_client() else { return };
         let ticket = self.question(format!("kick {client:?}"), Vec::new());
         self.conns[self.by_client[&client]].leaving = true;
-        self.post(client.shard, Command::Close { client, cause: CloseCause::Kicked, ticket }, Vec::new());
+        self.post(
+            client.shard,
+            Command::Close {
+                client,
+                cause: CloseCause::Kicked,
+                ticket,
+            },
+            Vec::new(),
+        );
     }
 
     fn census(&mut self) {
@@ -186,14 +243,18 @@ impl World {
     pub fn on_report(&mut self, report: Report) {
         match report {
             Report::Published { ticket, shards } => {
-                self.records.publishes[self.control.publishes[&ticket]].shards.push(shards);
+                self.records.publishes[self.control.publishes[&ticket]]
+                    .shards
+                    .push(shards);
                 if let Some(answer) = self.control.receipts.on_published(ticket, shards) {
                     self.answer_publish(ticket, answer);
                 }
             }
             Report::Part(part) => {
                 let ticket = part.ticket;
-                self.records.publishes[self.control.publishes[&ticket]].parts.push(part.clone());
+                self.records.publishes[self.control.publishes[&ticket]]
+                    .parts
+                    .push(part.clone());
                 if let Some(answer) = self.control.receipts.on_part(part) {
                     self.answer_publish(ticket, answer);
                 }
@@ -241,7 +302,10 @@ impl World {
             Endpoint::Close => {
                 session.close_callbacks += 1;
                 if session.under_way > 0 {
-                    self.fault = Some(format!("close callback of {:?} before its messages ended", request.client));
+                    self.fault = Some(format!(
+                        "close callback of {:?} before its messages ended",
+                        request.client
+                    ));
                 }
             }
         }
@@ -303,12 +367,17 @@ impl World {
 
     /// The business comes to an end with a callback.
     pub fn business_answers(&mut self, serial: u64) {
-        let Some(request) = self.control.callbacks.remove(&serial) else { return };
+        let Some(request) = self.control.callbacks.remove(&serial) else {
+            return;
+        };
         let late = self.rng.chance(3) && request.endpoint != Endpoint::Connect;
         let (outcome, changes) = match request.endpoint {
             Endpoint::Connect => self.connect_outcome(&request),
             Endpoint::Message => self.message_outcome(&request),
-            Endpoint::Close => (rig::reply(200, &[("rainbowclientchannel", "channel 0")], ""), Vec::new()),
+            Endpoint::Close => (
+                rig::reply(200, &[("rainbowclientchannel", "channel 0")], ""),
+                Vec::new(),
+            ),
         };
         let client = request.client;
         if request.endpoint == Endpoint::Message
@@ -316,13 +385,28 @@ impl World {
         {
             session.under_way -= 1;
         }
-        let command = Command::CallbackDone { client, token: request.token, outcome };
+        let command = Command::CallbackDone {
+            client,
+            token: request.token,
+            outcome,
+        };
         self.post(client.shard, command, changes);
         if late {
             // For a generation that never was: a shard must not mix it up with the one in the slot now.
-            let client = ClientId { generation: client.generation.wrapping_add(1000), ..client };
+            let client = ClientId {
+                generation: client.generation.wrapping_add(1000),
+                ..client
+            };
             let outcome = rig::reply(200, &[("rainbowclientchannel", "channel 0")], ADMITTED);
-            self.post(client.shard, Command::CallbackDone { client, token: request.token, outcome }, Vec::new());
+            self.post(
+                client.shard,
+                Command::CallbackDone {
+                    client,
+                    token: request.token,
+                    outcome,
+                },
+                Vec::new(),
+            );
         }
     }
 
@@ -346,8 +430,13 @@ impl World {
 
     fn message_outcome(&mut self, request: &CallbackRequest) -> (CallbackOutcome, Vec<usize>) {
         let number = self.by_client[&request.client];
-        let at = String::from_utf8_lossy(&request.body).split(' ').nth(2).and_then(|at| at.parse().ok());
-        let Some(at): Option<usize> = at else { return (rig::reply(500, &[], ""), Vec::new()) };
+        let at = String::from_utf8_lossy(&request.body)
+            .split(' ')
+            .nth(2)
+            .and_then(|at| at.parse().ok());
+        let Some(at): Option<usize> = at else {
+            return (rig::reply(500, &[], ""), Vec::new());
+        };
         let fails = self.rng.chance(12);
         let message = &mut self.conns[number].sent[at];
         message.under_way -= 1;
@@ -364,7 +453,11 @@ impl World {
         message.succeeded = true;
         message.answers_due += u32::from(matches!(message.qos, 1 | 2));
         let some = self.rng.chance(30);
-        let (headers, changes) = if some { self.channel_headers(number, false) } else { Default::default() };
+        let (headers, changes) = if some {
+            self.channel_headers(number, false)
+        } else {
+            Default::default()
+        };
         (headers_reply(&headers, "answer"), changes)
     }
 
@@ -372,9 +465,10 @@ impl World {
     fn channel_headers(&mut self, number: usize, connecting: bool) -> (Vec<(&'static str, String)>, Vec<usize>) {
         self.control.operations += 1;
         let (operation, mut headers, mut changes) = (self.control.operations, Vec::new(), Vec::new());
-        for (name, join, percent) in
-            [("rainbowclientchannelunsub", false, 20), ("rainbowclientchannel", true, if connecting { 60 } else { 30 })]
-        {
+        for (name, join, percent) in [
+            ("rainbowclientchannelunsub", false, 20),
+            ("rainbowclientchannel", true, if connecting { 60 } else { 30 }),
+        ] {
             let mut names = Vec::new();
             for channel in 0..self.plan.channels {
                 if self.rng.chance(percent) || (connecting && join && self.plan.crowd && channel == 0) {

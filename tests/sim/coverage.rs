@@ -44,10 +44,18 @@ impl World {
     /// Adds what happened in this run.
     pub fn cover(&self, sum: &mut Coverage) {
         let cores: Vec<_> = self.metrics.iter().map(|core| &**core).collect();
-        let page = metrics::render(&cores, Extra { uptime: Duration::ZERO, gauges: &[] });
+        let page = metrics::render(
+            &cores,
+            Extra {
+                uptime: Duration::ZERO,
+                gauges: &[],
+            },
+        );
         let closed = |cause: &str| -> u64 {
             let lines = page.lines().filter(|line| line.contains(&format!("\"{cause}\"")));
-            lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+            lines
+                .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+                .sum()
         };
         sum.closed_by_client += closed("client_closed");
         sum.closed_slow += closed("slow_consumer");

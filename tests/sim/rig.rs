@@ -25,12 +25,19 @@ pub fn config(lines: &str) -> Config {
         "[main]\nconnect_url=http://b/connect/\nforward_url=http://b/message/{{message_type}}/\nclose_url=http://b/close/\n\
          security_token=t\nworkers=1\nconnections_max=100000\n{lines}\n"
     );
-    Config::from_file_text("sim", &text, &Overrides::default()).expect("the settings are valid").0
+    Config::from_file_text("sim", &text, &Overrides::default())
+        .expect("the settings are valid")
+        .0
 }
 
 pub fn metrics(count: usize) -> Vec<Arc<CoreMetrics>> {
-    let labels = Labels { close_causes: &CloseCause::LABELS, api_routes: &[] };
-    (0..count).map(|id| Arc::new(CoreMetrics::new(id.to_string(), labels))).collect()
+    let labels = Labels {
+        close_causes: &CloseCause::LABELS,
+        api_routes: &[],
+    };
+    (0..count)
+        .map(|id| Arc::new(CoreMetrics::new(id.to_string(), labels)))
+        .collect()
 }
 
 pub fn shards(metrics: &[Arc<CoreMetrics>], seed: u64, config: &Config) -> Vec<Shard> {
@@ -55,7 +62,14 @@ pub fn channel(name: &str) -> ChannelName {
 /// The rules of spec section 8, from the table.
 pub fn retries_of(timeout_secs: u64) -> (u32, AtDeadline) {
     let retries = timeout_secs.saturating_sub(1) / 3;
-    (retries as u32, if timeout_secs % 3 == 0 { AtDeadline::Failed } else { AtDeadline::TimedOut })
+    (
+        retries as u32,
+        if timeout_secs.is_multiple_of(3) {
+            AtDeadline::Failed
+        } else {
+            AtDeadline::TimedOut
+        },
+    )
 }
 
 pub fn reply(status: u16, headers: &[(&'static str, &str)], body: &str) -> CallbackOutcome {
@@ -69,6 +83,9 @@ pub fn reply(status: u16, headers: &[(&'static str, &str)], body: &str) -> Callb
 
 pub const ADMITTED: &str = "{\"status\": \"success\"}";
 
+/// Channels with their members, and where the next page begins.
+type Page = (Vec<(ChannelName, u32)>, Option<u32>);
+
 pub struct Rig {
     pub now: Instant,
     pub shards: Vec<Shard>,
@@ -77,7 +94,7 @@ pub struct Rig {
     pub parts: Vec<Part>,
     pub published: HashMap<Ticket, u32>,
     pub done: HashMap<Ticket, bool>,
-    pub census: Vec<(Vec<(ChannelName, u32)>, Option<u32>)>,
+    pub census: Vec<Page>,
     pub drained: usize,
     pub home: HomeHash,
     mail: Vec<VecDeque<Command>>,
@@ -111,7 +128,10 @@ impl Rig {
     /// A channel whose home is `shard`.
     pub fn channel_at(&self, shard: usize) -> String {
         let names = (0..).map(|n| format!("at-{shard}-{n}"));
-        names.into_iter().find(|name| self.home.home_of(name.as_bytes()) == ShardId(shard as u16)).unwrap()
+        names
+            .into_iter()
+            .find(|name| self.home.home_of(name.as_bytes()) == ShardId(shard as u16))
+            .unwrap()
     }
 
     /// One turn of one shard, as the shell does it.
@@ -149,7 +169,9 @@ impl Rig {
     pub fn settle(&mut self) {
         loop {
             let busy = |index: &usize| self.more[*index] || !self.mail[*index].is_empty();
-            let Some(index) = (0..self.shards.len()).find(busy) else { return };
+            let Some(index) = (0..self.shards.len()).find(busy) else {
+                return;
+            };
             self.step(index);
         }
     }
@@ -184,7 +206,12 @@ impl Rig {
     pub fn advance(&mut self, span: Duration) {
         let end = self.now + span;
         loop {
-            let due = self.shards.iter().filter_map(Shard::next_deadline).min().filter(|due| *due <= end);
+            let due = self
+                .shards
+                .iter()
+                .filter_map(Shard::next_deadline)
+                .min()
+                .filter(|due| *due <= end);
             let Some(due) = due else { break };
             self.now = self.now.max(due);
             for index in 0..self.shards.len() {
@@ -216,7 +243,9 @@ impl Rig {
     }
 
     pub fn end(&mut self, id: ClientId) {
-        self.turn(id.shard, |shard, net, now| shard.on_end(id, CloseCause::ClientGone, now, net));
+        self.turn(id.shard, |shard, net, now| {
+            shard.on_end(id, CloseCause::ClientGone, now, net)
+        });
         self.settle();
     }
 
@@ -230,7 +259,10 @@ impl Rig {
     }
 
     pub fn socket(&mut self, id: ClientId) -> &mut Socket {
-        self.nets[id.shard.index()].sockets.get_mut(&id).expect("a known client")
+        self.nets[id.shard.index()]
+            .sockets
+            .get_mut(&id)
+            .expect("a known client")
     }
 
     /// Connects and admits a client into `channels`.
@@ -239,7 +271,10 @@ impl Rig {
         assert_eq!(self.bytes(id, &wire::connect_request("d")), Input::Continue);
         let request = self.callback(Endpoint::Connect);
         assert_eq!(request.client, id);
-        self.answer(&request, reply(200, &[("rainbowclientchannel", &channels.join(";;"))], ADMITTED));
+        self.answer(
+            &request,
+            reply(200, &[("rainbowclientchannel", &channels.join(";;"))], ADMITTED),
+        );
         assert_eq!(self.status(id), 101);
         id
     }
@@ -266,7 +301,10 @@ impl Rig {
 
     /// The next callback, which has to be one of `endpoint`.
     pub fn callback(&mut self, endpoint: Endpoint) -> CallbackRequest {
-        let request = self.callbacks.pop_front().unwrap_or_else(|| panic!("no {endpoint:?} callback"));
+        let request = self
+            .callbacks
+            .pop_front()
+            .unwrap_or_else(|| panic!("no {endpoint:?} callback"));
         assert_eq!(request.endpoint, endpoint);
         request
     }
@@ -276,7 +314,11 @@ impl Rig {
     }
 
     pub fn answer(&mut self, request: &CallbackRequest, outcome: CallbackOutcome) {
-        let command = Command::CallbackDone { client: request.client, token: request.token, outcome };
+        let command = Command::CallbackDone {
+            client: request.client,
+            token: request.token,
+            outcome,
+        };
         self.run(request.client.shard, command);
     }
 
@@ -324,16 +366,28 @@ impl Rig {
     }
 
     pub fn join(&mut self, client: ClientId, name: &str) -> bool {
-        self.ask(client.shard, |ticket| Command::Join { client, channel: channel(name), ticket })
+        self.ask(client.shard, |ticket| Command::Join {
+            client,
+            channel: channel(name),
+            ticket,
+        })
     }
 
     pub fn leave(&mut self, client: ClientId, name: &str) -> bool {
-        self.ask(client.shard, |ticket| Command::Leave { client, channel: channel(name), ticket })
+        self.ask(client.shard, |ticket| Command::Leave {
+            client,
+            channel: channel(name),
+            ticket,
+        })
     }
 
     pub fn occupy(&mut self, name: &str, client: Option<ClientId>) -> bool {
         let home = self.home.home_of(name.as_bytes());
-        self.ask(home, |ticket| Command::Occupy { channel: channel(name), client, ticket })
+        self.ask(home, |ticket| Command::Occupy {
+            channel: channel(name),
+            client,
+            ticket,
+        })
     }
 
     /// The only part of a publish, as (done, failed, silent, data).
@@ -341,7 +395,10 @@ impl Rig {
         let of_ticket: Vec<_> = self.parts.iter().filter(|part| part.ticket == ticket).collect();
         assert!(of_ticket.len() <= 1, "one part per shard: {of_ticket:?}");
         of_ticket.first().map(|part| {
-            let data = part.data.as_ref().map_or("", |(_, data)| std::str::from_utf8(data).unwrap());
+            let data = part
+                .data
+                .as_ref()
+                .map_or("", |(_, data)| std::str::from_utf8(data).unwrap());
             (part.done, part.failed, part.silent, data.to_string())
         })
     }

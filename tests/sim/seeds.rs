@@ -7,7 +7,9 @@ use crate::coverage::Coverage;
 use crate::world::World;
 
 fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+    std::env::var(name)
+        .ok()
+        .map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
 }
 
 /// Runs one seed; panics count as failures.
@@ -15,7 +17,9 @@ fn run(world: &mut World) -> Result<(), String> {
     let outcome = catch_unwind(AssertUnwindSafe(|| world.run()));
     outcome.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
-        Err(text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default())
+        Err(text
+            .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
+            .unwrap_or_default())
     })
 }
 
@@ -68,7 +72,11 @@ fn the_oracle_notices_planted_bugs() {
     // `seeds` finds nothing without the bug: what is found here is the bug.
     let mut unnoticed = Vec::new();
     for bug in Bug::ALL {
-        match (0..60).find_map(|seed| run(&mut World::new(seed, Some(bug), false)).err().map(|error| (seed, error))) {
+        match (0..60).find_map(|seed| {
+            run(&mut World::new(seed, Some(bug), false))
+                .err()
+                .map(|error| (seed, error))
+        }) {
             Some((seed, error)) => println!("{bug:?}: seed {seed}: {}", error.lines().next().unwrap_or_default()),
             None => unnoticed.push(bug),
         }

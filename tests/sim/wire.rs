@@ -13,24 +13,55 @@ pub enum Frame {
 /// A rainbow packet, either direction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Packet {
-    Send { dup: bool, qos: u8, msgtype: u16, id: u16, payload: Vec<u8> },
-    Ack { id: u16, data: Vec<u8> },
-    Rec { id: u16, data: Vec<u8> },
-    Rel { id: u16 },
-    Com { id: u16 },
+    Send {
+        dup: bool,
+        qos: u8,
+        msgtype: u16,
+        id: u16,
+        payload: Vec<u8>,
+    },
+    Ack {
+        id: u16,
+        data: Vec<u8>,
+    },
+    Rec {
+        id: u16,
+        data: Vec<u8>,
+    },
+    Rel {
+        id: u16,
+    },
+    Com {
+        id: u16,
+    },
 }
 
 /// A SEND of a client.
 pub fn send(dup: bool, qos: u8, msgtype: u16, id: u16, payload: &[u8]) -> Vec<u8> {
-    Packet::Send { dup, qos, msgtype, id, payload: payload.to_vec() }.framed()
+    Packet::Send {
+        dup,
+        qos,
+        msgtype,
+        id,
+        payload: payload.to_vec(),
+    }
+    .framed()
 }
 
 pub fn ack(id: u16, data: &[u8]) -> Vec<u8> {
-    Packet::Ack { id, data: data.to_vec() }.framed()
+    Packet::Ack {
+        id,
+        data: data.to_vec(),
+    }
+    .framed()
 }
 
 pub fn rec(id: u16, data: &[u8]) -> Vec<u8> {
-    Packet::Rec { id, data: data.to_vec() }.framed()
+    Packet::Rec {
+        id,
+        data: data.to_vec(),
+    }
+    .framed()
 }
 
 pub fn rel(id: u16) -> Vec<u8> {
@@ -76,7 +107,13 @@ impl Packet {
 
     fn bytes(&self) -> Vec<u8> {
         match self {
-            Packet::Send { dup, qos, msgtype, id, payload } => {
+            Packet::Send {
+                dup,
+                qos,
+                msgtype,
+                id,
+                payload,
+            } => {
                 let mut out = vec![0x10 | u8::from(*dup) << 3 | qos << 1];
                 out.extend(msgtype.to_be_bytes());
                 if *qos != 0 {
@@ -96,7 +133,11 @@ impl Packet {
     fn read(bytes: &[u8]) -> Result<Packet, String> {
         let fail = || format!("not a packet of the server: {bytes:02x?}");
         let (&first, rest) = bytes.split_first().ok_or_else(fail)?;
-        let u16_at = |at: usize| rest.get(at..at + 2).map(|two| u16::from_be_bytes([two[0], two[1]])).ok_or_else(fail);
+        let u16_at = |at: usize| {
+            rest.get(at..at + 2)
+                .map(|two| u16::from_be_bytes([two[0], two[1]]))
+                .ok_or_else(fail)
+        };
         let after = |at: usize| rest.get(at..).map(<[u8]>::to_vec).ok_or_else(fail);
         if first & 1 != 0 || first >> 4 != 1 && first & 15 != 0 {
             return Err(fail());
@@ -104,14 +145,30 @@ impl Packet {
         match first >> 4 {
             1 => {
                 let (dup, qos, msgtype) = (first & 8 != 0, first >> 1 & 3, u16_at(0)?);
-                let (id, payload) = if qos == 0 { (0, after(2)?) } else { (u16_at(2)?, after(4)?) };
+                let (id, payload) = if qos == 0 {
+                    (0, after(2)?)
+                } else {
+                    (u16_at(2)?, after(4)?)
+                };
                 if qos == 3 || qos == 0 && dup || qos != 0 && (id == 0 || id == 65535) {
                     return Err(fail());
                 }
-                Ok(Packet::Send { dup, qos, msgtype, id, payload })
+                Ok(Packet::Send {
+                    dup,
+                    qos,
+                    msgtype,
+                    id,
+                    payload,
+                })
             }
-            2 => Ok(Packet::Ack { id: u16_at(0)?, data: after(2)? }),
-            3 => Ok(Packet::Rec { id: u16_at(0)?, data: after(2)? }),
+            2 => Ok(Packet::Ack {
+                id: u16_at(0)?,
+                data: after(2)?,
+            }),
+            3 => Ok(Packet::Rec {
+                id: u16_at(0)?,
+                data: after(2)?,
+            }),
             4 if rest.len() == 2 => Ok(Packet::Rel { id: u16_at(0)? }),
             5 if rest.len() == 2 => Ok(Packet::Com { id: u16_at(0)? }),
             _ => Err(fail()),
@@ -131,9 +188,13 @@ pub fn take_frames(bytes: &mut Vec<u8>) -> Result<Vec<Frame>, String> {
 }
 
 fn first_frame(bytes: &[u8]) -> Result<Option<(Frame, usize)>, String> {
-    let &[first, second, ref rest @ ..] = bytes else { return Ok(None) };
+    let &[first, second, ref rest @ ..] = bytes else {
+        return Ok(None);
+    };
     if first & 0x70 != 0 || first & 0x80 == 0 || second & 0x80 != 0 {
-        return Err(format!("the server sends final, unmasked frames without extensions, not {first:02x} {second:02x}"));
+        return Err(format!(
+            "the server sends final, unmasked frames without extensions, not {first:02x} {second:02x}"
+        ));
     }
     let (wide, len) = match second {
         126 if rest.len() < 2 => return Ok(None),
@@ -145,7 +206,9 @@ fn first_frame(bytes: &[u8]) -> Result<Option<(Frame, usize)>, String> {
     if len > 1 << 24 {
         return Err(format!("a frame of {len} bytes"));
     }
-    let Some(payload) = rest.get(wide..wide + len as usize) else { return Ok(None) };
+    let Some(payload) = rest.get(wide..wide + len as usize) else {
+        return Ok(None);
+    };
     let frame = match first & 15 {
         2 => Frame::Packet(Packet::read(payload)?),
         8 => Frame::Close(payload.to_vec()),
@@ -160,8 +223,13 @@ fn first_frame(bytes: &[u8]) -> Result<Option<(Frame, usize)>, String> {
 pub fn take_answer(bytes: &mut Vec<u8>) -> Option<(u16, Vec<u8>)> {
     let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
     let head = String::from_utf8(bytes[..end].to_vec()).expect("heads are ASCII");
-    let status = head.strip_prefix("HTTP/1.1 ").and_then(|rest| rest[..3].parse().ok()).expect("a status line");
-    let length = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
+    let status = head
+        .strip_prefix("HTTP/1.1 ")
+        .and_then(|rest| rest[..3].parse().ok())
+        .expect("a status line");
+    let length = head
+        .lines()
+        .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
     let length: usize = length.unwrap_or(0);
     if bytes.len() < end + length {
         return None;

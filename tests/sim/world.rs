@@ -205,7 +205,11 @@ impl World {
                 Event::End => return self.check_end(),
                 event => self.on_event(event),
             }
-            if let Some(fault) = self.fault.take().or_else(|| self.conns.iter_mut().find_map(|conn| conn.fault.take())) {
+            if let Some(fault) = self
+                .fault
+                .take()
+                .or_else(|| self.conns.iter_mut().find_map(|conn| conn.fault.take()))
+            {
                 return Err(fault);
             }
         }
@@ -256,7 +260,11 @@ impl World {
 
     fn plan_run(&mut self, shard: usize) {
         if !std::mem::replace(&mut self.run_planned[shard], true) {
-            let delay = if self.rng.chance(3) { self.rng.within(0, 150_000) } else { self.rng.within(1, 1500) };
+            let delay = if self.rng.chance(3) {
+                self.rng.within(0, 150_000)
+            } else {
+                self.rng.within(1, 1500)
+            };
             self.plan_in(delay, Event::Run(shard));
         }
     }
@@ -341,7 +349,11 @@ impl World {
             self.note(format!("Run({shard}) {names:?}"));
         }
         let (commands, changes): (Vec<_>, Vec<_>) = mails.into_iter().map(|mail| (mail.command, mail.changes)).unzip();
-        self.turn(shard, |shard, net, now| commands.into_iter().for_each(|command| shard.on_command(command, now, net)));
+        self.turn(shard, |shard, net, now| {
+            commands
+                .into_iter()
+                .for_each(|command| shard.on_command(command, now, net))
+        });
         let seq = self.next_seq();
         for change in changes.into_iter().flatten() {
             self.records.changes[change].answered = Some(seq);
@@ -356,7 +368,9 @@ impl World {
     }
 
     fn plan_tick(&mut self, shard: usize) {
-        let Some(deadline) = self.shards[shard].next_deadline() else { return };
+        let Some(deadline) = self.shards[shard].next_deadline() else {
+            return;
+        };
         let at = deadline.max(self.now).as_micros() + self.rng.within(0, 5_000);
         if self.tick_planned[shard].is_none_or(|planned| at < planned) {
             self.tick_planned[shard] = Some(at);
@@ -407,7 +421,13 @@ impl World {
         conn.id = Some(id);
         let room = conn.habits.window;
         let request = conn.request();
-        self.nets[shard].sockets.insert(id, Socket { room, ..Socket::default() });
+        self.nets[shard].sockets.insert(
+            id,
+            Socket {
+                room,
+                ..Socket::default()
+            },
+        );
         let early = self.rng.chance(10) && !self.calm && self.conns[number].upgrades;
         self.write_up(number, &request);
         if early {
@@ -449,7 +469,10 @@ impl World {
     }
 
     fn socket(&mut self, id: ClientId) -> &mut Socket {
-        self.nets[id.shard.index()].sockets.get_mut(&id).expect("a socket for every accepted client")
+        self.nets[id.shard.index()]
+            .sockets
+            .get_mut(&id)
+            .expect("a socket for every accepted client")
     }
 
     fn plan_readable(&mut self, number: usize) {
@@ -462,7 +485,9 @@ impl World {
     fn readable(&mut self, number: usize) {
         let conn = &mut self.conns[number];
         conn.readable_planned = false;
-        let Some(id) = conn.id.filter(|_| conn.reading && !conn.over) else { return };
+        let Some(id) = conn.id.filter(|_| conn.reading && !conn.over) else {
+            return;
+        };
         if conn.up.is_empty() {
             let cause = match conn.up_end {
                 None => return,
@@ -472,9 +497,15 @@ impl World {
             conn.over = true;
             return self.turn(id.shard.index(), |shard, net, now| shard.on_end(id, cause, now, net));
         }
-        let most = if self.rng.chance(70) { conn.up.len() } else { 1 + self.rng.index(conn.up.len()) };
+        let most = if self.rng.chance(70) {
+            conn.up.len()
+        } else {
+            1 + self.rng.index(conn.up.len())
+        };
         let mut bytes: Vec<u8> = conn.up.drain(..most).collect();
-        let input = self.turn(id.shard.index(), |shard, net, now| shard.on_bytes(id, &mut bytes, now, net));
+        let input = self.turn(id.shard.index(), |shard, net, now| {
+            shard.on_bytes(id, &mut bytes, now, net)
+        });
         let conn = &mut self.conns[number];
         match input {
             Input::Continue => {}
@@ -506,11 +537,20 @@ impl World {
     fn look_at_sockets(&mut self, shard: usize) {
         let touched = std::mem::take(&mut self.nets[shard].touched);
         for id in touched {
-            let Some(&number) = self.by_client.get(&id) else { continue };
-            let short = if self.rng.chance(10) { 1 + self.rng.index(20) } else { usize::MAX };
+            let Some(&number) = self.by_client.get(&id) else {
+                continue;
+            };
+            let short = if self.rng.chance(10) {
+                1 + self.rng.index(20)
+            } else {
+                usize::MAX
+            };
             let socket = self.nets[shard].sockets.get_mut(&id).expect("touched");
             socket.write_max = short;
-            let (readable, wants) = (!socket.out.is_empty() || socket.finished || socket.closed, socket.want_write);
+            let (readable, wants) = (
+                !socket.out.is_empty() || socket.finished || socket.closed,
+                socket.want_write,
+            );
             let wakes = wants && (socket.room > 0 || socket.broken);
             if socket.closed {
                 self.conns[number].over = true;
@@ -581,7 +621,11 @@ impl World {
     fn react(&mut self, number: usize, reaction: Reaction) {
         match reaction {
             Reaction::Say(after_ms, bytes) => self.say(number, after_ms, bytes),
-            Reaction::Acknowledge { publish, after_ms, bytes } => {
+            Reaction::Acknowledge {
+                publish,
+                after_ms,
+                bytes,
+            } => {
                 self.say(number, after_ms, bytes);
                 let at = self.now + Duration::from_millis(after_ms);
                 match self.records.publishes.get_mut(publish) {

@@ -21,7 +21,11 @@ fn join_and_leave_across_shards() {
         assert_eq!(receivers(&mut rig, name, &ids), [false, false]);
         assert!(rig.join(ids[0], name));
         assert!(rig.join(ids[1], name) && rig.join(ids[1], name));
-        assert_eq!(receivers(&mut rig, name, &ids), [true, true], "once, however often joined");
+        assert_eq!(
+            receivers(&mut rig, name, &ids),
+            [true, true],
+            "once, however often joined"
+        );
         assert!(rig.leave(ids[1], name));
         assert_eq!(receivers(&mut rig, name, &ids), [true, false]);
         assert!(rig.leave(ids[1], name), "not a member, still known");
@@ -34,7 +38,12 @@ fn join_and_leave_across_shards() {
 #[test]
 fn occupy_empties_the_channel_everywhere_first() {
     let mut rig = Rig::new(2);
-    let ids = [rig.connect(0, &[]), rig.connect(0, &[]), rig.connect(1, &[]), rig.connect(1, &[])];
+    let ids = [
+        rig.connect(0, &[]),
+        rig.connect(0, &[]),
+        rig.connect(1, &[]),
+        rig.connect(1, &[]),
+    ];
     for home in 0..2 {
         let name = &rig.channel_at(home);
         for holder in 0..4 {
@@ -51,7 +60,10 @@ fn occupy_empties_the_channel_everywhere_first() {
         }
         assert!(!rig.occupy(name, None));
         assert_eq!(receivers(&mut rig, name, &ids), [false; 4], "emptied even for nobody");
-        let dead = ClientId { generation: 99, ..ids[2] };
+        let dead = ClientId {
+            generation: 99,
+            ..ids[2]
+        };
         for id in ids {
             assert!(rig.join(id, name));
         }
@@ -102,20 +114,37 @@ fn a_census_comes_in_pages() {
 fn a_publish_behind_a_join_in_the_same_turn_reaches_the_client() {
     let mut rig = Rig::new(1);
     let id = rig.connect(0, &[]);
-    let (first, second) =
-        (rig.publish_command("c", Qos::AtMostOnce, b"1", 10).1, rig.publish_command("c", Qos::AtMostOnce, b"2", 10).1);
+    let (first, second) = (
+        rig.publish_command("c", Qos::AtMostOnce, b"1", 10).1,
+        rig.publish_command("c", Qos::AtMostOnce, b"2", 10).1,
+    );
     let (third, ticket) = (rig.publish_command("c", Qos::AtMostOnce, b"3", 10).1, rig.ticket());
     let left = rig.ticket();
     rig.batch(
         0,
         [
             first,
-            Command::Join { client: id, channel: channel("c"), ticket },
+            Command::Join {
+                client: id,
+                channel: channel("c"),
+                ticket,
+            },
             second,
-            Command::Leave { client: id, channel: channel("c"), ticket: left },
+            Command::Leave {
+                client: id,
+                channel: channel("c"),
+                ticket: left,
+            },
             third,
         ],
     );
-    let payloads: Vec<_> = rig.packets(id).into_iter().map(|packet| format!("{packet:?}")).collect();
-    assert!(payloads.len() == 1 && payloads[0].contains("payload: [50]"), "{payloads:?}");
+    let payloads: Vec<_> = rig
+        .packets(id)
+        .into_iter()
+        .map(|packet| format!("{packet:?}"))
+        .collect();
+    assert!(
+        payloads.len() == 1 && payloads[0].contains("payload: [50]"),
+        "{payloads:?}"
+    );
 }

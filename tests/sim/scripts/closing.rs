@@ -10,7 +10,11 @@ use crate::wire::{self, Frame, connect_request};
 
 #[test]
 fn the_code_of_the_client_is_echoed_without_its_reason() {
-    for (payload, echo) in [(&b""[..], &b""[..]), (b"\x03\xe8", b"\x03\xe8"), (b"\x13\x87bye", b"\x13\x87")] {
+    for (payload, echo) in [
+        (&b""[..], &b""[..]),
+        (b"\x03\xe8", b"\x03\xe8"),
+        (b"\x13\x87bye", b"\x13\x87"),
+    ] {
         let mut rig = Rig::new(1);
         let id = rig.connect(0, &["c"]);
         rig.bytes(id, &wire::frame(8, payload));
@@ -43,7 +47,11 @@ fn a_client_that_does_not_end_tcp_is_ended() {
 fn the_api_closes_a_client() {
     let mut rig = Rig::new(1);
     let id = rig.connect(0, &["c"]);
-    let close = |ticket| Command::Close { client: id, cause: CloseCause::Kicked, ticket };
+    let close = |ticket| Command::Close {
+        client: id,
+        cause: CloseCause::Kicked,
+        ticket,
+    };
     assert!(rig.ask(ShardId(0), close));
     assert_eq!(rig.frames(id), [Frame::Close(b"\x03\xe8kicked".to_vec())]);
     assert!(!rig.socket(id).finished, "its answer is waited for");
@@ -67,7 +75,11 @@ fn a_close_answer_does_not_cut_what_is_still_on_its_way() {
     let id = rig.connect(0, &["c"]);
     rig.socket(id).room = 4;
     rig.publish("c", Qos::AtMostOnce, b"on its way", 10);
-    rig.ask(ShardId(0), |ticket| Command::Close { client: id, cause: CloseCause::Kicked, ticket });
+    rig.ask(ShardId(0), |ticket| Command::Close {
+        client: id,
+        cause: CloseCause::Kicked,
+        ticket,
+    });
     // The client closes by itself at the same time.
     rig.bytes(id, &wire::close(Some(1000)));
     rig.make_room(id, usize::MAX);
@@ -112,7 +124,13 @@ fn the_close_callback_comes_after_the_last_message_and_carries_its_cookie() {
 
 #[test]
 fn broken_frames_end_tcp_without_a_close_frame() {
-    for bytes in [&b"\x83\x80\0\0\0\0"[..], b"\xc2\x80\0\0\0\0", b"\x80\x80\0\0\0\0", b"\x02\x01\x10", b"\x89\xfe\0\xff"] {
+    for bytes in [
+        &b"\x83\x80\0\0\0\0"[..],
+        b"\xc2\x80\0\0\0\0",
+        b"\x80\x80\0\0\0\0",
+        b"\x02\x01\x10",
+        b"\x89\xfe\0\xff",
+    ] {
         let mut rig = Rig::new(1);
         let id = rig.connect(0, &[]);
         assert_eq!(rig.bytes(id, bytes), Input::Gone, "{bytes:02x?}");

@@ -35,7 +35,10 @@ fn without_credentials_the_business_is_not_asked_and_the_connection_stays() {
     let id = rig.accept(0);
     let bare = b"GET /connect/ HTTP/1.1\r\nHost: h\r\n\r\n";
     assert_eq!(rig.bytes(id, bare), Input::Continue);
-    assert_eq!(wire::take_answer(&mut rig.socket(id).out), Some((401, UNAUTHORIZED.to_vec())));
+    assert_eq!(
+        wire::take_answer(&mut rig.socket(id).out),
+        Some((401, UNAUTHORIZED.to_vec()))
+    );
     assert!(rig.callbacks.is_empty() && !rig.socket(id).closed);
     // Two more in one piece, the second one complete.
     rig.bytes(id, &[&bare[..], &connect_request("d")].concat());
@@ -73,7 +76,10 @@ fn denied_and_unavailable() {
 fn upgrade_is_checked_after_the_business_was_asked() {
     let mut rig = Rig::new(1);
     let id = rig.accept(0);
-    rig.bytes(id, b"GET /connect/ HTTP/1.1\r\nHost: h\r\nX-DEVICEID: d\r\nX-CLIENT-OS: o\r\n\r\n");
+    rig.bytes(
+        id,
+        b"GET /connect/ HTTP/1.1\r\nHost: h\r\nX-DEVICEID: d\r\nX-CLIENT-OS: o\r\n\r\n",
+    );
     let asked = rig.callback(Endpoint::Connect);
     rig.answer(&asked, reply(200, &[], ADMITTED));
     assert_eq!(rig.status(id), 400);
@@ -91,7 +97,10 @@ fn early_frames_are_handled_after_the_101() {
     rig.bytes(id, &[&connect_request("d"), first].concat());
     rig.bytes(id, rest);
     let asked = rig.callback(Endpoint::Connect);
-    assert!(rig.callbacks.is_empty(), "nothing is forwarded before the client is admitted");
+    assert!(
+        rig.callbacks.is_empty(),
+        "nothing is forwarded before the client is admitted"
+    );
     rig.answer(&asked, reply(200, &[("rainbowclientcookie", "c")], ADMITTED));
     assert_eq!(rig.status(id), 101);
     assert_eq!(rig.frames(id), [Frame::Pong(b"early".to_vec())]);
@@ -124,13 +133,24 @@ fn a_client_that_leaves_during_auth_is_never_registered() {
         rig.bytes(id, &connect_request("d"));
         let asked = rig.callback(Endpoint::Connect);
         rig.end(id);
-        assert!(rig.callbacks.is_empty(), "nothing is told before the business has decided");
+        assert!(
+            rig.callbacks.is_empty(),
+            "nothing is told before the business has decided"
+        );
         let headers = [("rainbowclientchannel", "a"), ("rainbowclientcookie", "c")];
-        rig.answer(&asked, reply(200, &headers, if admitted { ADMITTED } else { "{\"status\":\"no\"}" }));
+        rig.answer(
+            &asked,
+            reply(200, &headers, if admitted { ADMITTED } else { "{\"status\":\"no\"}" }),
+        );
         assert_eq!(rig.callbacks.len(), closes);
         if admitted {
             let close = rig.callback(Endpoint::Close);
-            assert!(String::from_utf8(close.headers.to_vec()).unwrap().to_lowercase().contains("cookie: c\r\n"));
+            assert!(
+                String::from_utf8(close.headers.to_vec())
+                    .unwrap()
+                    .to_lowercase()
+                    .contains("cookie: c\r\n")
+            );
         }
         assert_eq!(rig.shards[1].connections(), 0);
         let ticket = rig.publish("a", Qos::AtLeastOnce, b"", 10);
@@ -170,7 +190,10 @@ fn an_answer_still_on_its_way_is_not_lost_to_a_hand_over() {
     rig.socket(id).room = 20;
     let both = b"GET /connect/ HTTP/1.1\r\n\r\nGET /hello/ HTTP/1.1\r\n\r\n";
     let input = rig.bytes(id, both);
-    assert!(!matches!(input, Input::HandOver(_)), "bytes of the first answer wait here");
+    assert!(
+        !matches!(input, Input::HandOver(_)),
+        "bytes of the first answer wait here"
+    );
     rig.make_room(id, usize::MAX);
     assert_eq!(rig.status(id), 401);
     assert!(rig.socket(id).finished, "the caller asks again on a new connection");
@@ -201,7 +224,10 @@ fn a_head_takes_too_long() {
         assert!(!rig.socket(id).closed);
         rig.secs(1);
         assert!(rig.socket(id).closed || rig.socket(id).finished);
-        assert_eq!(wire::take_answer(&mut rig.socket(id).out).map(|(status, _)| status), answered.then_some(408));
+        assert_eq!(
+            wire::take_answer(&mut rig.socket(id).out).map(|(status, _)| status),
+            answered.then_some(408)
+        );
         rig.secs(5);
         assert!(rig.socket(id).closed);
         assert_eq!(rig.shards[0].connections(), 0);

@@ -7,7 +7,13 @@ use crate::rig::Rig;
 use crate::wire::{self, Frame, Packet};
 
 fn sent(id: u16, qos: u8, dup: bool) -> Packet {
-    Packet::Send { dup, qos, msgtype: 1, id, payload: b"p".to_vec() }
+    Packet::Send {
+        dup,
+        qos,
+        msgtype: 1,
+        id,
+        payload: b"p".to_vec(),
+    }
 }
 
 #[test]
@@ -39,7 +45,11 @@ fn any_acknowledgement_will_do_and_each_rec_gets_a_rel() {
         rig.advance(Duration::from_millis(1));
         rig.bytes(ids[1], &[wire::rec(1, b""), wire::rec(1, b"unknown now")].concat());
         assert_eq!(rig.packets(ids[1]), [Packet::Rel { id: 1 }, Packet::Rel { id: 1 }]);
-        assert_eq!(rig.part(ticket), Some((2, 0, 0, "first".into())), "the last data that is not empty");
+        assert_eq!(
+            rig.part(ticket),
+            Some((2, 0, 0, "first".into())),
+            "the last data that is not empty"
+        );
         rig.secs(60);
         for id in ids {
             assert_eq!(rig.frames(id), [], "neither repeats nor pings");
@@ -163,7 +173,11 @@ fn a_disconnect_is_a_failure_at_once() {
     assert_eq!(rig.part(ticket), Some((1, 1, 0, "d".into())));
     rig.parts.clear();
     rig.end(ids[2]);
-    assert_eq!(rig.part(ticket), Some((0, 1, 0, String::new())), "also of the last member");
+    assert_eq!(
+        rig.part(ticket),
+        Some((0, 1, 0, String::new())),
+        "also of the last member"
+    );
 }
 
 #[test]
@@ -229,7 +243,10 @@ fn a_short_write_goes_on_when_there_is_room() {
     while rig.socket(id).want_write {
         rig.make_room(id, 2);
     }
-    assert_eq!(rig.packets(id), [sent(0, 0, false), sent(0, 0, false), sent(0, 0, false)]);
+    assert_eq!(
+        rig.packets(id),
+        [sent(0, 0, false), sent(0, 0, false), sent(0, 0, false)]
+    );
 }
 
 #[test]

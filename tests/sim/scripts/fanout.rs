@@ -5,9 +5,10 @@ use rainbow_server::engine::command::{Command, Endpoint, Qos};
 use rainbow_server::engine::ids::{ClientId, ShardId, Ticket};
 use rainbow_server::limits::FANOUT_SLICE_MEMBERS;
 use rainbow_server::shard::Input;
+use rainbow_server::time::Duration;
 
 use crate::rig::{ADMITTED, Rig, reply};
-use crate::wire::{self, Packet};
+use crate::wire::{self, Frame, Packet};
 
 const HOME: ShardId = ShardId(0);
 
@@ -41,7 +42,10 @@ fn a_small_channel_is_served_between_the_slices_of_a_large_one() {
     post(&mut rig, "large", Qos::AtMostOnce, "2");
     rig.step(0);
     assert_eq!(payloads(&mut rig, small), ["s"]);
-    let served = large.iter().filter(|id| !rig.nets[0].sockets[id].out.is_empty()).count();
+    let served = large
+        .iter()
+        .filter(|id| !rig.nets[0].sockets[id].out.is_empty())
+        .count();
     assert_eq!(served, 2 * FANOUT_SLICE_MEMBERS);
     rig.settle();
     for id in large {
@@ -71,23 +75,44 @@ fn who_leaves_before_its_turn_is_skipped_and_who_comes_is_not_served_twice() {
     let ids = crowd(&mut rig, 1100);
     let ticket = post(&mut rig, "large", Qos::AtLeastOnce, "1");
     rig.step(0);
-    let waiting: Vec<_> = ids.iter().copied().filter(|id| rig.nets[0].sockets[id].out.is_empty()).collect();
+    let waiting: Vec<_> = ids
+        .iter()
+        .copied()
+        .filter(|id| rig.nets[0].sockets[id].out.is_empty())
+        .collect();
     assert_eq!(waiting.len(), 1100 - FANOUT_SLICE_MEMBERS);
     // Each turn serves a slice; these two are in the second and in the last one.
     let (leaver, acker, closer) = (waiting[0], waiting[1], waiting[waiting.len() - 1]);
-    let leave = Command::Leave { client: leaver, channel: crate::rig::channel("large"), ticket: rig.ticket() };
+    let leave = Command::Leave {
+        client: leaver,
+        channel: crate::rig::channel("large"),
+        ticket: rig.ticket(),
+    };
     rig.batch(0, [leave]);
-    rig.turn(HOME, |shard, net, now| shard.on_end(closer, CloseCause::ClientGone, now, net));
+    rig.turn(HOME, |shard, net, now| {
+        shard.on_end(closer, CloseCause::ClientGone, now, net)
+    });
     rig.callback(Endpoint::Close);
     let late = rig.accept(0);
     let mut request = wire::connect_request("late");
     let asked = rig.shards[0].on_bytes(late, &mut request, rig.now, &mut rig.nets[0]);
     assert_eq!(asked, Input::Continue);
     let outcome = reply(200, &[("rainbowclientchannel", "large")], ADMITTED);
-    rig.batch(0, [Command::CallbackDone { client: late, token: 0, outcome }]);
+    rig.batch(
+        0,
+        [Command::CallbackDone {
+            client: late,
+            token: 0,
+            outcome,
+        }],
+    );
     assert_eq!(rig.status(late), 101);
     assert!(rig.has_more(0), "still slicing");
-    assert_eq!((late.slot, late.generation), (closer.slot, closer.generation + 1), "in the slot of the closed one");
+    assert_eq!(
+        (late.slot, late.generation),
+        (closer.slot, closer.generation + 1),
+        "in the slot of the closed one"
+    );
     rig.settle();
     assert!(payloads(&mut rig, leaver).is_empty());
     assert!(payloads(&mut rig, late).is_empty(), "it joined later");
@@ -95,7 +120,61 @@ fn who_leaves_before_its_turn_is_skipped_and_who_comes_is_not_served_twice() {
     for id in ids.iter().filter(|id| ![leaver, closer].contains(id)) {
         rig.bytes(*id, &wire::ack(1, b""));
     }
-    assert_eq!(rig.part(ticket), Some((1098, 0, 0, String::new())), "the members at fan-out, less those that left before");
+    assert_eq!(
+        rig.part(ticket),
+        Some((1098, 0, 0, String::new())),
+        "the members at fan-out, less those that left before"
+    );
+}
+
+#[test]
+fn retries_of_a_large_channel_are_sliced_too() {
+    let mut rig = Rig::new(1);
+    let ids = crowd(&mut rig, 1000);
+    rig.publish("large", Qos::AtLeastOnce, b"1", 4);
+    ids.iter().for_each(|id| assert_eq!(rig.packets(*id).len(), 1));
+    rig.bytes(ids[5], &wire::ack(1, b""));
+    rig.advance(Duration::from_millis(2_990));
+    rig.now = rig.now + Duration::from_millis(20);
+    for slice in 1..5 {
+        rig.turn(HOME, |shard, net, now| shard.on_tick(now, net));
+        let served = ids.iter().filter(|id| !rig.nets[0].sockets[id].out.is_empty()).count();
+        // One had answered, one will be gone when its slice comes.
+        assert_eq!(served, (slice * FANOUT_SLICE_MEMBERS - 1).min(998));
+        // Answers and ends between two slices.
+        if slice == 2 {
+            rig.bytes(ids[0], &wire::ack(1, b""));
+            rig.end(ids[999]);
+        }
+    }
+}
+
+#[test]
+fn rounds_of_a_large_channel_keep_their_count() {
+    let mut rig = Rig::new(1);
+    let ids = crowd(&mut rig, 1000);
+    let ticket = rig.publish("large", Qos::AtLeastOnce, b"1", 7);
+    for id in &ids[..100] {
+        rig.bytes(*id, &wire::ack(1, b""));
+    }
+    rig.secs(4);
+    for id in &ids[900..] {
+        rig.bytes(*id, &wire::ack(1, b""));
+    }
+    rig.secs(4);
+    assert_eq!(rig.part(ticket), Some((200, 0, 800, String::new())));
+    rig.secs(2);
+    for (at, id) in ids.iter().enumerate() {
+        let frames = rig.frames(*id);
+        let pings = frames.iter().filter(|frame| **frame == Frame::Ping).count();
+        let expected = match at {
+            0..100 => (1, 0),
+            100..900 => (4, 1),
+            _ => (2, 0),
+        };
+        assert_eq!((frames.len(), pings), expected, "{at}");
+    }
+    assert_eq!(rig.shards[0].debug_counts().deliveries, 0);
 }
 
 #[test]

@@ -91,7 +91,14 @@ fn an_empty_payload_is_forwarded() {
 fn what_is_not_a_packet_is_dropped() {
     let mut rig = Rig::new(1);
     let id = rig.connect(0, &[]);
-    for bytes in [&b""[..], b"\x00", b"\x10\x00", b"\x12\x00\x01\x00", b"\x20\x00", b"\xf0\x00\x01"] {
+    for bytes in [
+        &b""[..],
+        b"\x00",
+        b"\x10\x00",
+        b"\x12\x00\x01\x00",
+        b"\x20\x00",
+        b"\xf0\x00\x01",
+    ] {
         assert_eq!(rig.bytes(id, &wire::frame(2, bytes)), Input::Continue);
     }
     rig.bytes(id, &wire::frame(1, "\x10\u{80}\x01x".as_bytes()));
@@ -106,8 +113,11 @@ fn headers_take_effect_before_the_answer_is_written() {
     let id = rig.connect(0, &["old"]);
     rig.bytes(id, &send(false, 1, 1, 2, b""));
     let message = rig.message();
-    let headers =
-        [("rainbowclientchannel", "new;;both"), ("rainbowclientchannelunsub", "old;;both"), ("rainbowclientcookie", "k")];
+    let headers = [
+        ("rainbowclientchannel", "new;;both"),
+        ("rainbowclientchannelunsub", "old;;both"),
+        ("rainbowclientcookie", "k"),
+    ];
     rig.answer(&message, reply(204, &headers, ""));
     assert_eq!(rig.packets(id), [ack(2, "")]);
     for (name, members) in [("old", 0), ("new", 1), ("both", 1)] {
@@ -115,7 +125,9 @@ fn headers_take_effect_before_the_answer_is_written() {
         assert_eq!(rig.published[&ticket], members, "{name}");
     }
     rig.bytes(id, &send(false, 0, 1, 0, b""));
-    let headers = String::from_utf8(rig.message().headers.to_vec()).unwrap().to_lowercase();
+    let headers = String::from_utf8(rig.message().headers.to_vec())
+        .unwrap()
+        .to_lowercase();
     assert!(headers.contains("rainbowclientcookie: k\r\n"), "{headers}");
 }
 
@@ -141,7 +153,11 @@ fn in_order_a_window_is_under_way() {
         while let Some(request) = rig.callbacks.pop_front() {
             assert!(rig.callbacks.len() < window);
             seen.push(request.body[0]);
-            if seen.len() % 2 == 0 { rig.answer_ok(&request, "") } else { rig.answer_failed(&request) }
+            if seen.len() % 2 == 0 {
+                rig.answer_ok(&request, "")
+            } else {
+                rig.answer_failed(&request)
+            }
         }
         assert_eq!(seen, (0..20).collect::<Vec<u8>>());
         assert_eq!(rig.packets(id).len(), 10);
@@ -191,7 +207,11 @@ fn a_full_queue_pauses_and_resumes_without_loss() {
 fn a_byte_bound_pauses_too() {
     let mut rig = Rig::with(1, "forward_queue_bytes=4k");
     let id = rig.connect(0, &[]);
-    assert_eq!(rig.bytes(id, &send(false, 0, 1, 0, &[1; 9000])), Input::Pause, "one message is always taken");
+    assert_eq!(
+        rig.bytes(id, &send(false, 0, 1, 0, &[1; 9000])),
+        Input::Pause,
+        "one message is always taken"
+    );
     let message = rig.message();
     rig.answer_ok(&message, "");
     assert!(rig.socket(id).resumed);
@@ -202,7 +222,12 @@ fn a_byte_bound_pauses_too() {
 fn acknowledgements_pass_a_full_queue() {
     let mut rig = Rig::with(1, "forward_queue=2");
     let id = rig.connect(0, &["c"]);
-    let full = [send(false, 0, 1, 0, b"1"), send(false, 0, 1, 0, b"2"), send(false, 0, 1, 0, b"3")].concat();
+    let full = [
+        send(false, 0, 1, 0, b"1"),
+        send(false, 0, 1, 0, b"2"),
+        send(false, 0, 1, 0, b"3"),
+    ]
+    .concat();
     assert_eq!(rig.bytes(id, &full), Input::Pause);
     let handler = rig.message();
     let ticket = rig.publish("c", Qos::AtLeastOnce, b"question", 10);
@@ -231,7 +256,11 @@ fn who_does_not_read_the_answers_is_a_slow_consumer() {
     rig.socket(id).room = 0;
     for n in 0..10 {
         rig.bytes(id, &send(false, 1, 1, n, b""));
-        if let Some(request) = rig.callbacks.pop_front().filter(|request| request.endpoint == Endpoint::Message) {
+        if let Some(request) = rig
+            .callbacks
+            .pop_front()
+            .filter(|request| request.endpoint == Endpoint::Message)
+        {
             rig.answer_ok(&request, &"x".repeat(20_000));
         }
     }
@@ -245,8 +274,14 @@ fn a_paused_client_is_not_closed_for_a_missing_pong() {
     let mut rig = Rig::with(1, "forward_queue=1");
     let id = rig.connect(0, &["c"]);
     rig.publish("c", Qos::AtLeastOnce, b"", 1);
-    assert_eq!(rig.bytes(id, &[send(false, 0, 1, 0, b"1"), wire::pong()].concat()), Input::Continue);
-    assert_eq!(rig.bytes(id, &[send(false, 0, 1, 0, b"2"), send(false, 0, 1, 0, b"3")].concat()), Input::Continue);
+    assert_eq!(
+        rig.bytes(id, &[send(false, 0, 1, 0, b"1"), wire::pong()].concat()),
+        Input::Continue
+    );
+    assert_eq!(
+        rig.bytes(id, &[send(false, 0, 1, 0, b"2"), send(false, 0, 1, 0, b"3")].concat()),
+        Input::Continue
+    );
     rig.bytes(id, &send(false, 0, 1, 0, b"4"));
     rig.secs(3);
     assert!(rig.frames(id).contains(&Frame::Ping));
