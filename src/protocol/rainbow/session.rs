@@ -30,8 +30,7 @@ pub struct Session {
     cookie: Option<Box<[u8]>>,
     inflight: Inflight,
     forwards: Forwards,
-    /// Ids of QoS 2 SENDs whose REL has not come; at most 65536. Boxed: most clients have none, and pay 8 bytes.
-    #[expect(clippy::box_collection)]
+    /// Ids of QoS 2 SENDs whose REL has not come; at most 65536.
     received: Option<Box<HashSet<u16, foldhash::fast::FixedState>>>,
 }
 
