@@ -81,15 +81,21 @@ fn run() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Keeps the load on its own core; `taskset` knows what this process must not (no unsafe code here).
+/// Keeps the load on its own core, at its priority, which the servers inherit. `taskset` and `renice` know what this process
+/// must not (no unsafe code here).
 fn pin(options: &Options) {
-    let Some(cores) = &options.load_cores else { return };
     let pid = std::process::id().to_string();
-    let pinned = std::process::Command::new("taskset")
-        .args(["-cp", cores, &pid])
-        .output();
-    if !pinned.is_ok_and(|output| output.status.success()) {
-        eprintln!("rainbow-bench: the load could not be pinned to core {cores}; results will be less steady");
+    let done = |program: &str, arguments: &[&str]| {
+        let output = std::process::Command::new(program).args(arguments).output();
+        if !output.is_ok_and(|output| output.status.success()) {
+            eprintln!("rainbow-bench: {program} {arguments:?} failed; results will be less steady");
+        }
+    };
+    if let Some(cores) = &options.load_cores {
+        done("taskset", &["-cp", cores, &pid]);
+    }
+    if let Some(nice) = options.nice {
+        done("renice", &["-n", &nice.to_string(), "-p", &pid]);
     }
 }
 

@@ -36,6 +36,7 @@ Options
   --rate N            operations per second of open-loop cases
   --sleep             sleep between polls instead of spinning
   --server-cores LIST, --load-cores LIST   (default 0 and 1; none: do not pin)
+  --nice N            priority of load and servers (below 0 needs root): on a machine that does other things
   --workers N         shards of the server (default 1)
   --driver NAME       io_uring, epoll or auto (default auto)
   --set KEY=VALUE     a line of the server's ini file
@@ -75,6 +76,8 @@ pub struct Options {
     pub server_cores: Option<String>,
     /// Cores of the load.
     pub load_cores: Option<String>,
+    /// Priority.
+    pub nice: Option<i32>,
     /// Shards.
     pub workers: usize,
     /// Driver of the server.
@@ -111,6 +114,7 @@ impl Default for Options {
             sleep: false,
             server_cores: Some("0".into()),
             load_cores: Some("1".into()),
+            nice: None,
             workers: 1,
             driver: "auto".into(),
             set: Vec::new(),
@@ -143,6 +147,7 @@ impl Options {
                 Long("sleep") => options.sleep = true,
                 Long("server-cores") => options.server_cores = cores(parser.value()?.string()?),
                 Long("load-cores") => options.load_cores = cores(parser.value()?.string()?),
+                Long("nice") => options.nice = Some(parser.value()?.parse()?),
                 Long("workers") => options.workers = parser.value()?.parse()?,
                 Long("driver") => options.driver = parser.value()?.string()?,
                 Long("set") => {
