@@ -58,7 +58,7 @@ fn run() -> Result<(), Failure> {
     if options.workloads == ["floor"] {
         return Ok(floor::run(options.port)?);
     }
-    pin(&options);
+    let _session = pin(&options);
     let cases = work::cases(&options)?;
     let mut results = Vec::new();
     for case in &cases {
@@ -83,7 +83,7 @@ fn run() -> Result<(), Failure> {
 
 /// Keeps the load on its own core, at its priority, which the servers inherit. `taskset` and `renice` know what this process
 /// must not (no unsafe code here).
-fn pin(options: &Options) {
+fn pin(options: &Options) -> Option<Session> {
     let pid = std::process::id().to_string();
     let done = |program: &str, arguments: &[&str]| {
         let output = std::process::Command::new(program).args(arguments).output();
@@ -94,8 +94,31 @@ fn pin(options: &Options) {
     if let Some(cores) = &options.load_cores {
         done("taskset", &["-cp", cores, &pid]);
     }
-    if let Some(nice) = options.nice {
-        done("renice", &["-n", &nice.to_string(), "-p", &pid]);
+    let nice = options.nice?.to_string();
+    done("renice", &["-n", &nice, "-p", &pid]);
+    Session::raise(&nice)
+}
+
+/// The priority of the terminal session. Where the kernel shares cores between sessions (autogroup), priorities of processes
+/// count within their session only. Put back when dropped.
+struct Session {
+    before: String,
+}
+
+impl Session {
+    const FILE: &str = "/proc/self/autogroup";
+
+    fn raise(nice: &str) -> Option<Self> {
+        let line = std::fs::read_to_string(Self::FILE).ok()?;
+        let before = line.split_whitespace().last()?.to_owned();
+        std::fs::write(Self::FILE, nice).ok()?;
+        Some(Self { before })
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let _ = std::fs::write(Self::FILE, &self.before);
     }
 }
 
