@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use super::tls::{Identity, Session};
 use super::wake::Waker;
 use crate::config::Config;
 use crate::engine::command::{Command, Report};
@@ -18,6 +19,8 @@ pub enum ShardMail {
     Adopt(Handover),
     /// Settings changed.
     Reload(Arc<Config>),
+    /// Certificates of new TLS connections changed.
+    Identity(Identity),
 }
 
 /// To the control core.
@@ -38,6 +41,8 @@ pub struct Handover {
     pub socket: OwnedFd,
     /// What was read from it already.
     pub bytes: Vec<u8>,
+    /// With TLS: its session.
+    pub tls: Option<Box<Session>>,
 }
 
 /// What the operator asks for.
