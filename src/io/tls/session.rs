@@ -250,7 +250,7 @@ impl Session {
                 Ok(_) => is_done = true,
                 Err(error) => {
                     tracing::debug!(%error, "TLS failed");
-                    self.fail(cipher.get_mut(used + discard..).unwrap_or_default());
+                    self.fail();
                     return filled;
                 }
             }
@@ -273,11 +273,14 @@ impl Session {
         }
     }
 
-    /// Nothing more can be done but to tell the peer why. `rest` is what was not used of the ciphertext.
-    fn fail(&mut self, rest: &mut [u8]) {
+    /// Nothing more can be done but to tell the peer why.
+    fn fail(&mut self) {
         self.failed = true;
         self.input = Vec::new();
-        while let Ok(ConnectionState::EncodeTlsData(mut data)) = self.rustls.process_tls_records(rest).state {
+        // A failed session may be asked for what it still has to say, and for nothing else.
+        while self.rustls.wants_write()
+            && let Ok(ConnectionState::EncodeTlsData(mut data)) = self.rustls.process_tls_records(&mut []).state
+        {
             append(&mut data, &mut self.output);
         }
     }
