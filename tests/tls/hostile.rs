@@ -5,11 +5,16 @@ use super::common::client::{Client, Op};
 use super::common::server::Builder;
 use super::common::{SOON, eventually, ms, packet};
 use super::{on_both_drivers, setup};
+use rustls::crypto::cipher::OutboundPlainMessage;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConnection, ContentType};
+use rustls::{ClientConnection, ConnectionTrafficSecrets, ContentType, StreamOwned};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+const UPGRADE: &str = "GET /connect/ HTTP/1.1\r\nHost: a.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nX-DEVICEID: d\r\nX-CLIENT-OS: o\r\n\r\n";
 
 /// The first bytes of a correct client.
 fn client_hello(setup: &super::Setup) -> Vec<u8> {
@@ -160,12 +165,10 @@ fn every_end_of_a_client_is_noticed() {
     assert!(client.until_eof(SOON).is_some());
     setup.server.expect_no_channels();
 
-    let upgrade = "GET /connect/ HTTP/1.1\r\nHost: a.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nX-DEVICEID: d\r\nX-CLIENT-OS: o\r\n\r\n";
     for with_alert in [true, false] {
         let config = setup.authority.client(Version::Tls12);
         let mut secure = connect(setup.port.number, &config, "a.test").expect("connect");
-        secure.write_all(upgrade.as_bytes()).expect("write");
+        secure.write_all(UPGRADE.as_bytes()).expect("write");
         let mut answer = [0; 12];
         secure.read_exact(&mut answer).expect("answer");
         assert_eq!(&answer, b"HTTP/1.1 101");
@@ -180,17 +183,57 @@ fn every_end_of_a_client_is_noticed() {
     setup.business.wait_for("/close/", 3, SOON);
 }
 
-/// Half of a handshake message behind the handshake stays unfinished while the server has something to say.
+/// Half of a handshake message stays unfinished behind the handshake while the server has something to say.
 #[test]
-fn an_unfinished_message_does_not_disturb_what_is_sent() {
+fn an_unfinished_handshake_message_does_not_disturb_what_is_sent() {
     let setup = setup(|builder| builder);
-    let mut tls12 = connect(setup.port.number, &setup.authority.client(Version::Tls12), "a.test").expect("connect");
-    tls12
-        .write_all(b"GET /hello/ HTTP/1.1\r\nHost: a\r\n\r\n")
-        .expect("write");
-    // The head of a record that never comes.
-    tls12.sock.write_all(&[23, 3, 3, 0x40, 0, 1, 2, 3]).expect("write");
-    let mut answer = [0; 12];
-    tls12.read_exact(&mut answer).expect("answer");
-    assert_eq!(&answer, b"HTTP/1.1 200");
+    let suite = rustls::crypto::ring::cipher_suite::TLS13_AES_256_GCM_SHA384;
+    let mut config = (*setup.authority.client(Version::Tls13)).clone();
+    config.enable_secret_extraction = true;
+    for ends_well in [true, false] {
+        let mut secure = connect(setup.port.number, &Arc::new(config.clone()), "a.test").expect("connect");
+        secure.write_all(UPGRADE.as_bytes()).expect("write");
+        secure.read_exact(&mut [0; 12]).expect("answer");
+        assert!(eventually(SOON, || setup.server.info()["channels_cnt"] == 1));
+        let StreamOwned {
+            conn, sock: mut tcp, ..
+        } = secure;
+        let (sequence, ConnectionTrafficSecrets::Aes256Gcm { key, iv }) =
+            conn.dangerous_extract_secrets().expect("keys").tx
+        else {
+            panic!("another suite")
+        };
+        let mut sealer = suite.tls13().expect("TLS 1.3").aead_alg.encrypter(key, iv);
+        let mut record = |number: u64, typ: ContentType, payload: &[u8]| {
+            let version = rustls::ProtocolVersion::TLSv1_2;
+            let payload = payload.into();
+            let plain = OutboundPlainMessage { typ, version, payload };
+            sealer.encrypt(plain, sequence + number).expect("sealed").encode()
+        };
+        // A key update (RFC 8446 §4.6.3) has five bytes.
+        tcp.write_all(&record(0, ContentType::Handshake, &[24, 0]))
+            .expect("write");
+        for _ in 0..3 {
+            setup.server.send("room", 0, "x".repeat(100_000));
+            tcp.read_exact(&mut [0; 100_000]).expect("records");
+        }
+        if ends_well {
+            tcp.write_all(&record(1, ContentType::Handshake, &[0, 1, 0]))
+                .expect("write");
+            setup.server.send("room", 0, "x".repeat(100_000));
+            tcp.read_exact(&mut [0; 100_000]).expect("records");
+            tcp.shutdown(Shutdown::Both).expect("shutdown");
+        } else {
+            // Nothing may come in between (RFC 8446 §5.1).
+            tcp.write_all(&record(1, ContentType::ApplicationData, b"x"))
+                .expect("write");
+            until_closed(&mut tcp, SOON);
+        }
+        setup.server.expect_no_channels();
+        assert_eq!(
+            setup.metric(r#"rainbow_closes_total{cause="tls_failed"}"#),
+            u64::from(!ends_well)
+        );
+    }
+    setup.expect_healthy();
 }

@@ -32,6 +32,7 @@ fn clients(setup: &super::Setup, version: Version, n: u64) -> Vec<TcpStream> {
 }
 
 fn bytes_per_client(version: Version) {
+    rainbow_server::io::sys::raise_descriptor_limit();
     let setup = setup(|builder| builder.set("workers", 1));
     // What the first clients make the server allocate once is not theirs.
     let warm = clients(&setup, version, 300);
