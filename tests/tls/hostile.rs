@@ -117,6 +117,53 @@ on_both_drivers! {
     }
 }
 
+/// Bytes of a correct client are turned over, cut and repeated, in the handshake and behind it.
+#[test]
+fn damaged_flights_do_no_harm() {
+    let setup = setup(|builder| builder);
+    let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = |below: usize| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        (seed % below as u64) as usize
+    };
+    for round in 0..300 {
+        let version = if round % 2 == 0 { Version::Tls12 } else { Version::Tls13 };
+        let mut session = ClientConnection::new(
+            setup.authority.client(version),
+            ServerName::try_from("a.test").expect("name"),
+        )
+        .expect("session");
+        session.writer().write_all(UPGRADE.as_bytes()).expect("room");
+        let mut tcp = setup.tcp();
+        tcp.set_read_timeout(Some(SOON)).expect("timeout");
+        let damaged_flight = random(3);
+        for flight in 0..=damaged_flight {
+            let mut sealed = Vec::new();
+            while session.wants_write() {
+                session.write_tls(&mut sealed).expect("seal");
+            }
+            if flight == damaged_flight && !sealed.is_empty() {
+                let at = random(sealed.len());
+                match random(4) {
+                    0 => sealed[at] ^= 1 << random(8),
+                    1 => drop(sealed.drain(at..(at + 1 + random(20)).min(sealed.len()))),
+                    2 => sealed.extend_from_within(at..),
+                    _ => sealed.insert(at, random(256) as u8),
+                }
+            }
+            if tcp.write_all(&sealed).is_err() || flight == damaged_flight {
+                break;
+            }
+            if session.read_tls(&mut tcp).unwrap_or(0) == 0 || session.process_new_packets().is_err() {
+                break;
+            }
+        }
+    }
+    setup.expect_healthy();
+}
+
 #[test]
 fn clients_that_leave_in_the_handshake_leave_nothing() {
     let setup = setup(|builder| builder.set("tls_handshakes", 50));
