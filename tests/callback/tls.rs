@@ -22,8 +22,11 @@ fn authority(label: &str) -> (PathBuf, Arc<ServerConfig>) {
     (path, config)
 }
 
-/// Also a server that insists on a client certificate, and the files of one it accepts.
-fn authority_and_client(label: &str) -> (PathBuf, Arc<ServerConfig>, (Arc<ServerConfig>, (PathBuf, PathBuf))) {
+/// A server that insists on a client certificate, and the files of one it accepts.
+type Strict = (Arc<ServerConfig>, (PathBuf, PathBuf));
+
+/// Also what is needed for client certificates.
+fn authority_and_client(label: &str) -> (PathBuf, Arc<ServerConfig>, Strict) {
     let mut ca = CertificateParams::new(Vec::new()).unwrap();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca_key = KeyPair::generate().unwrap();

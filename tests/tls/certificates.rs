@@ -84,6 +84,22 @@ fn a_reload_serves_new_connections_with_new_certificates() {
     let newest = in_file(&cert);
     assert!(eventually(SOON, || (0..8).all(|_| shown(&setup, "a.test").as_ref() == Ok(&newest))));
 
+    // A port stays until the restart, so its certificates do too.
+    set(
+        &setup,
+        &[
+            ("tls_port", "0".into()),
+            ("tls_cert", String::new()),
+            ("tls_key", String::new()),
+        ],
+    );
+    setup.server.signal("HUP");
+    assert!(eventually(SOON, || setup
+        .server
+        .log_tail()
+        .contains(r#"needs_restart=["tls_port"]"#)));
+    assert_eq!(shown(&setup, "a.test"), Ok(newest));
+
     client.send(&packet::send(1, 7, 3, "still here"));
     client.expect(Op::Binary, &packet::ack(3, "ok"));
     setup.expect_healthy();

@@ -44,7 +44,8 @@ fn what_cannot_work_is_refused() {
     let nonsense = nonsense.display().to_string();
     let port = || ("tls_port", "8443".to_owned());
     let pair = |cert: &str, key: &str| vec![port(), ("tls_cert", cert.to_owned()), ("tls_key", key.to_owned())];
-    let cases: Vec<(Vec<(&str, String)>, Option<usize>, &str)> = vec![
+    type Lines<'a> = Vec<(&'a str, String)>;
+    let cases: Vec<(Lines<'_>, Option<usize>, &str)> = vec![
         (pair(&cert, &key), None, ": valid"),
         (vec![port()], Some(2), "tls_port: needs a certificate"),
         (pair(&cert, ""), Some(4), "tls_key: lists 0 files, but tls_cert lists 1"),

@@ -5,7 +5,7 @@
 //! | `mod.rs` | settings → what new connections are served with |
 //! | `files.rs` | PEM files → certificate with its key |
 //! | `names.rs` | the name a client asks for → certificate |
-//! | `session.rs` | one connection: ciphertext ↔ plaintext |
+//! | `session.rs` | one connection: ciphertext ↔ plaintext; `parts.rs` cuts records |
 //!
 //! rustls with its ring provider, named explicitly: another provider in the same binary changes nothing here.
 //! TLS 1.2 and 1.3, no early data (it could be replayed), one ticket per TLS 1.3 connection, no session cache: a ticket is
@@ -13,6 +13,7 @@
 
 mod files;
 mod names;
+mod parts;
 mod session;
 
 use std::path::Path;
@@ -38,12 +39,13 @@ pub struct Fault {
     pub text: String,
 }
 
-/// Reads the files of `tls_cert` and `tls_key`; `None` without `tls_port`. Blocks on files: for start and reload.
+/// Reads the files of `tls_cert` and `tls_key`; `None` without `tls_port`, or if a reload has taken the certificates away but
+/// not the port, which stays until the restart. Blocks on files: for start and reload.
 ///
 /// # Errors
 /// The first file that cannot be used; then nothing is.
 pub fn load(config: &Config) -> Result<Option<Identity>, Fault> {
-    if config.tls_port.is_none() {
+    if config.tls_port.is_none() || config.tls_cert.is_empty() {
         return Ok(None);
     }
     let provider = provider();

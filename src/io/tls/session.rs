@@ -19,11 +19,10 @@ use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic};
 
 use super::Identity;
+use super::parts::{Parts, RECORD_BYTES};
 use crate::io::sys;
 use crate::limits::RECEIVE_SCRATCH_BYTES;
 
-/// Plaintext of one record (RFC 8446 §5.1).
-const RECORD_BYTES: usize = 16 * 1024;
 /// A sealed record: header, nonce, content type, tag and padding of every suite fit.
 const SEALED_BYTES_MAX: usize = RECORD_BYTES + 512;
 /// Ciphertext received or sealed with one system call.
@@ -332,7 +331,8 @@ impl Session {
                     return Ok(());
                 }
                 Err(error) => {
-                    self.failed = true;
+                    // What the peer sent before may still be read.
+                    self.ending = Ending::Done;
                     return Err(error);
                 }
             }
@@ -369,99 +369,5 @@ fn append(data: &mut EncodeTlsData<'_, ServerConnectionData>, output: &mut Vec<u
         output.resize(filled + missing.required_size, 0);
         let count = data.encode(output.get_mut(filled..).unwrap_or_default()).unwrap_or(0);
         output.truncate(filled + count);
-    }
-}
-
-/// What is left of a list of slices.
-struct Parts<'a> {
-    slices: &'a [IoSlice<'a>],
-    /// Used of the first one.
-    offset: usize,
-}
-
-impl<'a> Parts<'a> {
-    fn new(slices: &'a [IoSlice<'a>]) -> Self {
-        let mut parts = Self { slices, offset: 0 };
-        parts.skip(0);
-        parts
-    }
-
-    fn is_empty(&self) -> bool {
-        self.slices.is_empty()
-    }
-
-    /// The bytes of the next record: of one slice as they are, of several small ones copied together.
-    fn next_record<'b>(&mut self, together: &'b mut [u8]) -> &'b [u8]
-    where
-        'a: 'b,
-    {
-        if self.slices.len() < 2 || self.first().len() >= RECORD_BYTES {
-            let first = self.first();
-            let record = first.get(..RECORD_BYTES).unwrap_or(first);
-            self.skip(record.len());
-            return record;
-        }
-        let mut filled = 0;
-        while let (Some(room), false) = (together.get_mut(filled..), self.is_empty()) {
-            let count = self.first().len().min(room.len());
-            if count == 0 {
-                break;
-            }
-            if let (Some(to), Some(from)) = (room.get_mut(..count), self.first().get(..count)) {
-                to.copy_from_slice(from);
-            }
-            filled += count;
-            self.skip(count);
-        }
-        together.get(..filled).unwrap_or_default()
-    }
-
-    fn first(&self) -> &'a [u8] {
-        let first = self.slices.first().map(|slice| &**slice);
-        first.and_then(|slice| slice.get(self.offset..)).unwrap_or_default()
-    }
-
-    /// Uses `count` bytes of the first slice, and leaves no empty one in front.
-    fn skip(&mut self, count: usize) {
-        self.offset += count;
-        while let Some((first, rest)) = self.slices.split_first()
-            && self.offset >= first.len()
-        {
-            (self.slices, self.offset) = (rest, 0);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn records(lengths: &[usize]) -> Vec<usize> {
-        let bytes: Vec<Vec<u8>> = lengths.iter().enumerate().map(|(n, len)| vec![n as u8; *len]).collect();
-        let slices: Vec<IoSlice<'_>> = bytes.iter().map(|bytes| IoSlice::new(bytes)).collect();
-        let mut parts = Parts::new(&slices);
-        let (mut together, mut all, mut sizes) = (vec![0; RECORD_BYTES], Vec::new(), Vec::new());
-        while !parts.is_empty() {
-            let record = parts.next_record(&mut together);
-            all.extend_from_slice(record);
-            sizes.push(record.len());
-        }
-        assert_eq!(all, bytes.concat());
-        sizes
-    }
-
-    #[test]
-    fn small_parts_share_a_record_and_large_ones_are_cut() {
-        assert!(records(&[]).is_empty());
-        assert!(records(&[0, 0]).is_empty());
-        assert_eq!(records(&[5]), [5]);
-        assert_eq!(records(&[0, 5, 0, 7, 0]), [12]);
-        assert_eq!(records(&[RECORD_BYTES + 1]), [RECORD_BYTES, 1]);
-        assert_eq!(records(&[10, RECORD_BYTES, 3]), [RECORD_BYTES, 13]);
-        assert_eq!(records(&[RECORD_BYTES, 1, 1]), [RECORD_BYTES, 2]);
-        assert_eq!(
-            records(&[3 * RECORD_BYTES, 1]),
-            [RECORD_BYTES, RECORD_BYTES, RECORD_BYTES, 1]
-        );
     }
 }
