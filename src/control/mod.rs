@@ -42,6 +42,7 @@ use crate::io::tls;
 use crate::io::wake::{Sleeper, Waker};
 use crate::limits::{MAILBOX_BATCH, RECEIVE_SCRATCH_BYTES};
 use crate::metrics::CoreMetrics;
+use crate::protocol::rainbow::sign::Replays;
 use crate::time::Instant;
 use callback::Callbacks;
 use wait::Waits;
@@ -112,6 +113,8 @@ pub struct Control {
     callbacks: Callbacks,
     client: Client,
     cluster: Cluster,
+    /// What callers signed lately.
+    replays: RefCell<Replays>,
     tickets: RefCell<Tickets>,
     receipts: RefCell<Receipts>,
     /// Deadlines of receipts.
@@ -169,6 +172,7 @@ pub async fn run(setup: ControlSetup) {
         callbacks,
         client,
         cluster,
+        replays: RefCell::default(),
         tickets: RefCell::default(),
         receipts: RefCell::default(),
         wheel: RefCell::new(Wheel::new()),

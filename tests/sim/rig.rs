@@ -64,7 +64,7 @@ pub fn retries_of(timeout_secs: u64) -> (u32, AtDeadline) {
     let retries = timeout_secs.saturating_sub(1) / 3;
     (
         retries as u32,
-        if timeout_secs % 3 == 0 {
+        if timeout_secs.is_multiple_of(3) {
             AtDeadline::Failed
         } else {
             AtDeadline::TimedOut
@@ -83,6 +83,9 @@ pub fn reply(status: u16, headers: &[(&'static str, &str)], body: &str) -> Callb
 
 pub const ADMITTED: &str = "{\"status\": \"success\"}";
 
+/// Channels with their members, and where the next page begins.
+type Page = (Vec<(ChannelName, u32)>, Option<u32>);
+
 pub struct Rig {
     pub now: Instant,
     pub shards: Vec<Shard>,
@@ -91,7 +94,7 @@ pub struct Rig {
     pub parts: Vec<Part>,
     pub published: HashMap<Ticket, u32>,
     pub done: HashMap<Ticket, bool>,
-    pub census: Vec<(Vec<(ChannelName, u32)>, Option<u32>)>,
+    pub census: Vec<Page>,
     pub drained: usize,
     pub home: HomeHash,
     mail: Vec<VecDeque<Command>>,
