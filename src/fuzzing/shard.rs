@@ -448,6 +448,7 @@ impl World {
         }
         assert_eq!(self.drained, 2, "a shard is not empty");
         for shard in &self.shards {
+            assert_eq!(shard.debug_panics(), 0, "a panic was contained");
             let counts = shard.debug_counts();
             assert_eq!((counts.clients, counts.deliveries, counts.memberships), (0, 0, 0));
             assert_eq!((counts.interests, counts.timers), (0, 0));
