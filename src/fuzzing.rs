@@ -11,10 +11,12 @@
 //! test fails as long as one of these is missing.
 
 mod http;
+mod proxy;
 mod query;
 mod ws;
 
 pub use http::{http_body, http_request, http_response};
+pub use proxy::proxy;
 pub use query::query;
 pub use ws::{ws_frames, ws_messages};
 
@@ -26,6 +28,7 @@ pub const TARGETS: &[Target] = &[
     ("http_body", http_body),
     ("http_request", http_request),
     ("http_response", http_response),
+    ("proxy", proxy),
     ("query", query),
     ("ws_frames", ws_frames),
     ("ws_messages", ws_messages),

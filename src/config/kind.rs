@@ -5,7 +5,7 @@
 //! Callers: `config/load.rs`, `config/render.rs`.
 
 use super::Config;
-use super::types::{Peer, PortRange, Secret};
+use super::types::{Network, Peer, PortRange, Secret};
 use super::url::Endpoint;
 use super::value::*;
 use std::net::{IpAddr, Ipv4Addr};
@@ -53,6 +53,10 @@ pub enum Kind {
     Ports(Place<PortRange>),
     /// An IPv4 address or empty.
     Address(Place<Option<Ipv4Addr>>),
+    /// Addresses and networks, may be empty.
+    Networks(Place<Vec<Network>>),
+    /// Words, may be empty.
+    Words(Place<Vec<String>>),
     /// A file or empty.
     Path(Place<Option<PathBuf>>),
     /// Accepted for old files, without effect.
@@ -96,6 +100,8 @@ impl Kind {
             Kind::Peers(place) => *place(config) = items(text, peer)?,
             Kind::Ports(place) => *place(config) = port_range(text)?,
             Kind::Address(place) => *place(config) = optional(text, address_v4)?,
+            Kind::Networks(place) => *place(config) = items(text, network)?,
+            Kind::Words(place) => *place(config) = items(text, one_line)?,
             Kind::Path(place) => *place(config) = optional(text, one_path)?,
             Kind::Ignored => {}
         }
@@ -119,6 +125,8 @@ impl Kind {
             Kind::Peers(place) => joined(place(config)),
             Kind::Ports(place) => place(config).to_string(),
             Kind::Address(place) => place(config).map(|address| address.to_string()).unwrap_or_default(),
+            Kind::Networks(place) => joined(place(config)),
+            Kind::Words(place) => joined(place(config)),
             Kind::Path(place) => place(config)
                 .as_ref()
                 .map(|path| path.display().to_string())
@@ -144,6 +152,8 @@ impl Kind {
             Kind::Peers(_) => "list of host:port, may be empty".into(),
             Kind::Ports(_) => "ports first-last".into(),
             Kind::Address(_) => "IPv4 address or empty".into(),
+            Kind::Networks(_) => "list of IP addresses or address/bits, may be empty".into(),
+            Kind::Words(_) => "list of words, may be empty".into(),
             Kind::Path(_) => "file or empty".into(),
             Kind::Ignored => "ignored".into(),
         }
