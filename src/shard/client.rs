@@ -9,7 +9,6 @@
 //! Closing is a state machine of its own: the slot is free when the socket is closed, the messages still on their way to
 //! the business have ended, and the close callback has been handed to the control core.
 
-use crate::close::CloseCause;
 use crate::engine::ids::{ClientId, DeliveryKey};
 use crate::engine::outbox::Outbox;
 use crate::engine::wheel::TimerId;
@@ -40,7 +39,7 @@ pub struct Client {
 pub enum Phase {
     /// Waiting for a request head.
     Handshaking {
-        /// Runs out with [`CloseCause::HandshakeTimeout`].
+        /// Runs out with [`crate::close::CloseCause::HandshakeTimeout`].
         deadline: TimerId,
     },
     /// The business is being asked.
@@ -72,15 +71,13 @@ pub struct Open {
     pub decoder: ws::Decoder,
     /// The door's state.
     pub session: Session,
-    /// Runs out with [`CloseCause::KeepAliveTimeout`].
+    /// Runs out with [`crate::close::CloseCause::KeepAliveTimeout`].
     pub keep_alive: Option<TimerId>,
 }
 
 /// A connection on its way out.
 #[derive(Debug)]
 pub struct Closing {
-    /// Why.
-    pub cause: CloseCause,
     /// Present until the close callback has been handed over.
     pub session: Option<Session>,
     /// Looks for the client's own close frame.
@@ -89,6 +86,8 @@ pub struct Closing {
     pub linger: Option<TimerId>,
     /// The socket is still open.
     pub socket: bool,
+    /// The client's close frame has come, or will never: once the outbox is empty TCP ends.
+    pub answered: bool,
     /// We have told the peer that nothing more comes.
     pub finished: bool,
 }

@@ -52,33 +52,26 @@ impl Shard {
     /// Ends a client whose connection is gone already.
     pub(super) fn drop_client(&mut self, id: ClientId, cause: CloseCause, _now: Instant, sockets: &mut dyn Sockets) {
         if let Some(Phase::Authorising { gone, .. }) = self.phase_mut(id) {
-            *gone = true;
-            self.count_close(CloseCause::GoneDuringAuth);
-            return sockets.close(id);
+            if !std::mem::replace(gone, true) {
+                self.count_close(CloseCause::GoneDuringAuth);
+                sockets.close(id);
+            }
+            return;
         }
         self.begin_closing(id, cause);
         self.close_socket(id, sockets);
     }
 
-    /// Everything written: say so, unless the client's own close frame is still to come.
-    pub(super) fn on_outbox_empty(&mut self, id: ClientId, sockets: &mut dyn Sockets) {
-        let Some(Phase::Closing(closing)) = self.phase_mut(id) else {
+    /// Ends our direction of a closing client's TCP once everything is written and its own close frame is not awaited any
+    /// more (RFC 6455 §7.1.1).
+    pub(super) fn finish_closing(&mut self, id: ClientId, sockets: &mut dyn Sockets) {
+        let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
             return;
         };
-        // After a close frame of ours the client answers with its own and RFC 6455 §7.1.1 lets us end TCP then.
-        let awaits_answer = matches!(closing.cause.frame(), CloseFrame::Empty | CloseFrame::Code(..));
-        if !awaits_answer && !closing.finished && closing.socket {
-            closing.finished = true;
-            sockets.finish(id);
-        }
-    }
-
-    /// A close frame arrived while closing: the handshake is complete.
-    pub(super) fn on_close_answered(&mut self, id: ClientId, sockets: &mut dyn Sockets) {
-        let Some(Phase::Closing(closing)) = self.phase_mut(id) else {
+        let Phase::Closing(closing) = &mut client.phase else {
             return;
         };
-        if !closing.finished && closing.socket {
+        if client.outbox.is_empty() && closing.answered && !closing.finished && closing.socket {
             closing.finished = true;
             sockets.finish(id);
         }
@@ -129,11 +122,11 @@ impl Shard {
     pub(super) fn close_unborn(&mut self, id: ClientId, session: Session) {
         if let Some(client) = self.clients.get_mut(id.slot, id.generation) {
             client.phase = Phase::Closing(Closing {
-                cause: CloseCause::GoneDuringAuth,
                 session: Some(session),
                 decoder: ws::Decoder::new(),
                 linger: None,
                 socket: false,
+                answered: true,
                 finished: true,
             });
         }
@@ -148,12 +141,14 @@ impl Shard {
         if matches!(client.phase, Phase::Closing(_)) {
             return false;
         }
+        // Only after a close frame of ours does the client answer with its own.
+        let answered = !matches!(cause.frame(), CloseFrame::Empty | CloseFrame::Code(..));
         let closing = Closing {
-            cause,
             session: None,
             decoder: ws::Decoder::new(),
             linger: None,
             socket: true,
+            answered,
             finished: false,
         };
         let phase = std::mem::replace(&mut client.phase, Phase::Closing(closing));

@@ -40,7 +40,12 @@ impl Shard {
                 }
             };
             if head.path() != connect::PATH {
-                return self.hand_over(id);
+                if client.outbox.is_empty() {
+                    return self.hand_over(id);
+                }
+                // An answer to an earlier request is still on its way out and would be cut: the peer asks again.
+                self.close_client(id, CloseCause::Refused, None, now, sockets);
+                return self.input_state(id);
             }
             client.tail.drain(..head.head_len);
             self.on_connect(id, &head, now, sockets);

@@ -58,10 +58,13 @@ impl Shard {
             }
             Phase::Open(_) if client.tail.is_empty() => {
                 let used = self.on_frames(id, bytes, now, sockets);
-                if let Some(client) = self.clients.get_mut(id.slot, id.generation) {
+                let state = self.input_state(id);
+                if state != Input::Gone
+                    && let Some(client) = self.clients.get_mut(id.slot, id.generation)
+                {
                     client.tail.extend_from_slice(bytes.get(used..).unwrap_or_default());
                 }
-                self.input_state(id)
+                state
             }
             Phase::Open(_) => {
                 client.tail.extend_from_slice(bytes);
@@ -114,10 +117,10 @@ impl Shard {
         };
         let mut tail = std::mem::take(&mut client.tail);
         let used = self.on_frames(id, &mut tail, now, sockets);
-        let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
-            return;
-        };
-        if used < tail.len() {
+        if used < tail.len()
+            && self.input_state(id) != Input::Gone
+            && let Some(client) = self.clients.get_mut(id.slot, id.generation)
+        {
             tail.drain(..used);
             client.tail = tail;
         }
@@ -144,8 +147,9 @@ impl Shard {
         match run {
             Run::Hungry | Run::Closed => {}
             Run::Full => {
+                // Writing the replies may have closed it; closing clients are read.
                 if let Some(client) = self.clients.get_mut(id.slot, id.generation) {
-                    client.paused = true;
+                    client.paused = client.open().is_some();
                 }
             }
             Run::End(CloseCause::ClientClosed, code) => {
@@ -202,20 +206,20 @@ impl Shard {
         let Phase::Closing(closing) = &mut client.phase else {
             return;
         };
-        let (mut used, mut answered) = (0, closing.finished);
-        while !answered {
+        let mut used = 0;
+        while !closing.answered {
             match closing
                 .decoder
                 .next(client.tail.get_mut(used..).unwrap_or_default(), &limits)
             {
                 Ok((ws::Step::Need(_), _)) => break,
-                Ok((ws::Step::Close(_), _)) | Err(_) => answered = true,
+                Ok((ws::Step::Close(_), _)) | Err(_) => closing.answered = true,
                 Ok((_, frame)) => used += frame,
             }
         }
-        if answered {
+        if closing.answered {
             client.tail = Vec::new();
-            self.on_close_answered(id, sockets);
+            self.finish_closing(id, sockets);
         } else {
             client.tail.drain(..used);
         }

@@ -84,6 +84,24 @@ pub struct Setup {
     pub metrics: Arc<CoreMetrics>,
 }
 
+/// What a shard holds at a moment.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Connections in any phase.
+    pub clients: usize,
+    /// Publishes with members that neither acknowledged nor failed.
+    pub deliveries: usize,
+    /// Timers on the wheel.
+    pub timers: usize,
+    /// Pairs of client and channel.
+    pub memberships: usize,
+    /// Channels at home here that have members anywhere.
+    pub interests: usize,
+    /// Bytes in the fullest outbox.
+    pub outbox_bytes_max: usize,
+}
+
 /// One core's clients and channels.
 pub struct Shard {
     id: ShardId,
@@ -281,15 +299,24 @@ impl Shard {
         self.clients.len()
     }
 
+    /// What the shard holds, for the simulator.
+    #[doc(hidden)]
+    pub fn debug_counts(&self) -> Counts {
+        let outboxes = self.clients.iter().map(|(_, _, client)| client.outbox.len_bytes());
+        Counts {
+            clients: self.clients.len(),
+            deliveries: self.deliveries.len(),
+            timers: self.wheel.len(),
+            memberships: self.members.memberships(),
+            interests: self.interest.len(),
+            outbox_bytes_max: outboxes.max().unwrap_or(0),
+        }
+    }
+
     fn on_timer(&mut self, timer: Timer, now: Instant, sockets: &mut dyn Sockets) {
         match timer {
             Timer::Handshake(id) => self.on_handshake_timeout(id, now, sockets),
-            Timer::KeepAlive(id) => {
-                if let Some(open) = self.clients.get_mut(id.slot, id.generation).and_then(Client::open) {
-                    open.keep_alive = None;
-                    self.close_client(id, CloseCause::KeepAliveTimeout, None, now, sockets);
-                }
-            }
+            Timer::KeepAlive(id) => self.on_keep_alive(id, now, sockets),
             Timer::Linger(id) => {
                 if let Some(Phase::Closing(closing)) = self.phase_mut(id) {
                     closing.linger = None;
@@ -298,6 +325,21 @@ impl Shard {
             }
             Timer::Retry(key) => self.on_delivery_retry(key, now, sockets),
             Timer::Deadline(key) => self.on_delivery_deadline(key),
+        }
+    }
+
+    /// No pong came in time. A paused client gets more time: it is us who do not read it, its pong may be waiting.
+    fn on_keep_alive(&mut self, id: ClientId, now: Instant, sockets: &mut dyn Sockets) {
+        let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
+            return;
+        };
+        let paused = client.paused;
+        let Some(open) = client.open() else { return };
+        open.keep_alive = None;
+        if paused {
+            self.arm_keep_alive(id, now);
+        } else {
+            self.close_client(id, CloseCause::KeepAliveTimeout, None, now, sockets);
         }
     }
 

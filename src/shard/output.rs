@@ -118,6 +118,6 @@ impl Shard {
                 return;
             }
         }
-        self.on_outbox_empty(id, sockets);
+        self.finish_closing(id, sockets);
     }
 }

@@ -27,7 +27,8 @@ impl Forwards {
     /// Takes a message. Returns it if it may be sent now.
     pub fn push(&mut self, request: CallbackRequest, config: &Config) -> Option<CallbackRequest> {
         self.bytes += request.body.len();
-        if self.may_send(config) {
+        // A reload may have widened the window while messages wait: they keep their place.
+        if self.queue.is_empty() && self.may_send(config) {
             self.in_flight += 1;
             return Some(request);
         }

@@ -1,0 +1,199 @@
+//! How clients end (spec sections 9, 13 and 14).
+
+use rainbow_server::close::CloseCause;
+use rainbow_server::engine::command::{Command, Endpoint, Qos};
+use rainbow_server::engine::ids::ShardId;
+use rainbow_server::shard::Input;
+
+use crate::rig::{ADMITTED, Rig, reply};
+use crate::wire::{self, Frame, connect_request};
+
+#[test]
+fn the_code_of_the_client_is_echoed_without_its_reason() {
+    for (payload, echo) in [
+        (&b""[..], &b""[..]),
+        (b"\x03\xe8", b"\x03\xe8"),
+        (b"\x13\x87bye", b"\x13\x87"),
+    ] {
+        let mut rig = Rig::new(1);
+        let id = rig.connect(0, &["c"]);
+        rig.bytes(id, &wire::frame(8, payload));
+        assert_eq!(rig.frames(id), [Frame::Close(echo.to_vec())]);
+        assert!(rig.socket(id).finished && !rig.socket(id).closed, "the client ends TCP");
+        rig.callback(Endpoint::Close);
+        rig.end(id);
+        assert!(rig.socket(id).closed && rig.callbacks.is_empty());
+        assert_eq!(rig.shards[0].connections(), 0);
+        assert_eq!(rig.shards[0].next_deadline(), None);
+    }
+}
+
+#[test]
+fn a_client_that_does_not_end_tcp_is_ended() {
+    let mut rig = Rig::new(1);
+    let id = rig.connect(0, &[]);
+    rig.bytes(id, &wire::close(Some(1000)));
+    assert_eq!(rig.bytes(id, &wire::ping(b"still here")), Input::Continue);
+    assert_eq!(rig.bytes(id, &wire::send(false, 0, 1, 0, b"ignored")), Input::Continue);
+    rig.callback(Endpoint::Close);
+    rig.secs(4);
+    assert!(!rig.socket(id).closed);
+    rig.secs(2);
+    assert!(rig.socket(id).closed && rig.callbacks.is_empty());
+    assert_eq!(rig.frames(id).len(), 1, "nothing after the close frame");
+}
+
+#[test]
+fn the_api_closes_a_client() {
+    let mut rig = Rig::new(1);
+    let id = rig.connect(0, &["c"]);
+    let close = |ticket| Command::Close {
+        client: id,
+        cause: CloseCause::Kicked,
+        ticket,
+    };
+    assert!(rig.ask(ShardId(0), close));
+    assert_eq!(rig.frames(id), [Frame::Close(b"\x03\xe8kicked".to_vec())]);
+    assert!(!rig.socket(id).finished, "its answer is waited for");
+    assert!(!rig.ask(ShardId(0), close), "closing already");
+    // The answer in two pieces, behind something else.
+    let answer = [wire::send(false, 1, 1, 2, b"late"), wire::close(Some(1000))].concat();
+    let (first, rest) = answer.split_at(answer.len() - 3);
+    rig.bytes(id, first);
+    assert!(!rig.socket(id).finished);
+    rig.bytes(id, rest);
+    assert!(rig.socket(id).finished);
+    rig.end(id);
+    rig.callback(Endpoint::Close);
+    assert!(rig.callbacks.is_empty(), "the late message is not forwarded");
+    assert_eq!(rig.shards[0].connections(), 0);
+}
+
+#[test]
+fn a_close_answer_does_not_cut_what_is_still_on_its_way() {
+    let mut rig = Rig::new(1);
+    let id = rig.connect(0, &["c"]);
+    rig.socket(id).room = 4;
+    rig.publish("c", Qos::AtMostOnce, b"on its way", 10);
+    rig.ask(ShardId(0), |ticket| Command::Close {
+        client: id,
+        cause: CloseCause::Kicked,
+        ticket,
+    });
+    // The client closes by itself at the same time.
+    rig.bytes(id, &wire::close(Some(1000)));
+    rig.make_room(id, usize::MAX);
+    let frames = rig.frames(id);
+    assert!(matches!(&frames[..], [Frame::Packet(_), Frame::Close(_)]), "{frames:?}");
+    assert!(rig.socket(id).finished);
+}
+
+#[test]
+fn memberships_end_before_the_business_is_told() {
+    let mut rig = Rig::new(2);
+    let id = rig.connect(1, &["c"]);
+    rig.end(id);
+    rig.callback(Endpoint::Close);
+    let ticket = rig.publish("c", Qos::AtLeastOnce, b"", 10);
+    assert_eq!(rig.published[&ticket], 0);
+}
+
+#[test]
+fn the_close_callback_comes_after_the_last_message_and_carries_its_cookie() {
+    for order in ["none", "client"] {
+        let mut rig = Rig::with(1, &format!("forward_order={order}"));
+        let id = rig.connect(0, &["c"]);
+        (0..3).for_each(|n| drop(rig.bytes(id, &wire::send(false, 2, 1, n, &[n as u8]))));
+        rig.end(id);
+        assert!(rig.socket(id).closed);
+        for n in 0..3 {
+            let message = rig.message();
+            assert_eq!(message.body[0], n, "queued messages still go out");
+            let cookie = format!("cookie-{n}");
+            let headers = [("rainbowclientcookie", &cookie[..]), ("rainbowclientchannel", "zombie")];
+            rig.answer(&message, reply(200, &headers, ""));
+        }
+        let close = rig.callback(Endpoint::Close);
+        let headers = String::from_utf8(close.headers.to_vec()).unwrap();
+        assert!(headers.contains("cookie-2"), "{headers}");
+        assert_eq!(rig.shards[0].connections(), 0);
+        let ticket = rig.publish("zombie", Qos::AtMostOnce, b"", 10);
+        assert_eq!(rig.published[&ticket], 0, "a closed connection joins nothing");
+    }
+}
+
+#[test]
+fn broken_frames_end_tcp_without_a_close_frame() {
+    for bytes in [
+        &b"\x83\x80\0\0\0\0"[..],
+        b"\xc2\x80\0\0\0\0",
+        b"\x80\x80\0\0\0\0",
+        b"\x02\x01\x10",
+        b"\x89\xfe\0\xff",
+    ] {
+        let mut rig = Rig::new(1);
+        let id = rig.connect(0, &[]);
+        assert_eq!(rig.bytes(id, bytes), Input::Gone, "{bytes:02x?}");
+        assert!(rig.socket(id).closed && rig.frames(id).is_empty());
+        rig.callback(Endpoint::Close);
+        assert_eq!(rig.shards[0].connections(), 0);
+    }
+}
+
+#[test]
+fn a_message_too_big_is_told_so() {
+    let mut rig = Rig::with(1, "message_max=1k");
+    let id = rig.connect(0, &[]);
+    rig.bytes(id, &wire::send(false, 0, 1, 0, &[0; 2000]));
+    assert_eq!(rig.frames(id), [Frame::Close(b"\x03\xf1message too big".to_vec())]);
+    rig.callback(Endpoint::Close);
+    rig.secs(5);
+    assert!(rig.socket(id).closed);
+}
+
+#[test]
+fn frames_before_a_broken_one_count() {
+    let mut rig = Rig::new(1);
+    let id = rig.connect(0, &[]);
+    let bytes = [wire::send(false, 0, 1, 0, b"good"), wire::ping(b"x"), vec![0xff, 0xff]].concat();
+    assert_eq!(rig.bytes(id, &bytes), Input::Gone);
+    assert_eq!(&rig.message().body[..], b"good");
+    assert_eq!(rig.frames(id), [Frame::Pong(b"x".to_vec())]);
+}
+
+#[test]
+fn a_draining_shard_lets_everybody_go() {
+    let mut rig = Rig::new(2);
+    let open: Vec<_> = (0..300).map(|_| rig.connect(0, &["c"])).collect();
+    let (asking, fresh) = (rig.accept(0), rig.accept(0));
+    rig.bytes(asking, &connect_request("d"));
+    let asked = rig.callback(Endpoint::Connect);
+    let left_during_auth = rig.accept(0);
+    rig.bytes(left_during_auth, &connect_request("d"));
+    let asked_too = rig.callback(Endpoint::Connect);
+    rig.end(left_during_auth);
+    rig.bytes(open[7], &wire::send(false, 1, 1, 2, b"m"));
+    let message = rig.message();
+    rig.post(ShardId(0), Command::Drain);
+    rig.step(0);
+    assert!(rig.has_more(0), "not all in one turn");
+    rig.settle();
+    let now = rig.now;
+    assert_eq!(rig.shards[0].on_accept(now), None);
+    for id in &open {
+        assert_eq!(rig.frames(*id), [Frame::Close(vec![])]);
+        rig.bytes(*id, &wire::close(None));
+        rig.end(*id);
+    }
+    assert!(rig.socket(asking).closed && rig.socket(fresh).closed);
+    assert_eq!(rig.callbacks.len(), 299);
+    assert_eq!(rig.drained, 0);
+    rig.answer_ok(&message, "");
+    rig.answer(&asked, reply(200, &[], ADMITTED));
+    rig.answer(&asked_too, reply(200, &[], "{\"status\":\"no\"}"));
+    assert_eq!(rig.callbacks.len(), 301);
+    assert_eq!(rig.drained, 1);
+    rig.run(ShardId(1), Command::Drain);
+    assert_eq!(rig.drained, 2);
+    assert!(rig.shards.iter().all(|shard| shard.next_deadline().is_none()));
+}

@@ -1,0 +1,214 @@
+//! Large channels in slices, batches of one turn (`shard/fanout.rs`).
+
+use rainbow_server::close::CloseCause;
+use rainbow_server::engine::command::{Command, Endpoint, Qos};
+use rainbow_server::engine::ids::{ClientId, ShardId, Ticket};
+use rainbow_server::limits::FANOUT_SLICE_MEMBERS;
+use rainbow_server::shard::Input;
+
+use crate::rig::{ADMITTED, Rig, reply};
+use crate::wire::{self, Packet};
+
+const HOME: ShardId = ShardId(0);
+
+fn crowd(rig: &mut Rig, count: usize) -> Vec<ClientId> {
+    (0..count).map(|_| rig.connect(0, &["large"])).collect()
+}
+
+fn payloads(rig: &mut Rig, id: ClientId) -> Vec<String> {
+    let payload = |packet| match packet {
+        Packet::Send { payload, .. } => String::from_utf8(payload).unwrap(),
+        other => panic!("{other:?}"),
+    };
+    rig.packets(id).into_iter().map(payload).collect()
+}
+
+fn post(rig: &mut Rig, name: &str, qos: Qos, payload: &str) -> Ticket {
+    let (ticket, command) = rig.publish_command(name, qos, payload.as_bytes(), 10);
+    rig.post(HOME, command);
+    ticket
+}
+
+#[test]
+fn a_small_channel_is_served_between_the_slices_of_a_large_one() {
+    let mut rig = Rig::new(1);
+    let large = crowd(&mut rig, 1000);
+    let small = rig.connect(0, &["small"]);
+    post(&mut rig, "large", Qos::AtMostOnce, "1");
+    rig.step(0);
+    assert!(rig.has_more(0));
+    post(&mut rig, "small", Qos::AtMostOnce, "s");
+    post(&mut rig, "large", Qos::AtMostOnce, "2");
+    rig.step(0);
+    assert_eq!(payloads(&mut rig, small), ["s"]);
+    let served = large
+        .iter()
+        .filter(|id| !rig.nets[0].sockets[id].out.is_empty())
+        .count();
+    assert_eq!(served, 2 * FANOUT_SLICE_MEMBERS);
+    rig.settle();
+    for id in large {
+        assert_eq!(payloads(&mut rig, id), ["1", "2"], "order is kept");
+    }
+}
+
+#[test]
+fn two_large_channels_take_turns() {
+    let mut rig = Rig::new(1);
+    let ids: Vec<_> = (0..600).map(|_| rig.connect(0, &["x", "y"])).collect();
+    post(&mut rig, "x", Qos::AtMostOnce, "x");
+    post(&mut rig, "y", Qos::AtMostOnce, "y");
+    rig.step(0);
+    rig.step(0);
+    let both = ids.iter().filter(|id| rig.nets[0].sockets[id].writes == 3).count();
+    assert_eq!(both, FANOUT_SLICE_MEMBERS, "one slice each");
+    rig.settle();
+    for id in ids {
+        assert_eq!(payloads(&mut rig, id).len(), 2);
+    }
+}
+
+#[test]
+fn who_leaves_before_its_turn_is_skipped_and_who_comes_is_not_served_twice() {
+    let mut rig = Rig::new(1);
+    let ids = crowd(&mut rig, 1100);
+    let ticket = post(&mut rig, "large", Qos::AtLeastOnce, "1");
+    rig.step(0);
+    let waiting: Vec<_> = ids
+        .iter()
+        .copied()
+        .filter(|id| rig.nets[0].sockets[id].out.is_empty())
+        .collect();
+    assert_eq!(waiting.len(), 1100 - FANOUT_SLICE_MEMBERS);
+    // Each turn serves a slice; these two are in the second and in the last one.
+    let (leaver, acker, closer) = (waiting[0], waiting[1], waiting[waiting.len() - 1]);
+    let leave = Command::Leave {
+        client: leaver,
+        channel: crate::rig::channel("large"),
+        ticket: rig.ticket(),
+    };
+    rig.batch(0, [leave]);
+    rig.turn(HOME, |shard, net, now| {
+        shard.on_end(closer, CloseCause::ClientGone, now, net)
+    });
+    rig.callback(Endpoint::Close);
+    let late = rig.accept(0);
+    let mut request = wire::connect_request("late");
+    let asked = rig.shards[0].on_bytes(late, &mut request, rig.now, &mut rig.nets[0]);
+    assert_eq!(asked, Input::Continue);
+    let outcome = reply(200, &[("rainbowclientchannel", "large")], ADMITTED);
+    rig.batch(
+        0,
+        [Command::CallbackDone {
+            client: late,
+            token: 0,
+            outcome,
+        }],
+    );
+    assert_eq!(rig.status(late), 101);
+    assert!(rig.has_more(0), "still slicing");
+    assert_eq!(
+        (late.slot, late.generation),
+        (closer.slot, closer.generation + 1),
+        "in the slot of the closed one"
+    );
+    rig.settle();
+    assert!(payloads(&mut rig, leaver).is_empty());
+    assert!(payloads(&mut rig, late).is_empty(), "it joined later");
+    assert_eq!(payloads(&mut rig, acker), ["1"]);
+    for id in ids.iter().filter(|id| ![leaver, closer].contains(id)) {
+        rig.bytes(*id, &wire::ack(1, b""));
+    }
+    assert_eq!(
+        rig.part(ticket),
+        Some((1098, 0, 0, String::new())),
+        "the members at fan-out, less those that left before"
+    );
+}
+
+#[test]
+fn acknowledgements_during_the_slicing_count() {
+    let mut rig = Rig::new(1);
+    let ids = crowd(&mut rig, 600);
+    let ticket = post(&mut rig, "large", Qos::ExactlyOnce, "1");
+    while !ids.iter().all(|id| rig.nets[0].sockets[id].out.is_empty()) || rig.published.is_empty() || rig.has_more(0) {
+        rig.step(0);
+        for id in &ids {
+            if !rig.nets[0].sockets[id].out.is_empty() {
+                rig.packets(*id);
+                let mut ack = wire::ack(1, b"");
+                rig.turn(HOME, |shard, net, now| shard.on_bytes(*id, &mut ack, now, net));
+            }
+        }
+    }
+    assert_eq!(rig.part(ticket), Some((600, 0, 0, String::new())));
+    assert_eq!(rig.shards[0].next_deadline(), None);
+}
+
+#[test]
+fn publishes_during_the_slicing_wait_for_their_turn() {
+    let mut rig = Rig::new(1);
+    let ids = crowd(&mut rig, 700);
+    for n in 0..5 {
+        let qos = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce][n % 3];
+        post(&mut rig, "large", qos, &n.to_string());
+        rig.step(0);
+    }
+    rig.settle();
+    for id in &ids {
+        assert_eq!(payloads(&mut rig, *id), ["0", "1", "2", "3", "4"]);
+    }
+    // A large channel that became small while publishes waited.
+    post(&mut rig, "large", Qos::AtMostOnce, "a");
+    rig.step(0);
+    post(&mut rig, "large", Qos::AtMostOnce, "b");
+    rig.step(0);
+    ids[10..].iter().for_each(|id| drop(rig.end(*id)));
+    post(&mut rig, "large", Qos::AtMostOnce, "c");
+    rig.settle();
+    for id in &ids[..10] {
+        let got = payloads(&mut rig, *id);
+        assert_eq!(got, ["a", "b", "c"]);
+    }
+}
+
+#[test]
+fn one_turn_is_one_write_per_client() {
+    let mut rig = Rig::new(1);
+    let id = rig.connect(0, &["large"]);
+    let before = rig.socket(id).writes;
+    for n in 0..40 {
+        let qos = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce][n % 3];
+        post(&mut rig, "large", qos, &n.to_string());
+    }
+    rig.step(0);
+    assert_eq!(rig.socket(id).writes, before + 1);
+    let expected: Vec<_> = (0..40).map(|n| n.to_string()).collect();
+    assert_eq!(payloads(&mut rig, id), expected, "a mix of levels keeps its order");
+}
+
+#[test]
+fn every_publish_of_a_mixed_batch_has_its_own_receipt() {
+    let mut rig = Rig::new(1);
+    let id = rig.connect(0, &["large"]);
+    let tickets = [Qos::AtLeastOnce, Qos::AtMostOnce, Qos::ExactlyOnce].map(|qos| post(&mut rig, "large", qos, "x"));
+    rig.step(0);
+    rig.bytes(id, &wire::ack(2, b"two"));
+    assert_eq!(rig.part(tickets[2]), Some((1, 0, 0, "two".into())));
+    assert_eq!(rig.part(tickets[0]), None);
+    rig.bytes(id, &wire::ack(1, b"one"));
+    assert_eq!(rig.part(tickets[0]), Some((1, 0, 0, "one".into())));
+    assert_eq!(rig.part(tickets[1]), None, "nobody acknowledges it");
+}
+
+#[test]
+fn a_batch_is_bounded() {
+    let mut rig = Rig::new(1);
+    let id = rig.connect(0, &["large"]);
+    let before = rig.socket(id).writes;
+    (0..300).for_each(|n| drop(post(&mut rig, "large", Qos::AtMostOnce, &n.to_string())));
+    rig.step(0);
+    assert_eq!(rig.socket(id).writes, before + 3);
+    let expected: Vec<_> = (0..300).map(|n| n.to_string()).collect();
+    assert_eq!(payloads(&mut rig, id), expected);
+}

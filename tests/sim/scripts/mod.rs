@@ -1,0 +1,8 @@
+//! Frame scripts: one behaviour each, with a virtual clock, through the public interface of the shard.
+
+mod channels;
+mod closing;
+mod connect;
+mod downstream;
+mod fanout;
+mod upstream;

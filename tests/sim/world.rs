@@ -1,0 +1,649 @@
+//! The simulated process: shards, mailboxes, sockets and time, all driven from one seed.
+//!
+//! Everything that happens is an event at a virtual microsecond; delays are random and bounded, so runs of one seed are
+//! equal and runs of two seeds interleave differently. Mailboxes keep what crossbeam promises: one order of all pushes per
+//! receiver. `control.rs` is the control core with its callers and the business; `conn.rs` are the clients.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+
+use rainbow_server::close::CloseCause;
+use rainbow_server::engine::command::{Command, Report};
+use rainbow_server::engine::ids::{ClientId, ShardId, Ticket};
+use rainbow_server::engine::registry::HomeHash;
+use rainbow_server::shard::{Input, Shard};
+use rainbow_server::time::{Duration, Instant};
+
+use crate::bugs::Bug;
+use crate::conn::{Conn, End, Reaction};
+use crate::control::Control;
+use crate::net::{Net, Socket};
+use crate::records::{Records, Seq};
+use crate::rig;
+use crate::rng::Rng;
+use crate::wire;
+
+/// Clients arrive, callers call and business servers fail for so long.
+const BUSY: u64 = 40_000_000;
+/// Then everything that was begun comes to its end.
+const QUIET: u64 = 240_000_000;
+/// Then the server stops.
+const END: u64 = 330_000_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Event {
+    Run(usize),
+    Tick(usize),
+    Control,
+    Accept(usize),
+    Readable(usize),
+    Writable(usize),
+    Read(usize),
+    Act(usize),
+    Say(usize, u64),
+    Leave(usize, bool),
+    Business(u64),
+    Api,
+    Deadline(Ticket),
+    Calm,
+    Drain,
+    End,
+}
+
+/// What differs between runs, besides chance.
+pub struct Plan {
+    pub shards: usize,
+    pub clients: usize,
+    pub channels: usize,
+    pub api_gap_ms: u64,
+    pub settings: String,
+    /// A crowd on one shard, all in channel 0.
+    pub crowd: bool,
+}
+
+/// A command on its way, and the changes it will have made (indices into [`Records::changes`]).
+pub struct Mail {
+    pub command: Command,
+    pub changes: Vec<usize>,
+}
+
+pub struct World {
+    pub plan: Plan,
+    pub rng: Rng,
+    pub now: Instant,
+    pub seq: Seq,
+    pub records: Records,
+    pub conns: Vec<Conn>,
+    pub by_client: BTreeMap<ClientId, usize>,
+    pub home: HomeHash,
+    pub calm: bool,
+    pub draining: bool,
+    pub control: Control,
+    pub shards: Vec<Shard>,
+    pub bug: Option<Bug>,
+    pub bug_struck: u32,
+    pub fault: Option<String>,
+    trace: Option<VecDeque<String>>,
+    agenda: BinaryHeap<Reverse<(u64, u64, Event)>>,
+    planned: u64,
+    nets: Vec<Net>,
+    mail: Vec<VecDeque<Mail>>,
+    run_planned: Vec<bool>,
+    tick_planned: Vec<Option<u64>>,
+    inbox: VecDeque<Report>,
+    control_planned: bool,
+    said: BTreeMap<u64, Vec<u8>>,
+    outbox_bytes: usize,
+}
+
+impl Plan {
+    fn new(seed: u64, rng: &mut Rng) -> Self {
+        let crowd = seed % 25 == 7;
+        let order = rng.pick(&["none", "client\nforward_window=1", "client\nforward_window=3"]);
+        let queue = rng.pick(&["2", "128"]);
+        let inflight = rng.pick(&["4096", "4096", "3"]);
+        Self {
+            shards: if crowd { 2 } else { rng.within(1, 4) as usize },
+            clients: if crowd { 700 } else { rng.within(3, 30) as usize },
+            channels: rng.within(1, 5) as usize,
+            api_gap_ms: if crowd { 4000 } else { *rng.pick(&[100, 400, 1000]) },
+            settings: format!(
+                "outbox_bytes=64k\nforward_order={order}\nforward_queue={queue}\ninflight_max={inflight}\n\
+                 handshake_timeout=10"
+            ),
+            crowd,
+        }
+    }
+}
+
+impl World {
+    pub fn new(seed: u64, bug: Option<Bug>, traced: bool) -> Self {
+        let mut rng = Rng::new(seed);
+        let plan = Plan::new(seed, &mut rng);
+        let config = rig::config(&plan.settings);
+        let count = plan.shards;
+        let mut world = Self {
+            shards: rig::shards(count, seed, &config),
+            home: HomeHash::new(seed, count),
+            control: Control::default(),
+            outbox_bytes: config.outbox_bytes,
+            plan,
+            rng,
+            now: Instant::from_micros(1_000),
+            seq: 0,
+            records: Records::default(),
+            conns: Vec::new(),
+            by_client: BTreeMap::new(),
+            calm: false,
+            draining: false,
+            bug,
+            bug_struck: 0,
+            fault: None,
+            trace: traced.then(VecDeque::new),
+            agenda: BinaryHeap::new(),
+            planned: 0,
+            nets: (0..count).map(|_| Net::default()).collect(),
+            mail: (0..count).map(|_| VecDeque::new()).collect(),
+            run_planned: vec![false; count],
+            tick_planned: vec![None; count],
+            inbox: VecDeque::new(),
+            control_planned: false,
+            said: BTreeMap::new(),
+        };
+        world.records.drained = vec![0; count];
+        for number in 0..world.plan.clients {
+            let shard = if world.plan.crowd { 0 } else { world.rng.index(count) };
+            let mut conn = Conn::new(number, shard, &mut world.rng);
+            if world.plan.crowd {
+                conn.habits.messages = 0;
+            }
+            world.conns.push(conn);
+            let last = if world.plan.crowd { BUSY / 8 } else { BUSY * 3 / 4 };
+            let at = world.rng.within(0, last);
+            world.plan_at(at, Event::Accept(number));
+        }
+        world.plan_at(5_000, Event::Api);
+        world.plan_at(BUSY, Event::Calm);
+        world.plan_at(QUIET, Event::Drain);
+        world.plan_at(END, Event::End);
+        world
+    }
+
+    /// Runs to the end; the first thing that is wrong.
+    pub fn run(&mut self) -> Result<(), String> {
+        while let Some(Reverse((at, _, event))) = self.agenda.pop() {
+            self.now = self.now.max(Instant::from_micros(at));
+            if self.trace.is_some() && !matches!(event, Event::Run(_) | Event::Tick(_) | Event::Control) {
+                self.note(format!("{event:?}"));
+            }
+            match event {
+                Event::Drain => {
+                    self.check_quiet()?;
+                    self.drain();
+                }
+                Event::End => return self.check_end(),
+                event => self.on_event(event),
+            }
+            if let Some(fault) = self
+                .fault
+                .take()
+                .or_else(|| self.conns.iter_mut().find_map(|conn| conn.fault.take()))
+            {
+                return Err(fault);
+            }
+        }
+        Err("the agenda ended early".into())
+    }
+
+    /// The last events, oldest first.
+    pub fn trace(&self) -> impl Iterator<Item = &String> {
+        self.trace.iter().flatten()
+    }
+
+    pub fn note(&mut self, what: String) {
+        if let Some(trace) = &mut self.trace {
+            if trace.len() == 150 {
+                trace.pop_front();
+            }
+            trace.push_back(format!("{:>12} {what}", self.now.as_micros()));
+        }
+    }
+
+    pub fn next_seq(&mut self) -> Seq {
+        self.seq += 1;
+        self.seq
+    }
+
+    pub fn plan_at(&mut self, micros: u64, event: Event) {
+        self.planned += 1;
+        self.agenda.push(Reverse((micros, self.planned, event)));
+    }
+
+    pub fn plan_in(&mut self, micros: u64, event: Event) {
+        self.plan_at(self.now.as_micros() + micros, event);
+    }
+
+    /// Pushes a command into a mailbox.
+    pub fn post(&mut self, target: ShardId, command: Command, changes: Vec<usize>) {
+        let shard = target.index();
+        let mails = Bug::tamper_command(self, Mail { command, changes });
+        for mail in mails {
+            self.mail[shard].push_back(mail);
+        }
+        if self.strikes(Bug::Reorder, 5) && self.mail[shard].len() > 1 {
+            let len = self.mail[shard].len();
+            self.mail[shard].swap(len - 1, len - 2);
+        }
+        self.plan_run(shard);
+    }
+
+    fn plan_run(&mut self, shard: usize) {
+        if !std::mem::replace(&mut self.run_planned[shard], true) {
+            let delay = if self.rng.chance(3) {
+                self.rng.within(0, 150_000)
+            } else {
+                self.rng.within(1, 1500)
+            };
+            self.plan_in(delay, Event::Run(shard));
+        }
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Run(shard) => self.run_shard(shard),
+            Event::Tick(shard) => self.tick(shard),
+            Event::Control => self.run_control(),
+            Event::Accept(number) => self.accept(number),
+            Event::Readable(number) => self.readable(number),
+            Event::Writable(number) => self.writable(number),
+            Event::Read(number) => self.client_reads(number),
+            Event::Act(number) => self.client_acts(number),
+            Event::Say(number, what) => {
+                let bytes = self.said.remove(&what).unwrap_or_default();
+                self.write_up(number, &bytes);
+            }
+            Event::Leave(number, reset) => self.leave(number, if reset { End::Reset } else { End::Fin }),
+            Event::Business(serial) => self.business_answers(serial),
+            Event::Api => self.api_acts(),
+            Event::Deadline(ticket) => self.on_deadline(ticket),
+            Event::Calm => self.calm = true,
+            Event::Drain | Event::End => unreachable!("handled by the caller"),
+        }
+    }
+
+    // Shards.
+
+    /// One turn, as the shell does it: call, post, end the turn, post.
+    fn turn<R>(&mut self, shard: usize, call: impl FnOnce(&mut Shard, &mut Net, Instant) -> R) -> R {
+        let now = self.now;
+        let result = call(&mut self.shards[shard], &mut self.nets[shard], now);
+        self.collect(shard);
+        let more = self.shards[shard].end_turn(now, &mut self.nets[shard]);
+        self.collect(shard);
+        if more {
+            self.plan_run(shard);
+        }
+        self.plan_tick(shard);
+        self.look_at_sockets(shard);
+        result
+    }
+
+    fn collect(&mut self, shard: usize) {
+        let (mut commands, mut reports) = (Vec::new(), Vec::new());
+        self.shards[shard].take_commands(&mut commands);
+        self.shards[shard].take_reports(&mut reports);
+        for (target, command) in commands {
+            self.post(target, command, Vec::new());
+        }
+        for report in reports {
+            let reports = Bug::tamper_report(self, report);
+            self.inbox.extend(reports);
+        }
+        if !self.inbox.is_empty() && !std::mem::replace(&mut self.control_planned, true) {
+            let delay = self.rng.within(1, 2000);
+            self.plan_in(delay, Event::Control);
+        }
+    }
+
+    fn run_shard(&mut self, shard: usize) {
+        self.run_planned[shard] = false;
+        let batch = self.rng.within(1, 64) as usize;
+        let count = batch.min(self.mail[shard].len());
+        let mails: Vec<_> = self.mail[shard].drain(..count).collect();
+        if self.trace.is_some() {
+            let names: Vec<_> = mails.iter().map(|mail| describe(&mail.command)).collect();
+            self.note(format!("Run({shard}) {names:?}"));
+        }
+        let (commands, changes): (Vec<_>, Vec<_>) = mails.into_iter().map(|mail| (mail.command, mail.changes)).unzip();
+        self.turn(shard, |shard, net, now| {
+            commands
+                .into_iter()
+                .for_each(|command| shard.on_command(command, now, net))
+        });
+        let seq = self.next_seq();
+        for change in changes.into_iter().flatten() {
+            self.records.changes[change].answered = Some(seq);
+        }
+        if !self.mail[shard].is_empty() {
+            self.plan_run(shard);
+        }
+        let fullest = self.shards[shard].debug_counts().outbox_bytes_max;
+        if fullest > self.outbox_bytes + 300 * 1024 {
+            self.fault = Some(format!("{fullest} bytes in an outbox"));
+        }
+    }
+
+    fn plan_tick(&mut self, shard: usize) {
+        let Some(deadline) = self.shards[shard].next_deadline() else {
+            return;
+        };
+        let at = deadline.max(self.now).as_micros() + self.rng.within(0, 5_000);
+        if self.tick_planned[shard].is_none_or(|planned| at < planned) {
+            self.tick_planned[shard] = Some(at);
+            self.plan_at(at, Event::Tick(shard));
+        }
+    }
+
+    fn tick(&mut self, shard: usize) {
+        self.tick_planned[shard] = None;
+        while self.turn(shard, |shard, net, now| shard.on_tick(now, net)) {}
+    }
+
+    fn drain(&mut self) {
+        self.draining = true;
+        for conn in &mut self.conns {
+            conn.leaving = true;
+        }
+        for shard in 0..self.plan.shards {
+            self.post(ShardId(shard as u16), Command::Drain, Vec::new());
+        }
+    }
+
+    fn run_control(&mut self) {
+        self.control_planned = false;
+        while let Some(report) = self.inbox.pop_front() {
+            if self.trace.is_some() {
+                self.note(format!("control <- {report:?}").chars().take(200).collect());
+            }
+            self.on_report(report);
+        }
+    }
+
+    // Sockets.
+
+    fn accept(&mut self, number: usize) {
+        let (now, shard) = (self.now, self.conns[number].shard);
+        let accepted = self.shards[shard].on_accept(now);
+        self.plan_tick(shard);
+        let Some(id) = accepted else {
+            self.conns[number].over = true;
+            return;
+        };
+        if self.by_client.insert(id, number).is_some() {
+            self.fault = Some(format!("{id:?} was given out twice"));
+        }
+        let conn = &mut self.conns[number];
+        conn.id = Some(id);
+        let room = conn.habits.window;
+        let request = conn.request();
+        self.nets[shard].sockets.insert(
+            id,
+            Socket {
+                room,
+                ..Socket::default()
+            },
+        );
+        let early = self.rng.chance(10) && self.conns[number].upgrades;
+        self.write_up(number, &request);
+        if early {
+            let message = self.conns[number].message(&mut self.rng);
+            self.write_up(number, &message);
+        }
+        if self.rng.chance(8) {
+            let delay = self.rng.within(0, 2_000_000);
+            let reset = self.rng.chance(50);
+            self.plan_in(delay, Event::Leave(number, reset));
+        }
+        let delay = self.rng.within(100_000, 3_000_000);
+        self.plan_in(delay, Event::Act(number));
+    }
+
+    /// The client writes.
+    pub fn write_up(&mut self, number: usize, bytes: &[u8]) {
+        let conn = &mut self.conns[number];
+        if conn.up_end.is_none() && !conn.over {
+            conn.up.extend_from_slice(bytes);
+            self.plan_readable(number);
+        }
+    }
+
+    fn leave(&mut self, number: usize, end: End) {
+        let conn = &mut self.conns[number];
+        conn.leaving = true;
+        if conn.over || conn.up_end.is_some() {
+            return;
+        }
+        conn.up_end = Some(end);
+        if end == End::Reset {
+            conn.up.clear();
+            if let Some(id) = conn.id {
+                self.socket(id).broken = true;
+            }
+        }
+        self.plan_readable(number);
+    }
+
+    fn socket(&mut self, id: ClientId) -> &mut Socket {
+        self.nets[id.shard.index()]
+            .sockets
+            .get_mut(&id)
+            .expect("a socket for every accepted client")
+    }
+
+    fn plan_readable(&mut self, number: usize) {
+        if !std::mem::replace(&mut self.conns[number].readable_planned, true) {
+            let delay = self.rng.within(1, 3_000);
+            self.plan_in(delay, Event::Readable(number));
+        }
+    }
+
+    fn readable(&mut self, number: usize) {
+        let conn = &mut self.conns[number];
+        conn.readable_planned = false;
+        let Some(id) = conn.id.filter(|_| conn.reading && !conn.over) else {
+            return;
+        };
+        if conn.up.is_empty() {
+            let cause = match conn.up_end {
+                None => return,
+                Some(End::Fin) => CloseCause::ClientGone,
+                Some(End::Reset) => CloseCause::SocketError,
+            };
+            conn.over = true;
+            return self.turn(id.shard.index(), |shard, net, now| shard.on_end(id, cause, now, net));
+        }
+        let most = if self.rng.chance(70) {
+            conn.up.len()
+        } else {
+            1 + self.rng.index(conn.up.len())
+        };
+        let mut bytes: Vec<u8> = conn.up.drain(..most).collect();
+        let input = self.turn(id.shard.index(), |shard, net, now| {
+            shard.on_bytes(id, &mut bytes, now, net)
+        });
+        let conn = &mut self.conns[number];
+        match input {
+            Input::Continue => {}
+            // The turn may have resumed it already.
+            Input::Pause => conn.was_paused = true,
+            Input::Gone | Input::HandOver(_) => conn.over = true,
+        }
+        if input == Input::Pause {
+            let resumed = std::mem::take(&mut self.socket(id).resumed);
+            self.conns[number].reading = resumed;
+        }
+        let conn = &self.conns[number];
+        if conn.reading && !conn.over && !(conn.up.is_empty() && conn.up_end.is_none()) {
+            self.plan_readable(number);
+        }
+    }
+
+    fn writable(&mut self, number: usize) {
+        self.conns[number].writable_planned = false;
+        let Some(id) = self.conns[number].id else { return };
+        let socket = self.socket(id);
+        if socket.closed || !std::mem::take(&mut socket.want_write) {
+            return;
+        }
+        self.turn(id.shard.index(), |shard, net, now| shard.on_writable(id, now, net));
+    }
+
+    /// After a turn: which far ends have something to read, which sockets wait for room.
+    fn look_at_sockets(&mut self, shard: usize) {
+        let touched = std::mem::take(&mut self.nets[shard].touched);
+        for id in touched {
+            let Some(&number) = self.by_client.get(&id) else {
+                continue;
+            };
+            let short = if self.rng.chance(10) {
+                1 + self.rng.index(20)
+            } else {
+                usize::MAX
+            };
+            let eats = self.bug == Some(Bug::EatWritable) && self.rng.chance(5);
+            let socket = self.nets[shard].sockets.get_mut(&id).expect("touched");
+            socket.write_max = short;
+            let (readable, wants) = (
+                !socket.out.is_empty() || socket.finished || socket.closed,
+                socket.want_write,
+            );
+            let wakes = wants && (socket.room > 0 || socket.broken);
+            if socket.closed {
+                self.conns[number].over = true;
+            }
+            let conn = &mut self.conns[number];
+            if readable && !std::mem::replace(&mut conn.read_planned, true) {
+                let delay = 1 + conn.habits.read_delay_ms * 1000;
+                let delay = self.rng.within(delay / 2, delay);
+                self.plan_in(delay, Event::Read(number));
+            }
+            if wakes && !eats && !std::mem::replace(&mut self.conns[number].writable_planned, true) {
+                let delay = self.rng.within(1, 2_000);
+                self.plan_in(delay, Event::Writable(number));
+            }
+            let conn = &mut self.conns[number];
+            if !conn.reading && !conn.over && std::mem::take(&mut self.socket(id).resumed) {
+                self.conns[number].reading = true;
+                self.plan_readable(number);
+            }
+        }
+    }
+
+    // Clients.
+
+    fn client_reads(&mut self, number: usize) {
+        self.conns[number].read_planned = false;
+        let Some(id) = self.conns[number].id else { return };
+        let most = self.conns[number].habits.read_bytes;
+        let corrupt = self.strikes(Bug::Corrupt, 2);
+        let socket = self.socket(id);
+        let count = most.min(socket.out.len());
+        let mut bytes: Vec<u8> = socket.out.drain(..count).collect();
+        socket.room += count;
+        let (left, ended) = (socket.out.len(), socket.finished || socket.closed);
+        if let Some(byte) = bytes.first_mut().filter(|_| corrupt) {
+            *byte ^= 0x31;
+        }
+        if self.conns[number].up_end == Some(End::Reset) {
+            return;
+        }
+        let (now, rng) = (self.now, &mut self.rng);
+        let reactions = self.conns[number].read(&bytes, now, rng);
+        for reaction in reactions {
+            self.react(number, reaction);
+        }
+        let socket = self.socket(id);
+        let wakes = socket.want_write && socket.room > 0 && !socket.closed;
+        if wakes && !std::mem::replace(&mut self.conns[number].writable_planned, true) {
+            self.plan_in(500, Event::Writable(number));
+        }
+        if left > 0 && !std::mem::replace(&mut self.conns[number].read_planned, true) {
+            let delay = self.conns[number].habits.read_delay_ms * 1000;
+            self.plan_in(delay, Event::Read(number));
+        } else if left == 0 && ended {
+            self.leave(number, End::Fin);
+        }
+    }
+
+    fn react(&mut self, number: usize, reaction: Reaction) {
+        match reaction {
+            Reaction::Say(after_ms, bytes) => self.say(number, after_ms, bytes),
+            Reaction::Acknowledge {
+                publish,
+                after_ms,
+                bytes,
+            } => {
+                self.say(number, after_ms, bytes);
+                let at = self.now + Duration::from_millis(after_ms);
+                match self.records.publishes.get_mut(publish) {
+                    Some(record) => drop(record.acks.entry(number).or_insert(at)),
+                    None => self.conns[number].blame("a payload nobody published"),
+                }
+            }
+            Reaction::Leave(after_ms, end) => self.plan_in(after_ms * 1000, Event::Leave(number, end == End::Reset)),
+        }
+    }
+
+    fn say(&mut self, number: usize, after_ms: u64, bytes: Vec<u8>) {
+        self.planned += 1;
+        let what = self.planned;
+        self.said.insert(what, bytes);
+        self.plan_in(after_ms * 1000, Event::Say(number, what));
+    }
+
+    /// A client does something of its own accord.
+    fn client_acts(&mut self, number: usize) {
+        if self.calm || self.conns[number].over || self.conns[number].leaving {
+            return;
+        }
+        let (conn, rng) = (&mut self.conns[number], &mut self.rng);
+        if conn.status == Some(101) {
+            let mut bytes = Vec::new();
+            if (conn.sent.len() as u32) < conn.habits.messages {
+                (0..rng.within(1, 4)).for_each(|_| bytes.extend(conn.message(rng)));
+            }
+            if rng.chance(conn.habits.repeats) {
+                bytes.extend(conn.repetition(rng).unwrap_or_default());
+            }
+            if rng.chance(conn.habits.nonsense) {
+                bytes.extend(wire::frame(2, &[0xf0, 1, 2]));
+                bytes.extend(wire::ping(b"?"));
+                bytes.extend(wire::ack(60_000, b"for nothing"));
+            }
+            if rng.chance(conn.habits.garbage) {
+                bytes.extend([0xff, 0xff, 0, 1, 2]);
+                conn.leaving = true;
+            }
+            let leaves = rng.chance(conn.habits.leaves);
+            let manner = rng.index(3);
+            if leaves && manner == 0 {
+                bytes.extend(wire::close(Some(1000)));
+                conn.leaving = true;
+            }
+            self.write_up(number, &bytes);
+            if leaves && manner > 0 {
+                self.leave(number, if manner == 1 { End::Fin } else { End::Reset });
+            }
+        }
+        let delay = self.rng.within(50_000, 4_000_000);
+        self.plan_in(delay, Event::Act(number));
+    }
+}
+
+fn describe(command: &Command) -> String {
+    match command {
+        Command::Publish(publish) => format!("Publish {:?}", publish.ticket),
+        Command::Deliver(publish) => format!("Deliver {:?}", publish.ticket),
+        other => format!("{other:?}").chars().take(120).collect(),
+    }
+}
