@@ -7,6 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io::IoSlice;
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 use std::time::Duration;
@@ -69,12 +70,17 @@ pub async fn sweep(control: Rc<Control>) {
 /// Starts to serve a connection that a shard handed over.
 pub fn serve(control: &Rc<Control>, handover: Handover) {
     match TcpStream::from_std(std::net::TcpStream::from(handover.socket)) {
-        Ok(stream) => drop(monoio::spawn(run(control.clone(), stream, handover.bytes))),
+        Ok(stream) => drop(monoio::spawn(run(
+            control.clone(),
+            stream,
+            handover.bytes,
+            handover.told,
+        ))),
         Err(error) => tracing::warn!(%error, "an API connection could not be taken over"),
     }
 }
 
-async fn run(control: Rc<Control>, stream: TcpStream, bytes: Vec<u8>) {
+async fn run(control: Rc<Control>, stream: TcpStream, bytes: Vec<u8>, told: Option<IpAddr>) {
     let watch = Rc::new(Watch {
         fd: stream.as_raw_fd(),
         deadline: Cell::new(None),
@@ -85,6 +91,7 @@ async fn run(control: Rc<Control>, stream: TcpStream, bytes: Vec<u8>) {
         control: control.clone(),
         stream,
         watch,
+        told,
         input: bytes,
         output: Vec::new(),
     };
@@ -109,6 +116,8 @@ struct Connection {
     control: Rc<Control>,
     stream: TcpStream,
     watch: Rc<Watch>,
+    /// The address a PROXY header told, for when the connection turns out to be a client.
+    told: Option<IpAddr>,
     /// Received, not processed.
     input: Vec<u8>,
     /// Answers not written yet.
@@ -293,6 +302,7 @@ impl Connection {
                 let handover = Handover {
                     socket,
                     bytes: self.input,
+                    told: self.told,
                 };
                 control.post_mail(ShardId(shard as u16), ShardMail::Adopt(handover));
             }

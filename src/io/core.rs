@@ -8,13 +8,17 @@
 //! ticker. A closing connection takes three steps: the shard closes it (`shutdown`), its waiting tasks wake up and end, the
 //! last reference closes the descriptor.
 
+mod greet;
+
 use std::cell::{Cell, RefCell};
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use monoio::net::TcpStream;
 
+use super::admission::{Admission, Arrival, Doorman};
 use super::clock::Clock;
 use super::mail::{ControlMail, Handover, Outlets, ShardMail};
 use super::sockets::SocketTable;
@@ -50,6 +54,8 @@ pub struct CoreSetup {
     pub outlets: Outlets,
     /// The process's clock.
     pub clock: Clock,
+    /// Shared by all cores.
+    pub admission: Arc<Admission>,
 }
 
 /// One shard's core.
@@ -67,6 +73,7 @@ pub struct Core {
     reports: RefCell<Vec<Report>>,
     listening: RefCell<Vec<i32>>,
     stopped: Cell<bool>,
+    greeting: greet::Greeting,
 }
 
 /// Runs a shard until its thread is ended with the process.
@@ -75,9 +82,10 @@ pub async fn run(setup: CoreSetup) {
         Ok(sleeper) => sleeper,
         Err(error) => panic!("the core's eventfd cannot be used: {error}"),
     };
+    let doorman = Doorman::new(setup.admission, setup.shard.config.clone(), setup.shard.metrics.clone());
     let core = Rc::new(Core {
+        sockets: RefCell::new(SocketTable::new(doorman)),
         shard: RefCell::new(Shard::new(setup.shard)),
-        sockets: RefCell::default(),
         outlets: RefCell::new(setup.outlets),
         scratch: RefCell::new(vec![0; RECEIVE_SCRATCH_BYTES].into_boxed_slice()),
         ticker: Ticker::default(),
@@ -88,6 +96,7 @@ pub async fn run(setup: CoreSetup) {
         reports: RefCell::default(),
         listening: RefCell::default(),
         stopped: Cell::new(false),
+        greeting: greet::Greeting::default(),
     });
     let fds: Vec<_> = setup.listeners.iter().map(AsRawFd::as_raw_fd).collect();
     match sys::watch(&fds).and_then(|ready| TcpStream::from_std(std::net::TcpStream::from(ready))) {
@@ -129,12 +138,15 @@ async fn mail(core: Rc<Core>, mailbox: Receiver<ShardMail>, sleeper: Sleeper) {
                     shard.on_command(command, now, sockets);
                 }
                 ShardMail::Adopt(handover) => adopted.push(handover),
-                ShardMail::Reload(config) => shard.reload(config),
+                ShardMail::Reload(config) => {
+                    sockets.doorman_mut().reload(config.clone());
+                    shard.reload(config);
+                }
             })
         });
-        for Handover { socket, bytes } in adopted.drain(..) {
+        for Handover { socket, bytes, told } in adopted.drain(..) {
             match TcpStream::from_std(std::net::TcpStream::from(socket)) {
-                Ok(stream) => core.adopt(stream, bytes),
+                Ok(stream) => core.welcome_back(stream, bytes, told),
                 Err(error) => tracing::warn!(%error, "a connection could not be taken over"),
             }
         }
@@ -256,13 +268,15 @@ impl Core {
     }
 
     /// Takes a connection in; `bytes` were read from it already.
-    fn adopt(self: &Rc<Self>, stream: TcpStream, mut bytes: Vec<u8>) {
-        let Some(client) = self.shard.borrow_mut().on_accept(self.clock.now()) else {
-            return;
+    fn adopt(self: &Rc<Self>, stream: TcpStream, mut bytes: Vec<u8>, arrival: Arrival) {
+        let accepted = self.shard.borrow_mut().on_accept(self.clock.now());
+        let Some(client) = accepted else {
+            return self.refuse(stream);
         };
         let _ = stream.set_nodelay(true);
         let stream = Rc::new(stream);
         self.sockets.borrow_mut().insert(client, stream.clone());
+        self.sockets.borrow_mut().doorman_mut().settle(client.slot, arrival);
         self.ticker.note(self.shard.borrow().next_deadline());
         if !bytes.is_empty() {
             let input = self.turn(|shard, sockets, now| shard.on_bytes(client, &mut bytes, now, sockets));
@@ -304,12 +318,12 @@ impl Core {
             Input::Continue => Received::More,
             Input::Pause | Input::Gone => Received::Stop,
             Input::HandOver(bytes) => {
-                self.sockets.borrow_mut().remove(client);
+                let told = self.sockets.borrow_mut().remove(client);
                 // The runtime keeps its own reference to the descriptor, so the control core gets a second one.
                 match sys::duplicate(stream.as_raw_fd()) {
                     Ok(socket) => {
                         let mut outlets = self.outlets.borrow_mut();
-                        outlets.post_control(ControlMail::Handover(Handover { socket, bytes }));
+                        outlets.post_control(ControlMail::Handover(Handover { socket, bytes, told }));
                         outlets.kick();
                     }
                     Err(error) => tracing::warn!(%error, "an API connection could not be handed over"),
@@ -334,11 +348,16 @@ impl Core {
     fn accept_some(self: &Rc<Self>, listener: &std::net::TcpListener) -> std::io::Result<()> {
         for _ in 0..ACCEPTS_PER_TURN {
             match listener.accept() {
-                Ok((stream, _)) => self.adopt(TcpStream::from_std(stream)?, Vec::new()),
+                Ok((stream, peer)) => self.greet(stream, peer.ip())?,
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock || self.stopped.get() => return Ok(()),
                 // The peer gave up while it waited.
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) if greet::is_descriptor_shortage(&error) => {
+                    if !self.refuse_with_reserve(listener)? {
+                        return Ok(());
+                    }
+                }
                 Err(error) => return Err(error),
             }
         }

@@ -1,5 +1,6 @@
 //! What travels between cores, and each core's way to all others.
 
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -38,6 +39,8 @@ pub struct Handover {
     pub socket: OwnedFd,
     /// What was read from it already.
     pub bytes: Vec<u8>,
+    /// The client's address, if a PROXY header told it.
+    pub told: Option<IpAddr>,
 }
 
 /// What the operator asks for.

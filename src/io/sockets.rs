@@ -2,18 +2,20 @@
 //! no better, and this way nothing is held for an idle client.
 
 use std::io::IoSlice;
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 
 use monoio::net::TcpStream;
 
+use super::admission::Doorman;
 use super::sys;
 use crate::engine::ids::ClientId;
-use crate::shard::{Sent, Sockets};
+use crate::shard::{Sent, Sockets, Verdict};
 
 /// Sockets by slot. Fan-out walks it, so an entry is small.
-#[derive(Default)]
 pub struct SocketTable {
+    doorman: Doorman,
     entries: Vec<Entry>,
     /// Clients whose socket has to be waited for, until the core takes them.
     want_write: Vec<ClientId>,
@@ -28,6 +30,26 @@ struct Entry {
 }
 
 impl SocketTable {
+    /// An empty table.
+    pub fn new(doorman: Doorman) -> Self {
+        Self {
+            doorman,
+            entries: Vec::new(),
+            want_write: Vec::new(),
+            resume: Vec::new(),
+        }
+    }
+
+    /// Who decides about connections.
+    pub fn doorman(&self) -> &Doorman {
+        &self.doorman
+    }
+
+    /// The same, for a change.
+    pub fn doorman_mut(&mut self) -> &mut Doorman {
+        &mut self.doorman
+    }
+
     /// A connection was accepted for `client`.
     pub fn insert(&mut self, client: ClientId, stream: Rc<TcpStream>) {
         let slot = client.slot as usize;
@@ -46,11 +68,11 @@ impl SocketTable {
         self.entry(client)?.stream.clone()
     }
 
-    /// Forgets a client without closing its socket.
-    pub fn remove(&mut self, client: ClientId) {
-        if self.entry(client).is_some() {
-            self.entries[client.slot as usize].stream = None;
-        }
+    /// Forgets a client without closing its socket. Returns its address if a PROXY header told it.
+    pub fn remove(&mut self, client: ClientId) -> Option<IpAddr> {
+        self.entry(client)?;
+        self.entries[client.slot as usize].stream = None;
+        self.doorman.leave(client.slot)
     }
 
     /// Takes the clients that want to write.
@@ -88,6 +110,12 @@ impl Sockets for SocketTable {
                 Err(_) => Sent::Broken,
             };
         }
+    }
+
+    fn admit(&mut self, client: ClientId, forwarded: Option<&[u8]>) -> Verdict {
+        let fd = self.entry(client).map(|entry| entry.fd);
+        let peer = || sys::peer_address(fd?).map(|peer| peer.ip());
+        self.doorman.admit(client.slot, peer, forwarded)
     }
 
     fn want_write(&mut self, client: ClientId) {
