@@ -225,9 +225,9 @@ static LISTENING: &[Key] = &[
         Integer(0, 16_000_000, |c| &mut c.connections_per_address),
         "0",
         Hot,
-        "Most connections of one address at one time, in all workers together; more are refused with 503. IPv6 addresses \
-         count by /64, those in trusted_proxies do not count, requests to the HTTP interface only until their head was \
-         read. 0: no limit.",
+        "Most clients of one address at one time, in all workers together; more are refused with 503. As many connections \
+         may be waiting for their request head; the HTTP interface is not limited. IPv6 addresses count by /64, \
+         addresses in trusted_proxies do not count. 0: no limit.",
     )
     .unit("connections"),
     key(

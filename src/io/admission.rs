@@ -8,9 +8,11 @@
 //! A [`Doorman`] is one core's access to it, with what it knows about its own connections. Nothing is kept of a connection
 //! unless it is counted or a PROXY header told its address.
 //!
-//! What counts: the address a connection comes from, or that of its PROXY header, from accept on; addresses in
-//! `trusted_proxies` are not counted, instead the one their `X-Forwarded-For` names, from the request head on. A connection that
-//! turns out to be a call of the HTTP interface gives its place back.
+//! Whose connection it is: the address it comes from, or the one of its PROXY header, or, if that is one of `trusted_proxies`, the
+//! one its `X-Forwarded-For` names. Trusted proxies themselves are not counted.
+//!
+//! Clients and connections that have not sent their request head are counted apart, each up to the limit: an address whose
+//! clients have filled it can still call the HTTP interface, and one that opens connections and says nothing is bounded too.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -45,19 +47,46 @@ impl Admission {
         })
     }
 
-    /// Counts one more connection of `address` (IPv6: of its /64), unless it has `most` already.
-    fn claim(self: &Arc<Self>, address: IpAddr, most: usize) -> Option<Place> {
+    /// Counts one more connection of `address` (IPv6: of its /64), unless it has `most` of that kind already; 1 is the least.
+    fn claim(self: &Arc<Self>, address: IpAddr, kind: Kind, most: usize) -> Option<Place> {
         let address = counted(address);
         let mut bucket = self.addresses.bucket(address);
-        let count = bucket.entry(address).or_insert(0);
-        if *count >= most {
+        let counts = bucket.entry(address).or_default();
+        let count = counts.of(kind);
+        if *count >= most.max(1) {
             return None;
         }
         *count += 1;
         Some(Place {
             admission: self.clone(),
             address,
+            kind,
         })
+    }
+}
+
+/// What a connection is counted as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// It has not sent its request head.
+    Arriving,
+    /// It asks, or has asked, to connect.
+    Client,
+}
+
+/// Connections of one address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counts {
+    arriving: usize,
+    clients: usize,
+}
+
+impl Counts {
+    fn of(&mut self, kind: Kind) -> &mut usize {
+        match kind {
+            Kind::Arriving => &mut self.arriving,
+            Kind::Client => &mut self.clients,
+        }
     }
 }
 
@@ -65,11 +94,11 @@ impl Admission {
 #[derive(Debug)]
 struct Addresses {
     hasher: RandomState,
-    buckets: [Mutex<HashMap<IpAddr, usize>>; BUCKETS],
+    buckets: [Mutex<HashMap<IpAddr, Counts>>; BUCKETS],
 }
 
 impl Addresses {
-    fn bucket(&self, address: IpAddr) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+    fn bucket(&self, address: IpAddr) -> MutexGuard<'_, HashMap<IpAddr, Counts>> {
         // The remainder is in range.
         let index = self.hasher.hash_one(address) as usize % BUCKETS;
         self.buckets[index].lock().unwrap_or_else(PoisonError::into_inner)
@@ -89,14 +118,16 @@ fn counted(address: IpAddr) -> IpAddr {
 pub struct Place {
     admission: Arc<Admission>,
     address: IpAddr,
+    kind: Kind,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut bucket = self.admission.addresses.bucket(self.address);
-        if let Some(count) = bucket.get_mut(&self.address) {
+        if let Some(counts) = bucket.get_mut(&self.address) {
+            let count = counts.of(self.kind);
             *count = count.saturating_sub(1);
-            if *count == 0 {
+            if *counts == Counts::default() {
                 bucket.remove(&self.address);
             }
         }
@@ -154,7 +185,7 @@ impl Doorman {
 
     /// A connection from `peer` arrived, whose PROXY header told `told`. `None`: its address has enough of them.
     pub fn arrive(&self, peer: IpAddr, told: Option<IpAddr>) -> Option<Arrival> {
-        match self.claim(told.unwrap_or(peer)) {
+        match self.claim(told.unwrap_or(peer), Kind::Arriving) {
             Ok(place) => Some(Arrival { told, place }),
             Err(Refused) => {
                 self.count(Metric::RefusedAddress);
@@ -193,25 +224,21 @@ impl Doorman {
         };
         let far = client_address(near, forwarded.unwrap_or_default(), |address| self.is_trusted(address));
         tracing::debug!(address = %far, slot, "a client asks to connect");
-        if far == near {
-            return Verdict::Welcome;
-        }
-        // A second request on one connection may come from another client of the proxy.
+        // Its own place, from accept or from an earlier request, must not be in its way.
         drop(self.arrivals.remove(&slot));
-        match self.claim(far) {
-            Ok(place) => {
-                self.settle(slot, Arrival { told, place });
-                Verdict::Welcome
-            }
-            Err(Refused) => Verdict::AddressFull,
-        }
+        let (place, verdict) = match self.claim(far, Kind::Client) {
+            Ok(place) => (place, Verdict::Welcome),
+            Err(Refused) => (None, Verdict::AddressFull),
+        };
+        self.settle(slot, Arrival { told, place });
+        verdict
     }
 
-    fn claim(&self, address: IpAddr) -> Result<Option<Place>, Refused> {
+    fn claim(&self, address: IpAddr, kind: Kind) -> Result<Option<Place>, Refused> {
         match self.config.connections_per_address {
             0 => Ok(None),
             _ if self.is_trusted(address) => Ok(None),
-            most => self.admission.claim(address, most).map(Some).ok_or(Refused),
+            most => self.admission.claim(address, kind, most).map(Some).ok_or(Refused),
         }
     }
 
@@ -304,11 +331,12 @@ mod tests {
         assert_eq!(doorman.leave(0), None);
         assert_eq!(doorman.admit(2, peer, Some(b"192.0.2.1")), Verdict::Welcome);
         // Others may write what they like.
-        let arrival = doorman.arrive(ip("192.0.2.9"), None).unwrap();
-        doorman.settle(3, arrival);
         let peer = || Some(ip("192.0.2.9"));
-        assert_eq!(doorman.admit(3, peer, Some(b"192.0.2.1")), Verdict::Welcome);
-        assert!(doorman.arrive(ip("192.0.2.9"), None).is_none());
+        for (slot, verdict) in [(3, Verdict::Welcome), (4, Verdict::AddressFull)] {
+            let arrival = doorman.arrive(ip("192.0.2.9"), None).unwrap();
+            doorman.settle(slot, arrival);
+            assert_eq!(doorman.admit(slot, peer, Some(b"192.0.2.77")), verdict);
+        }
     }
 
     #[test]
@@ -322,8 +350,11 @@ mod tests {
         doorman.settle(7, arrival);
         assert!(doorman.arrive(ip("10.0.0.1"), Some(ip("192.0.2.1"))).is_none());
         assert_eq!(doorman.admit(7, || unreachable!(), None), Verdict::Welcome);
+        let arrival = doorman.arrive(ip("10.0.0.1"), Some(ip("192.0.2.1"))).unwrap();
+        doorman.settle(8, arrival);
+        assert_eq!(doorman.admit(8, || unreachable!(), None), Verdict::AddressFull);
         assert_eq!(doorman.leave(7), Some(ip("192.0.2.1")));
-        assert!(doorman.arrive(ip("10.0.0.1"), Some(ip("192.0.2.1"))).is_some());
+        assert_eq!(doorman.admit(8, || unreachable!(), None), Verdict::Welcome);
     }
 
     #[test]

@@ -134,8 +134,9 @@ impl Core {
             discard_input(stream.as_raw_fd());
             self.sockets.borrow().doorman().count(Metric::RefusedDescriptors);
         }
-        let result = match accepted {
-            Ok(_) => Ok(true),
+        // Closes the connection, whose descriptor becomes the reserve again.
+        let result = match accepted.map(drop) {
+            Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
             Err(error) => Err(error),
         };
