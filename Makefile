@@ -21,7 +21,7 @@ check:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets --features fuzzing -- -D warnings
 	$(CARGO) check --no-default-features
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --no-deps
 
 # Every fuzz body over its corpus and over mutations of it; needs no nightly compiler.
 fuzz-smoke:

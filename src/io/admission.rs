@@ -43,7 +43,7 @@ impl Admission {
                 hasher: RandomState::new(),
                 buckets: std::array::from_fn(|_| Mutex::default()),
             },
-            memory: Memory::new(),
+            memory: Memory::look(),
         })
     }
 

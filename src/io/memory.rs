@@ -27,7 +27,7 @@ pub struct Memory {
 
 impl Memory {
     /// Looks how much there is.
-    pub fn new() -> Self {
+    pub fn look() -> Self {
         let of_groups = fs::read_to_string("/proc/self/cgroup").ok();
         let of_groups = of_groups.and_then(|text| group_limit(Path::new(GROUPS), &text));
         let of_machine = fs::read_to_string("/proc/meminfo").ok();
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn this_machine_has_some() {
-        let memory = Memory::new();
+        let memory = Memory::look();
         assert!((1 << 20..1 << 60).contains(&memory.available), "{}", memory.available);
         assert!(!memory.is_short(0) && memory.is_short(1));
         assert!((1 << 20..memory.available).contains(&memory.resident()));
