@@ -23,7 +23,7 @@ use monoio::net::TcpStream;
 use super::admission::{Admission, Arrival, Doorman};
 use super::clock::Clock;
 use super::mail::{ControlMail, Handover, Outlets, ShardMail};
-use super::sockets::SocketTable;
+use super::sockets::{Ready, SocketTable};
 use super::sys;
 use super::ticker::Ticker;
 use super::tls::{End, Identity, Session};
@@ -218,12 +218,8 @@ async fn read(core: Rc<Core>, ready: TcpStream) {
         if let Err(error) = taken {
             panic!("the core's epoll failed: {error}");
         }
-        for (slot, generation) in clients.drain(..) {
-            core.read(ClientId {
-                shard: core.id,
-                slot,
-                generation,
-            });
+        for ready in clients.drain(..) {
+            core.read(ready);
         }
     }
 }
@@ -334,11 +330,17 @@ impl Core {
     }
 
     /// Reads one client until its socket is empty or others should have their turn.
-    fn read(self: &Rc<Self>, client: ClientId) {
+    fn read(self: &Rc<Self>, ready: Ready) {
+        let client = ClientId {
+            shard: self.id,
+            slot: ready.slot,
+            generation: ready.generation,
+        };
         for _ in 0..RECEIVES_PER_TURN_MAX {
             match self.receive(client) {
-                Received::All | Received::Stop => return,
-                Received::More => {}
+                Received::Stop => return,
+                Received::All if !ready.ended => return,
+                Received::All | Received::More => {}
             }
         }
         self.sockets.borrow_mut().rewatch(client);

@@ -23,6 +23,17 @@ use crate::shard::{Sent, Sockets, Verdict};
 /// Clients reported together; between two reports everything else has its turn.
 const READY_BATCH: usize = 128;
 
+/// A client that has input.
+#[derive(Clone, Copy, Debug)]
+pub struct Ready {
+    /// Its slot.
+    pub slot: u32,
+    /// Of the client in that slot.
+    pub generation: u32,
+    /// There is an end behind the input, which is not reported again.
+    pub ended: bool,
+}
+
 /// Sockets by slot. Fan-out walks it, so an entry is small.
 pub struct SocketTable {
     doorman: Doorman,
@@ -38,7 +49,7 @@ pub struct SocketTable {
     metrics: Arc<CoreMetrics>,
     /// Which sockets have input. Edge-triggered: who does not read a socket empty must rearm it.
     readiness: Epoll,
-    ready: Vec<u64>,
+    ready: Vec<(u64, bool)>,
 }
 
 #[derive(Default)]
@@ -113,11 +124,15 @@ impl SocketTable {
         }
     }
 
-    /// Appends clients that have input, as slot and generation, at most [`READY_BATCH`]. Some may be gone by now.
-    pub fn take_ready(&mut self, into: &mut Vec<(u32, u32)>) -> io::Result<()> {
+    /// Appends clients that have input, at most [`READY_BATCH`]. Some may be gone by now.
+    pub fn take_ready(&mut self, into: &mut Vec<Ready>) -> io::Result<()> {
         self.ready.clear();
         self.readiness.wait(0, &mut self.ready)?;
-        into.extend(self.ready.iter().map(|token| ((token >> 32) as u32, *token as u32)));
+        into.extend(self.ready.iter().map(|(token, ended)| Ready {
+            slot: (token >> 32) as u32,
+            generation: *token as u32,
+            ended: *ended,
+        }));
         Ok(())
     }
 

@@ -184,7 +184,7 @@ impl Epoll {
     }
 
     fn control(&self, what: libc::c_int, fd: RawFd, token: u64, output: bool) -> io::Result<()> {
-        let wanted = libc::EPOLLIN | libc::EPOLLET | if output { libc::EPOLLOUT } else { 0 };
+        let wanted = libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLET | if output { libc::EPOLLOUT } else { 0 };
         let mut event = libc::epoll_event {
             events: wanted as u32,
             u64: token,
@@ -196,8 +196,11 @@ impl Epoll {
         Ok(())
     }
 
-    /// Waits at most `millis` (-1: for ever) and appends the tokens of ready descriptors. An interrupted wait finds none.
-    pub fn wait(&mut self, millis: i32, ready: &mut Vec<u64>) -> io::Result<()> {
+    /// Waits at most `millis` (-1: for ever) and appends the tokens of ready descriptors, each with whether the peer has
+    /// ended its side or the connection is broken: then there is an end to be read behind the last bytes, and it is not
+    /// reported again. An interrupted wait finds none.
+    pub fn wait(&mut self, millis: i32, ready: &mut Vec<(u64, bool)>) -> io::Result<()> {
+        const ENDED: u32 = (libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR) as u32;
         let (events, max) = (self.events.as_mut_ptr(), self.events.len() as libc::c_int);
         // SAFETY: the pointer and length describe `self.events`.
         let count = unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), events, max, millis) };
@@ -209,7 +212,8 @@ impl Epoll {
                 Err(error)
             };
         };
-        ready.extend(self.events.iter().take(count).map(|event| event.u64));
+        let events = self.events.iter().take(count);
+        ready.extend(events.map(|event| (event.u64, event.events & ENDED != 0)));
         Ok(())
     }
 }

@@ -48,7 +48,7 @@ pub fn run(port: u16) -> io::Result<()> {
     let (mut ready, mut scratch) = (Vec::new(), vec![0; 64 * 1024]);
     loop {
         floor.epoll.wait(-1, &mut ready)?;
-        for token in ready.drain(..) {
+        for (token, _) in ready.drain(..) {
             if token == LISTENER {
                 floor.accept(&listener)?;
             } else if !floor.receive(token as usize, &mut scratch) {

@@ -66,7 +66,7 @@ pub struct Net {
     conns: Slab<Conn>,
     listener: TcpListener,
     scratch: Box<[u8]>,
-    ready: Vec<u64>,
+    ready: Vec<(u64, bool)>,
     has_bulk: bool,
     /// The business server's books.
     pub business: Business,
@@ -172,12 +172,12 @@ impl Net {
         let mut ready = std::mem::take(&mut self.ready);
         ready.clear();
         self.epolls[0].wait(if self.has_bulk { 0 } else { millis }, &mut ready)?;
-        for token in ready.drain(..) {
+        for (token, _) in ready.drain(..) {
             self.handle(token, load)?;
         }
         if self.has_bulk {
             self.epolls[1].wait(0, &mut ready)?;
-            for token in ready.drain(..) {
+            for (token, _) in ready.drain(..) {
                 self.handle(token, load)?;
             }
         }
