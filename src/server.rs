@@ -103,7 +103,7 @@ pub fn start(service: Service) -> Result<Running, String> {
             listeners,
             mailbox: inbox.receiver,
             waker: inbox.waker,
-            outlets: outlets.clone(),
+            outlets: outlets.clone().counted(metrics[number].clone()),
             clock,
         };
         let cpu = (config.pin && cores > config.workers).then_some(number + 1);
@@ -124,7 +124,7 @@ pub fn start(service: Service) -> Result<Running, String> {
         machine,
         mailbox: control_inbox.receiver,
         waker: control_inbox.waker,
-        outlets: outlets.clone(),
+        outlets: outlets.clone().counted(metrics[config.workers].clone()),
         clock,
         home: shard.home,
         identities: shard.identities,

@@ -7,7 +7,8 @@ use super::wake::Waker;
 use crate::config::Config;
 use crate::engine::command::{Command, Report};
 use crate::engine::ids::ShardId;
-use crate::engine::mailbox::Sender;
+use crate::engine::mailbox::{Sender, SenderCounts, Wake};
+use crate::metrics::{CoreMetrics, Metric};
 
 /// To a shard.
 #[derive(Debug)]
@@ -54,12 +55,24 @@ pub enum Signal {
 pub struct Outlets {
     shards: Vec<Sender<ShardMail, Waker>>,
     control: Sender<ControlMail, Waker>,
+    /// Counters of the core whose outlets these are.
+    metrics: Option<Arc<CoreMetrics>>,
 }
 
 impl Outlets {
     /// From the senders of all mailboxes, shards by number.
     pub fn new(shards: Vec<Sender<ShardMail, Waker>>, control: Sender<ControlMail, Waker>) -> Self {
-        Self { shards, control }
+        Self {
+            shards,
+            control,
+            metrics: None,
+        }
+    }
+
+    /// The same for one core, which counts what it does.
+    pub fn counted(mut self, metrics: Arc<CoreMetrics>) -> Self {
+        self.metrics = Some(metrics);
+        self
     }
 
     /// Number of shards.
@@ -81,12 +94,22 @@ impl Outlets {
 
     /// Wakes every core something was posted to.
     pub fn kick(&mut self) {
-        self.shards.iter_mut().for_each(Sender::kick);
-        self.control.kick();
+        let metrics = self.metrics.as_deref();
+        self.shards.iter_mut().for_each(|sender| kick(sender, metrics));
+        kick(&mut self.control, metrics);
     }
 
     /// Messages that found a full mailbox and wait here. While there are any, take no new work from sockets.
     pub fn overflow(&self) -> usize {
         self.shards.iter().map(Sender::overflow_len).sum::<usize>() + self.control.overflow_len()
+    }
+}
+
+fn kick<T, W: Wake>(sender: &mut Sender<T, W>, metrics: Option<&CoreMetrics>) {
+    sender.kick();
+    let done = sender.take_counts();
+    if let Some(metrics) = metrics.filter(|_| done != SenderCounts::default()) {
+        metrics.add(Metric::MailboxKicks, done.kicks);
+        metrics.add(Metric::MailboxOverflows, done.overflows);
     }
 }

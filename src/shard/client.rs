@@ -12,6 +12,7 @@
 use crate::engine::ids::{ClientId, DeliveryKey};
 use crate::engine::outbox::Outbox;
 use crate::engine::wheel::TimerId;
+use crate::metrics::{CoreMetrics, Metric};
 use crate::protocol::Session;
 use crate::protocol::rainbow::answer::Manner;
 use crate::protocol::rainbow::connect::{AcceptKey, Refusal};
@@ -117,6 +118,15 @@ impl Client {
             paused: false,
             write_armed: false,
             dirty: false,
+        }
+    }
+
+    /// Notes whether the socket is being read; counted.
+    pub fn pause(&mut self, paused: bool, metrics: &CoreMetrics) {
+        match (std::mem::replace(&mut self.paused, paused), paused) {
+            (false, true) => metrics.add(Metric::ReadsPaused, 1),
+            (true, false) => metrics.sub(Metric::ReadsPaused, 1),
+            _ => {}
         }
     }
 

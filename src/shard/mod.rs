@@ -172,6 +172,7 @@ impl Shard {
             return None;
         }
         self.metrics.add(Metric::Accepted, 1);
+        self.metrics.add(Metric::ConnectionsOpen, 1);
         let (shard, wheel) = (self.id, &mut self.wheel);
         let deadline = now + self.config.handshake_timeout;
         let (slot, generation) = self.clients.insert_with(|slot, generation| {
@@ -378,6 +379,7 @@ impl Shard {
     fn perform(&mut self, id: ClientId, actions: &mut Actions, now: Instant, sockets: &mut dyn Sockets) {
         self.perform_steps(id, actions, now);
         if !actions.reply.is_empty() {
+            self.metrics.add(Metric::FramesOut, std::mem::take(&mut actions.reply_frames));
             self.queue(id, &actions.reply, now, sockets);
             actions.reply.clear();
         }

@@ -146,6 +146,8 @@ fn narrow(in_flight: usize, queued: usize) -> Settings {
         close: lane,
         timeout: Duration::from_secs(10),
         close_retry: Duration::from_secs(20),
+        breaker_failures: 0,
+        breaker_pause: Duration::from_secs(1),
     }
 }
 
