@@ -187,7 +187,6 @@ pub async fn run(setup: ControlSetup) {
         drained: Cell::new(0),
     });
     monoio::spawn(tick(control.clone()));
-    monoio::spawn(http::sweep(control.clone()));
     mail(control, setup.mailbox, sleeper).await;
 }
 
