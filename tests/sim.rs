@@ -8,6 +8,8 @@ mod bugs;
 mod conn;
 #[path = "sim/control.rs"]
 mod control;
+#[path = "sim/coverage.rs"]
+mod coverage;
 #[path = "sim/net.rs"]
 mod net;
 #[path = "sim/oracle.rs"]

@@ -76,6 +76,11 @@ fn gauges(control: &Control) -> Vec<Gauge<'static>> {
             usage.dialled as f64,
         ),
         gauge(
+            "rainbow_signatures_remembered",
+            "Signatures that would be recognised as used before.",
+            control.replays.borrow().len() as f64,
+        ),
+        gauge(
             "rainbow_cluster_peers",
             "Other servers of the cluster.",
             control.cluster.peers().len() as f64,

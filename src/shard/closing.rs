@@ -32,14 +32,14 @@ impl Shard {
         let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
             return;
         };
-        if frame.is_empty() && client.outbox.is_empty() {
-            return self.close_socket(id, sockets);
+        if !frame.is_empty() {
+            // Only pings and pongs can have filled the room for control frames: then the client just sees TCP end.
+            if client.outbox.push_control(&frame, &mut self.pool).is_ok() {
+                self.metrics.add(Metric::FramesOut, 1);
+            }
         }
-        // Only pings and pongs can have filled the room for control frames: then the client just sees TCP end.
-        let queued = client.outbox.push_control(&frame, &mut self.pool);
-        if queued.is_ok() && !frame.is_empty() {
-            self.metrics.add(Metric::FramesOut, 1);
-        }
+        // Also without a frame the socket is not closed at once: with input still unread the kernel would reset the
+        // connection, and the HTTP answer just written could be lost.
         let linger = self.wheel.insert(now + CLOSE_TIMEOUT, Timer::Linger(id));
         if let Phase::Closing(closing) = &mut client.phase {
             closing.linger = Some(linger);

@@ -22,6 +22,8 @@ use crate::time::Instant;
 #[derive(Debug)]
 pub struct Delivery {
     publish: Arc<Publish>,
+    /// Shards this publish went to.
+    shards: u32,
     /// Members and their message ids, in order of transmission; settled ones are removed at the next retry.
     waiting: Vec<Waiting>,
     /// Members this publish is for.
@@ -48,9 +50,16 @@ struct Waiting {
 
 impl Shard {
     /// Opens the record of `publish` for `members` members; both timers start now.
-    pub(super) fn open_delivery(&mut self, publish: &Arc<Publish>, members: usize, now: Instant) -> DeliveryKey {
+    pub(super) fn open_delivery(
+        &mut self,
+        publish: &Arc<Publish>,
+        shards: u32,
+        members: usize,
+        now: Instant,
+    ) -> DeliveryKey {
         let (slot, generation) = self.deliveries.insert(Delivery {
             publish: publish.clone(),
+            shards,
             waiting: Vec::with_capacity(members),
             members: members as u32,
             done: 0,
@@ -225,6 +234,7 @@ impl Delivery {
     fn part(&self) -> Part {
         Part {
             ticket: self.publish.ticket,
+            shards: self.shards,
             done: self.done,
             failed: self.failed,
             silent: self.members.saturating_sub(self.done + self.failed),

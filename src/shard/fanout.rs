@@ -42,8 +42,18 @@ pub struct Fanout {
 #[derive(Debug)]
 struct Batch {
     channel: ChannelName,
-    publishes: Vec<(Arc<Publish>, Option<DeliveryKey>)>,
+    publishes: Vec<Entry>,
     bytes: usize,
+}
+
+/// One publish of a batch.
+#[derive(Debug)]
+struct Entry {
+    publish: Arc<Publish>,
+    /// Shards it went to.
+    shards: u32,
+    /// Its acknowledgements, if it asked for them, once the fan-out has begun.
+    delivery: Option<DeliveryKey>,
 }
 
 /// A batch to a large channel.
@@ -74,7 +84,7 @@ impl Fanout {
     }
 
     /// Adds a publish to this turn.
-    pub fn collect(&mut self, publish: Arc<Publish>) {
+    pub fn collect(&mut self, publish: Arc<Publish>, shards: u32) {
         let bytes = publish.payload.len();
         let open = self
             .collected
@@ -84,11 +94,19 @@ impl Fanout {
         match open {
             Some(batch) if batch.has_room(bytes) => {
                 batch.bytes += bytes;
-                batch.publishes.push((publish, None));
+                batch.publishes.push(Entry {
+                    publish,
+                    shards,
+                    delivery: None,
+                });
             }
             _ => self.collected.push_back(Batch {
                 channel: publish.channel.clone(),
-                publishes: vec![(publish, None)],
+                publishes: vec![Entry {
+                    publish,
+                    shards,
+                    delivery: None,
+                }],
                 bytes,
             }),
         }
@@ -106,7 +124,7 @@ impl Batch {
 
     /// No publish asks for acknowledgement: every member gets the same bytes.
     fn is_shared(&self) -> bool {
-        self.publishes.iter().all(|(publish, _)| publish.qos == Qos::AtMostOnce)
+        self.publishes.iter().all(|entry| entry.publish.qos == Qos::AtMostOnce)
     }
 }
 
@@ -159,9 +177,14 @@ impl Shard {
                 generation,
             });
         }
-        for (publish, delivery) in &mut batch.publishes {
+        for Entry {
+            publish,
+            shards,
+            delivery,
+        } in &mut batch.publishes
+        {
             if publish.qos != Qos::AtMostOnce {
-                *delivery = Some(self.open_delivery(publish, members.len(), now));
+                *delivery = Some(self.open_delivery(publish, *shards, members.len(), now));
             }
         }
         let shared = self.shared_frames(&batch, &members);
@@ -181,7 +204,7 @@ impl Shard {
     }
 
     fn end(&mut self, batch: &Batch) {
-        for key in batch.publishes.iter().filter_map(|(_, delivery)| *delivery) {
+        for key in batch.publishes.iter().filter_map(|entry| entry.delivery) {
             self.delivery_sent(key);
         }
     }
@@ -194,7 +217,7 @@ impl Shard {
         let mut frames = Vec::with_capacity(batch.bytes + batch.publishes.len() * 16);
         let target = members.first()?;
         let open = self.clients.get_mut(target.slot, target.generation)?.open()?;
-        for (publish, _) in &batch.publishes {
+        for Entry { publish, .. } in &batch.publishes {
             open.session.shared_frame(publish, &mut frames);
         }
         Some(Bytes::from(frames))
@@ -218,7 +241,7 @@ impl Shard {
             Some(Phase::Open(_))
         );
         if left || !is_open {
-            let keys = batch.publishes.iter().filter_map(|(_, delivery)| *delivery);
+            let keys = batch.publishes.iter().filter_map(|entry| entry.delivery);
             return keys.for_each(|key| self.member_skipped(key));
         }
         self.metrics.add(Metric::Deliveries, batch.publishes.len() as u64);
@@ -228,7 +251,7 @@ impl Shard {
         }
         let mut frames = std::mem::take(&mut self.scratch);
         frames.clear();
-        for (publish, delivery) in &batch.publishes {
+        for Entry { publish, delivery, .. } in &batch.publishes {
             self.frame_for(target, publish, *delivery, &mut frames);
         }
         self.write(id, &frames, None, now, sockets);

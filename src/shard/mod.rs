@@ -207,14 +207,14 @@ impl Shard {
         if self.fanout.has_collected()
             && !matches!(
                 command,
-                Command::Publish(_) | Command::Deliver(_) | Command::Interest { .. }
+                Command::Publish(_) | Command::Deliver(..) | Command::Interest { .. }
             )
         {
             self.run_collected(now, sockets);
         }
         match command {
             Command::Publish(publish) => self.distribute(publish),
-            Command::Deliver(publish) => self.fanout.collect(publish),
+            Command::Deliver(publish, shards) => self.fanout.collect(publish, shards),
             Command::Interest { channel, shard, joined } => self.interest.note(&channel, shard, joined),
             Command::Join {
                 client,

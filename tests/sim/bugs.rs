@@ -32,10 +32,12 @@ pub enum Bug {
     EatWritable,
     /// A leave is lost, and answered all the same.
     IgnoreLeave,
+    /// A full mailbox keeps some mail of a shard back while its other mail goes out: an answer overtakes its effects.
+    Overtake,
 }
 
 impl Bug {
-    pub const ALL: [Bug; 13] = [
+    pub const ALL: [Bug; 14] = [
         Bug::DropPart,
         Bug::DuplicateClose,
         Bug::DropClose,
@@ -49,15 +51,16 @@ impl Bug {
         Bug::Corrupt,
         Bug::EatWritable,
         Bug::IgnoreLeave,
+        Bug::Overtake,
     ];
 
     /// What becomes of a command on its way into a mailbox.
     pub fn tamper_command(world: &mut World, mail: Mail) -> Vec<Mail> {
         let (drops, copies) = match &mail.command {
-            Command::Deliver(publish) if world.strikes(Bug::DuplicateDeliver, 20) => {
-                (false, Some(Command::Deliver(publish.clone())))
+            Command::Deliver(publish, shards) if world.strikes(Bug::DuplicateDeliver, 20) => {
+                (false, Some(Command::Deliver(publish.clone(), *shards)))
             }
-            Command::Deliver(_) => (world.strikes(Bug::DropDeliver, 20), None),
+            Command::Deliver(..) => (world.strikes(Bug::DropDeliver, 20), None),
             Command::Interest { joined: true, .. } => (world.strikes(Bug::DropInterest, 20), None),
             Command::CallbackDone { .. } => (world.strikes(Bug::DropCallbackDone, 5), None),
             Command::Leave {

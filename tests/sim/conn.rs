@@ -1,7 +1,7 @@
 //! One connection of the simulator: the client at its far end, with its habits, and the bytes on their way.
 
 use rainbow_server::engine::ids::ClientId;
-use rainbow_server::time::Instant;
+use rainbow_server::time::{Duration, Instant};
 
 use crate::records::{Received, Upstream};
 use crate::rng::Rng;
@@ -120,6 +120,8 @@ pub struct Conn {
     pub close_seen: bool,
     /// It did something that ends its session.
     pub leaving: bool,
+    /// It was well when the server began to stop.
+    pub stayed: bool,
     pub sent: Vec<Upstream>,
     pub received: Vec<Received>,
     pub ping_unanswered: Option<Instant>,
@@ -162,6 +164,7 @@ impl Conn {
             status: None,
             close_seen: false,
             leaving: false,
+            stayed: false,
             sent: Vec::new(),
             received: Vec::new(),
             ping_unanswered: None,
@@ -191,7 +194,12 @@ impl Conn {
         let qos = *rng.pick(&[0, 1, 1, 2, 2, 2, 3]);
         let id = self.next_id;
         self.next_id += 1;
-        let payload = format!("u {} {}", self.number, self.sent.len());
+        let padding = if rng.chance(10) {
+            rng.within(0, 3_000) as usize
+        } else {
+            0
+        };
+        let payload = format!("u {} {} {}", self.number, self.sent.len(), ".".repeat(padding));
         self.sent.push(Upstream {
             qos,
             id,
@@ -199,6 +207,8 @@ impl Conn {
             under_way: 0,
             forwards: 0,
             failures: 0,
+            failed_at: None,
+            forwards_owed: 1,
             succeeded: false,
             answers_due: 0,
             answers: 0,
@@ -207,7 +217,7 @@ impl Conn {
     }
 
     /// Repeats a QoS 2 message that was not released, with DUP.
-    pub fn repetition(&self, rng: &mut Rng) -> Option<Vec<u8>> {
+    pub fn repetition(&mut self, now: Instant, rng: &mut Rng) -> Option<Vec<u8>> {
         let open = self
             .sent
             .iter()
@@ -218,12 +228,17 @@ impl Conn {
             return None;
         }
         let (at, id) = *rng.pick(&open);
+        let message = &mut self.sent[at];
+        let failed_long_ago = message.failed_at.is_some_and(|at| at + Duration::from_secs(2) < now);
+        if failed_long_ago && message.under_way == 0 && !message.succeeded {
+            message.forwards_owed = message.forwards + 1;
+        }
         Some(wire::send(
             true,
             2,
             id,
             id,
-            format!("u {} {at}", self.number).as_bytes(),
+            format!("u {} {at} again", self.number).as_bytes(),
         ))
     }
 

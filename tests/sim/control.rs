@@ -72,7 +72,7 @@ impl World {
         let timeout = self.rng.within(1, 12);
         let (retries, at_deadline) = rig::retries_of(timeout);
         let (ticket, number) = (self.control.tickets.issue(), self.records.publishes.len());
-        let padding = if self.rng.chance(4) {
+        let padding = if self.rng.chance(self.plan.large_percent) {
             self.rng.within(0, 20_000) as usize
         } else {
             0
@@ -252,9 +252,11 @@ impl World {
             }
             Report::Part(part) => {
                 let ticket = part.ticket;
-                self.records.publishes[self.control.publishes[&ticket]]
-                    .parts
-                    .push(part.clone());
+                let record = &mut self.records.publishes[self.control.publishes[&ticket]];
+                if record.shards.is_empty() {
+                    record.shards.push(part.shards);
+                }
+                record.parts.push(part.clone());
                 if let Some(answer) = self.control.receipts.on_part(part) {
                     self.answer_publish(ticket, answer);
                 }
@@ -275,10 +277,16 @@ impl World {
         let (question, changes) = self.control.questions[&ticket].clone();
         self.records.questions[question].1 += 1;
         let seq = self.next_seq();
+        let mut channel = None;
         for change in changes {
             let change = &mut self.records.changes[change];
             change.answered.get_or_insert(seq);
             change.void = !found && change.conn.is_some();
+            channel = Some(change.channel);
+        }
+        // A caller that has waited for its answer, and relies on it.
+        if let Some(channel) = channel.filter(|_| !self.calm && self.rng.chance(50)) {
+            self.publish(channel);
         }
     }
 
@@ -325,6 +333,7 @@ impl World {
         let number = self.by_client[&request.client];
         let text = String::from_utf8_lossy(&request.body).into_owned();
         let words: Vec<usize> = text.split(' ').skip(1).filter_map(|word| word.parse().ok()).collect();
+        let text: String = text.chars().take(20).collect();
         let &[conn, at] = &words[..] else {
             self.fault = Some(format!("forwarded what nobody sent: {text:?}"));
             return;
@@ -423,16 +432,19 @@ impl World {
 
     fn message_outcome(&mut self, request: &CallbackRequest) -> (CallbackOutcome, Vec<usize>) {
         let number = self.by_client[&request.client];
-        let at: usize = String::from_utf8_lossy(&request.body)
-            .rsplit(' ')
-            .next()
-            .and_then(|at| at.parse().ok())
-            .unwrap_or(0);
+        let at = String::from_utf8_lossy(&request.body)
+            .split(' ')
+            .nth(2)
+            .and_then(|at| at.parse().ok());
+        let Some(at): Option<usize> = at else {
+            return (rig::reply(500, &[], ""), Vec::new());
+        };
         let fails = self.rng.chance(12);
         let message = &mut self.conns[number].sent[at];
         message.under_way -= 1;
         if fails {
             message.failures += 1;
+            message.failed_at = Some(self.now);
             let server_error = self.rng.chance(50);
             let outcome = match server_error {
                 true => rig::reply(500, &[("rainbowclientchannel", "channel 0")], "no"),

@@ -194,7 +194,11 @@ impl World {
             if !conn.is_well() {
                 continue;
             }
-            check!(message.forwards > 0, "message {at} of client {who} was not forwarded");
+            let (seen, owed) = (message.forwards, message.forwards_owed);
+            check!(
+                seen >= owed,
+                "message {at} of client {who} was forwarded {seen} times, not {owed}"
+            );
             if !self.is_behind(conn) {
                 let (answers, due) = (message.answers, message.answers_due);
                 check!(
@@ -206,15 +210,29 @@ impl World {
         Ok(())
     }
 
+    /// The changes to one membership; looked up, since every pair of client and publish asks.
     fn changes_of(&self, conn: usize, channel: usize) -> impl Iterator<Item = &Change> {
-        let concerns = move |change: &&Change| {
-            change.channel == channel && !change.void && change.conn.is_none_or(|other| other == conn)
-        };
-        self.records.changes.iter().filter(concerns)
+        let index = self.records.index.get_or_init(|| {
+            let mut index = vec![Vec::new(); self.conns.len() * self.plan.channels];
+            for (at, change) in self
+                .records
+                .changes
+                .iter()
+                .enumerate()
+                .filter(|(_, change)| !change.void)
+            {
+                let conns = change.conn.map_or(0..self.conns.len(), |conn| conn..conn + 1);
+                conns.for_each(|conn| index[conn * self.plan.channels + change.channel].push(at));
+            }
+            index
+        });
+        index[conn * self.plan.channels + channel]
+            .iter()
+            .map(|at| &self.records.changes[*at])
     }
 
     /// It had joined for sure before the publish was issued, and nothing took it out before it had passed.
-    fn must_receive(&self, conn: usize, publish: &Published) -> bool {
+    pub fn must_receive(&self, conn: usize, publish: &Published) -> bool {
         let passed = publish.issued_at + PASSED;
         let stays = |join: &Change, leave: &Change| {
             leave.operation == join.operation
@@ -231,7 +249,7 @@ impl World {
     }
 
     /// Some join may have been in force when the publish passed.
-    fn may_receive(&self, conn: usize, publish: &Published) -> bool {
+    pub fn may_receive(&self, conn: usize, publish: &Published) -> bool {
         let undone = |join: &Change, leave: &Change| {
             join.answered.is_some_and(|answered| leave.issued > answered)
                 && leave.answered.is_some_and(|answered| answered < publish.issued)

@@ -1,5 +1,6 @@
 //! What happened in a run, as seen from outside the shards: the only thing the oracle judges from.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 use rainbow_server::engine::command::{AtDeadline, Part, Qos};
@@ -18,6 +19,8 @@ pub struct Records {
     /// Questions of the API other than publishes: (what, answers).
     pub questions: Vec<(String, u32)>,
     pub drained: Vec<u32>,
+    /// Positions in `changes`, by client and channel; made when the run has gone quiet.
+    pub index: OnceCell<Vec<Vec<usize>>>,
 }
 
 /// One publish of the API.
@@ -72,6 +75,9 @@ pub struct Upstream {
     pub under_way: u32,
     pub forwards: u32,
     pub failures: u32,
+    pub failed_at: Option<Instant>,
+    /// At least so many forwards have to be seen.
+    pub forwards_owed: u32,
     pub succeeded: bool,
     /// The callback answers that went to the client, and those that arrived.
     pub answers_due: u32,

@@ -30,7 +30,18 @@ pub fn config(lines: &str) -> Config {
         .0
 }
 
-pub fn shards(count: usize, seed: u64, config: &Config) -> Vec<Shard> {
+pub fn metrics(count: usize) -> Vec<Arc<CoreMetrics>> {
+    let labels = Labels {
+        close_causes: &CloseCause::LABELS,
+        api_routes: &[],
+    };
+    (0..count)
+        .map(|id| Arc::new(CoreMetrics::new(id.to_string(), labels)))
+        .collect()
+}
+
+pub fn shards(metrics: &[Arc<CoreMetrics>], seed: u64, config: &Config) -> Vec<Shard> {
+    let count = metrics.len();
     let setup = |id: usize| Setup {
         id: ShardId(id as u16),
         shards: count,
@@ -39,13 +50,7 @@ pub fn shards(count: usize, seed: u64, config: &Config) -> Vec<Shard> {
         started_unix_micros: 1_700_000_000_000_000,
         seed,
         config: Arc::new(config.clone()),
-        metrics: Arc::new(CoreMetrics::new(
-            id.to_string(),
-            Labels {
-                close_causes: &CloseCause::LABELS,
-                api_routes: &[],
-            },
-        )),
+        metrics: metrics[id].clone(),
     };
     (0..count).map(|id| Shard::new(setup(id))).collect()
 }
@@ -102,7 +107,7 @@ impl Rig {
     pub fn with(count: usize, lines: &str) -> Self {
         Self {
             now: Instant::from_micros(1_000_000),
-            shards: shards(count, 5, &config(lines)),
+            shards: shards(&metrics(count), 5, &config(lines)),
             nets: (0..count).map(|_| Net::default()).collect(),
             callbacks: VecDeque::new(),
             parts: Vec::new(),
@@ -146,7 +151,11 @@ impl Rig {
         for report in reports {
             match report {
                 Report::Callback(request) => self.callbacks.push_back(request),
-                Report::Part(part) => self.parts.push(part),
+                Report::Part(part) => {
+                    let told = self.published.entry(part.ticket).or_insert(part.shards);
+                    assert_eq!(*told, part.shards, "every part tells the same number of shards");
+                    self.parts.push(part);
+                }
                 Report::Published { ticket, shards } => {
                     assert!(self.published.insert(ticket, shards).is_none());
                 }

@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::bugs::Bug;
+use crate::coverage::Coverage;
 use crate::world::World;
 
 fn number(name: &str) -> Option<u64> {
@@ -41,11 +42,17 @@ fn seeds() {
         (Some(seed), _) => seed..seed + 1,
         (None, count) => 0..count.unwrap_or(300),
     };
+    let mut sum = Coverage::default();
+    let many = seeds.end - seeds.start >= 100;
     for seed in seeds {
-        if let Err(error) = run(&mut World::new(seed, None, false)) {
+        let mut world = World::new(seed, None, false);
+        if let Err(error) = run(&mut world) {
             fail(seed, &error);
         }
+        world.cover(&mut sum);
     }
+    println!("{sum:#?}");
+    assert!(!many || sum.is_full(), "something never happened: {sum:#?}");
 }
 
 #[test]
@@ -63,7 +70,16 @@ fn one_seed_one_run() {
 #[test]
 fn the_oracle_notices_planted_bugs() {
     // `seeds` finds nothing without the bug: what is found here is the bug.
-    let noticed = |bug: &Bug| (0..60).any(|seed| run(&mut World::new(seed, Some(*bug), false)).is_err());
-    let unnoticed: Vec<_> = Bug::ALL.iter().filter(|bug| !noticed(bug)).collect();
+    let mut unnoticed = Vec::new();
+    for bug in Bug::ALL {
+        match (0..60).find_map(|seed| {
+            run(&mut World::new(seed, Some(bug), false))
+                .err()
+                .map(|error| (seed, error))
+        }) {
+            Some((seed, error)) => println!("{bug:?}: seed {seed}: {}", error.lines().next().unwrap_or_default()),
+            None => unnoticed.push(bug),
+        }
+    }
     assert!(unnoticed.is_empty(), "{unnoticed:?}");
 }

@@ -6,11 +6,13 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::sync::Arc;
 
 use rainbow_server::close::CloseCause;
 use rainbow_server::engine::command::{Command, Report};
 use rainbow_server::engine::ids::{ClientId, ShardId, Ticket};
 use rainbow_server::engine::registry::HomeHash;
+use rainbow_server::metrics::CoreMetrics;
 use rainbow_server::shard::{Input, Shard};
 use rainbow_server::time::{Duration, Instant};
 
@@ -57,6 +59,8 @@ pub struct Plan {
     pub channels: usize,
     pub api_gap_ms: u64,
     pub settings: String,
+    /// Publishes with kilobytes of payload, in percent.
+    pub large_percent: u64,
     /// A crowd on one shard, all in channel 0.
     pub crowd: bool,
 }
@@ -80,6 +84,7 @@ pub struct World {
     pub draining: bool,
     pub control: Control,
     pub shards: Vec<Shard>,
+    pub metrics: Vec<Arc<CoreMetrics>>,
     pub bug: Option<Bug>,
     pub bug_struck: u32,
     pub fault: Option<String>,
@@ -93,6 +98,8 @@ pub struct World {
     inbox: VecDeque<Report>,
     control_planned: bool,
     said: BTreeMap<u64, Vec<u8>>,
+    /// Mail held back by [`Bug::Overtake`]: from, to, what.
+    held: Vec<(usize, ShardId, Command)>,
     outbox_bytes: usize,
 }
 
@@ -101,6 +108,7 @@ impl Plan {
         let crowd = seed % 25 == 7;
         let order = rng.pick(&["none", "client\nforward_window=1", "client\nforward_window=3"]);
         let queue = rng.pick(&["2", "128"]);
+        let bytes = rng.pick(&["4k", "1m"]);
         let inflight = rng.pick(&["4096", "4096", "3"]);
         Self {
             shards: if crowd { 2 } else { rng.within(1, 4) as usize },
@@ -108,9 +116,11 @@ impl Plan {
             channels: rng.within(1, 5) as usize,
             api_gap_ms: if crowd { 4000 } else { *rng.pick(&[100, 400, 1000]) },
             settings: format!(
-                "outbox_bytes=64k\nforward_order={order}\nforward_queue={queue}\ninflight_max={inflight}\n\
+                "outbox_bytes=64k\nforward_order={order}\nforward_queue={queue}\nforward_queue_bytes={bytes}\n\
+                 inflight_max={inflight}\n\
                  handshake_timeout=10"
             ),
+            large_percent: if crowd { 0 } else { *rng.pick(&[4, 4, 4, 40]) },
             crowd,
         }
     }
@@ -122,8 +132,10 @@ impl World {
         let plan = Plan::new(seed, &mut rng);
         let config = rig::config(&plan.settings);
         let count = plan.shards;
+        let metrics = rig::metrics(count);
         let mut world = Self {
-            shards: rig::shards(count, seed, &config),
+            shards: rig::shards(&metrics, seed, &config),
+            metrics,
             home: HomeHash::new(seed, count),
             control: Control::default(),
             outbox_bytes: config.outbox_bytes,
@@ -149,6 +161,7 @@ impl World {
             inbox: VecDeque::new(),
             control_planned: false,
             said: BTreeMap::new(),
+            held: Vec::new(),
         };
         world.records.drained = vec![0; count];
         for number in 0..world.plan.clients {
@@ -159,8 +172,16 @@ impl World {
             }
             world.conns.push(conn);
             let last = if world.plan.crowd { BUSY / 8 } else { BUSY * 3 / 4 };
-            let at = world.rng.within(0, last);
+            let mut at = world.rng.within(0, last);
+            if world.rng.chance(8) {
+                // In the middle of its handshake when the server stops, or too late.
+                at = QUIET - 3_000_000 + world.rng.within(0, 4_000_000);
+            }
             world.plan_at(at, Event::Accept(number));
+        }
+        for _ in 0..10 {
+            let at = QUIET + world.rng.within(0, 8_000_000);
+            world.plan_at(at, Event::Api);
         }
         world.plan_at(5_000, Event::Api);
         world.plan_at(BUSY, Event::Calm);
@@ -293,7 +314,12 @@ impl World {
         self.shards[shard].take_commands(&mut commands);
         self.shards[shard].take_reports(&mut reports);
         for (target, command) in commands {
-            self.post(target, command, Vec::new());
+            if self.strikes(Bug::Overtake, 20) || self.held.iter().any(|held| held.0 == shard && held.1 == target) {
+                self.held.push((shard, target, command));
+                self.plan_run(shard);
+            } else {
+                self.post(target, command, Vec::new());
+            }
         }
         for report in reports {
             let reports = Bug::tamper_report(self, report);
@@ -307,6 +333,14 @@ impl World {
 
     fn run_shard(&mut self, shard: usize) {
         self.run_planned[shard] = false;
+        if !self.held.is_empty() && self.rng.chance(30) {
+            let held: Vec<_> = self.held.extract_if(.., |held| held.0 == shard).collect();
+            for (_, target, command) in held {
+                self.post(target, command, Vec::new());
+            }
+        } else if !self.held.is_empty() {
+            self.plan_run(shard);
+        }
         let batch = self.rng.within(1, 64) as usize;
         let count = batch.min(self.mail[shard].len());
         let mails: Vec<_> = self.mail[shard].drain(..count).collect();
@@ -352,6 +386,7 @@ impl World {
     fn drain(&mut self) {
         self.draining = true;
         for conn in &mut self.conns {
+            conn.stayed = conn.is_well();
             conn.leaving = true;
         }
         for shard in 0..self.plan.shards {
@@ -393,7 +428,7 @@ impl World {
                 ..Socket::default()
             },
         );
-        let early = self.rng.chance(10) && self.conns[number].upgrades;
+        let early = self.rng.chance(10) && !self.calm && self.conns[number].upgrades;
         self.write_up(number, &request);
         if early {
             let message = self.conns[number].message(&mut self.rng);
@@ -510,7 +545,6 @@ impl World {
             } else {
                 usize::MAX
             };
-            let eats = self.bug == Some(Bug::EatWritable) && self.rng.chance(5);
             let socket = self.nets[shard].sockets.get_mut(&id).expect("touched");
             socket.write_max = short;
             let (readable, wants) = (
@@ -527,7 +561,10 @@ impl World {
                 let delay = self.rng.within(delay / 2, delay);
                 self.plan_in(delay, Event::Read(number));
             }
-            if wakes && !eats && !std::mem::replace(&mut self.conns[number].writable_planned, true) {
+            if wakes && !std::mem::replace(&mut self.conns[number].writable_planned, true) {
+                if self.strikes(Bug::EatWritable, 30) {
+                    continue; // planned, it thinks, and never comes
+                }
                 let delay = self.rng.within(1, 2_000);
                 self.plan_in(delay, Event::Writable(number));
             }
@@ -558,7 +595,13 @@ impl World {
             return;
         }
         let (now, rng) = (self.now, &mut self.rng);
+        let status = self.conns[number].status;
         let reactions = self.conns[number].read(&bytes, now, rng);
+        if status.is_none() && self.conns[number].status == Some(101) && !self.plan.crowd && !self.calm {
+            // Who has seen its 101 may make somebody publish.
+            let channel = self.rng.index(self.plan.channels);
+            self.publish(channel);
+        }
         for reaction in reactions {
             self.react(number, reaction);
         }
@@ -613,7 +656,7 @@ impl World {
                 (0..rng.within(1, 4)).for_each(|_| bytes.extend(conn.message(rng)));
             }
             if rng.chance(conn.habits.repeats) {
-                bytes.extend(conn.repetition(rng).unwrap_or_default());
+                bytes.extend(conn.repetition(self.now, rng).unwrap_or_default());
             }
             if rng.chance(conn.habits.nonsense) {
                 bytes.extend(wire::frame(2, &[0xf0, 1, 2]));
@@ -643,7 +686,7 @@ impl World {
 fn describe(command: &Command) -> String {
     match command {
         Command::Publish(publish) => format!("Publish {:?}", publish.ticket),
-        Command::Deliver(publish) => format!("Deliver {:?}", publish.ticket),
+        Command::Deliver(publish, _) => format!("Deliver {:?}", publish.ticket),
         other => format!("{other:?}").chars().take(120).collect(),
     }
 }
