@@ -2,6 +2,7 @@
 #![cfg(feature = "runtime")]
 
 mod client;
+mod cost;
 mod fire;
 mod schedule;
 mod server;
