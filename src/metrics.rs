@@ -118,6 +118,7 @@ metrics! {
     MailboxKicks Counter "mailbox_kicks_total" [""] Cores "Wake-ups of a sleeping core.";
     MailboxOverflows Counter "mailbox_overflows_total" [""] Cores "Envelopes that found a full mailbox.";
     OutboxOverflows Counter "outbox_overflows_total" [""] Sum "Clients closed because their outbox was full.";
+    Panics Counter "panics_total" [""] Sum "Panics caught; each cost one client or one request.";
 }
 
 /// Labels of the status classes of API answers.

@@ -15,12 +15,22 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Series that one server without trouble of its own cannot be made to move, and what moves them.
-const MOVED_ELSEWHERE: [(&str, &str); 6] = [
-    ("rainbow_mailbox_overflows_total", "engine::mailbox: a_full_queue_overflows_in_order"),
+const MOVED_ELSEWHERE: [(&str, &str); 7] = [
+    (
+        "rainbow_mailbox_overflows_total",
+        "engine::mailbox: a_full_queue_overflows_in_order",
+    ),
     ("rainbow_log_lines_dropped_total", "counted by tracing-appender"),
     ("rainbow_cluster_peers", "tests/cluster"),
-    ("rainbow_signatures_refused_total{reason=\"replayed\"}", "the tests of signatures"),
-    ("rainbow_signatures_refused_total{reason=\"no_room\"}", "the tests of signatures"),
+    ("rainbow_panics_total", "tests/sim, where panics are planted"),
+    (
+        "rainbow_signatures_refused_total{reason=\"replayed\"}",
+        "the tests of signatures",
+    ),
+    (
+        "rainbow_signatures_refused_total{reason=\"no_room\"}",
+        "the tests of signatures",
+    ),
     ("rainbow_signatures_remembered", "the tests of signatures"),
 ];
 /// What never changes while a server runs.
@@ -35,7 +45,9 @@ fn scrape(server: &Server) -> BTreeMap<String, f64> {
     let text = answer.text();
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     let pairs = lines.map(|line| line.rsplit_once(' ').expect("name and value"));
-    pairs.map(|(name, value)| (name.to_owned(), value.parse().expect("number"))).collect()
+    pairs
+        .map(|(name, value)| (name.to_owned(), value.parse().expect("number")))
+        .collect()
 }
 
 /// The name without labels of [`SPREAD`].
@@ -164,7 +176,10 @@ fn every_number_moves() {
         .filter(|name| !watch.moved.contains(*name) && !excused(name))
         .collect();
     assert!(still.is_empty(), "nothing moved {still:?}");
-    let stale: Vec<_> = MOVED_ELSEWHERE.iter().filter(|(name, _)| !families.contains(*name)).collect();
+    let stale: Vec<_> = MOVED_ELSEWHERE
+        .iter()
+        .filter(|(name, _)| !families.contains(*name))
+        .collect();
     assert!(stale.is_empty(), "not on the page: {stale:?}");
 }
 
@@ -310,7 +325,9 @@ fn an_idle_server_sleeps() {
         let status = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("status")).unwrap_or_default();
         let count = |text: String| -> u64 {
             let lines = text.lines().filter(|line| line.starts_with("voluntary_ctxt_switches"));
-            lines.filter_map(|line| line.rsplit('\t').next()?.parse::<u64>().ok()).sum()
+            lines
+                .filter_map(|line| line.rsplit('\t').next()?.parse::<u64>().ok())
+                .sum()
         };
         tasks.map(|task| count(status(task.expect("task")))).sum()
     };

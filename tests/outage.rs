@@ -29,7 +29,11 @@ fn hanging_messages_hold_up_nothing_else() {
         let client = Client::open_with(server.port(), Open::device(&format!("other-{number}")));
         assert_eq!(server.send("room", 0, [number])["status"], 0);
         assert_eq!(client.expect_send(SOON).1, [number]);
-        assert_eq!(busy.expect_send(SOON).1, [number], "not even the client itself is cut off");
+        assert_eq!(
+            busy.expect_send(SOON).1,
+            [number],
+            "not even the client itself is cut off"
+        );
         client.drop_now();
     }
     business.wait_for("/close/", 20, SOON);
@@ -66,7 +70,10 @@ fn messages_wait_for_a_business_that_is_down() {
             other => panic!("{other:?}"),
         }
     }
-    let bodies: Vec<_> = business.requests_to("/message/")[20..].iter().map(|r| r.text()).collect();
+    let bodies: Vec<_> = business.requests_to("/message/")[20..]
+        .iter()
+        .map(|r| r.text())
+        .collect();
     assert_eq!(bodies.len(), usize::from(WAITING), "each once");
     assert_eq!(bodies[0], "100", "the oldest was the probe");
 }
@@ -77,7 +84,9 @@ fn closes_are_told_after_the_outage() {
     const CLIENTS: usize = 40;
     let business = Business::start();
     let server = Builder::new(&business).start();
-    let clients: Vec<_> = (0..CLIENTS).map(|n| Client::open_with(server.port(), Open::device(&n.to_string()))).collect();
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|n| Client::open_with(server.port(), Open::device(&n.to_string())))
+        .collect();
     business.reply("/close/", Reply::ok("").status(503));
     clients.iter().for_each(Client::drop_now);
     business.wait_for("/close/", 20, SOON);
@@ -87,9 +96,15 @@ fn closes_are_told_after_the_outage() {
     let told = |requests: &[common::business::Request]| -> BTreeSet<String> {
         requests[tried..].iter().map(|request| request.identity()).collect()
     };
-    assert!(common::eventually(SOON, || told(&business.requests_to("/close/")).len() == CLIENTS));
+    assert!(common::eventually(SOON, || told(&business.requests_to("/close/"))
+        .len()
+        == CLIENTS));
     std::thread::sleep(ms(300));
-    assert_eq!(business.requests_to("/close/").len() - tried, CLIENTS, "accepted ones are not repeated");
+    assert_eq!(
+        business.requests_to("/close/").len() - tried,
+        CLIENTS,
+        "accepted ones are not repeated"
+    );
 }
 
 /// A single failure, even many of them with answers in between, changes nothing: every client is asked for, as ever.
@@ -106,6 +121,11 @@ fn single_failures_refuse_nobody() {
             drop(Client::open(server.port()));
         }
     }
-    let page = http::call(server.port(), &Request::get("/metrics"), SOON).expect("metrics").text();
-    assert!(page.contains("rainbow_callback_breaker_opens_total{kind=\"connect\"} 0\n"), "{page}");
+    let page = http::call(server.port(), &Request::get("/metrics"), SOON)
+        .expect("metrics")
+        .text();
+    assert!(
+        page.contains("rainbow_callback_breaker_opens_total{kind=\"connect\"} 0\n"),
+        "{page}"
+    );
 }

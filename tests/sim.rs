@@ -4,12 +4,16 @@
 
 #[path = "sim/bugs.rs"]
 mod bugs;
+#[path = "sim/business.rs"]
+mod business;
 #[path = "sim/conn.rs"]
 mod conn;
 #[path = "sim/control.rs"]
 mod control;
 #[path = "sim/coverage.rs"]
 mod coverage;
+#[path = "sim/far.rs"]
+mod far;
 #[path = "sim/net.rs"]
 mod net;
 #[path = "sim/oracle.rs"]

@@ -1,8 +1,8 @@
 //! What the page says about callbacks. The scheduler keeps its own books and is the only source; it is asked on a scrape.
 
+use super::Shape;
 use super::histogram::{Histogram, Snapshot};
 use super::render::Page;
-use super::Shape;
 
 /// The books of one kind of callback at one moment. `submitted = success + failed + expired + in_flight + queued`.
 #[derive(Clone, Copy, Debug)]
@@ -100,7 +100,11 @@ pub(super) fn callbacks(page: &mut Page, all: &[CallbackFacts<'_>]) {
             page.series("", &[("kind", facts.kind)], number(facts));
         }
     }
-    page.begin("rainbow_callback_seconds", "histogram", "Duration of calls to the business server.");
+    page.begin(
+        "rainbow_callback_seconds",
+        "histogram",
+        "Duration of calls to the business server.",
+    );
     for facts in all {
         let mut snapshot = Snapshot::default();
         facts.latency.add_to(&mut snapshot);

@@ -42,6 +42,11 @@ enum Run {
 impl Shard {
     /// Bytes arrived. They may be changed in place; what is needed later is copied.
     pub fn on_bytes(&mut self, id: ClientId, bytes: &mut [u8], now: Instant, sockets: &mut dyn Sockets) -> Input {
+        let step = |shard: &mut Self, sockets: &mut dyn Sockets| shard.take_bytes(id, bytes, now, sockets);
+        self.contained(id, now, sockets, step).unwrap_or(Input::Gone)
+    }
+
+    fn take_bytes(&mut self, id: ClientId, bytes: &mut [u8], now: Instant, sockets: &mut dyn Sockets) -> Input {
         self.metrics.add(Metric::BytesIn, bytes.len() as u64);
         let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
             return Input::Gone;
@@ -139,7 +144,8 @@ impl Shard {
                 self.perform_steps(id, &mut actions, now);
             }
         };
-        self.metrics.add(Metric::FramesOut, std::mem::take(&mut actions.reply_frames));
+        self.metrics
+            .add(Metric::FramesOut, std::mem::take(&mut actions.reply_frames));
         let reply = std::mem::take(&mut actions.reply);
         self.write(id, &reply, None, now, sockets);
         actions.reply = reply;

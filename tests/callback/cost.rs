@@ -30,7 +30,9 @@ fn cost_of_a_callback() {
                 before = cpu(); // the connections are there
             }
             for token in 0..AT_ONCE {
-                bench.callbacks.submit(crate::schedule::request(Endpoint::Message, round * AT_ONCE + token));
+                bench
+                    .callbacks
+                    .submit(crate::schedule::request(Endpoint::Message, round * AT_ONCE + token));
             }
             while bench.done.borrow().len() as u64 != (round + 1) * AT_ONCE {
                 pause(1).await;

@@ -56,7 +56,10 @@ fn messages_survive_an_outage_and_a_dead_server_is_only_probed() {
         for token in 0..300 {
             bench.submit(Endpoint::Message, token);
         }
-        until(&bench, "opens", || bench.callbacks.health(Endpoint::Message).breaker == BreakerState::Open).await;
+        until(&bench, "opens", || {
+            bench.callbacks.health(Endpoint::Message).breaker == BreakerState::Open
+        })
+        .await;
         pause(500).await;
         let attempts = door.nonces.borrow().len();
         assert!(attempts <= 16, "{attempts} attempts at a dead server");
@@ -95,11 +98,17 @@ fn clients_are_refused_at_once_while_nobody_answers() {
         }
         let start = Instant::now();
         bench.until_done(300).await;
-        assert!(start.elapsed() < Duration::from_secs(2), "those that queued are told too");
+        assert!(
+            start.elapsed() < Duration::from_secs(2),
+            "those that queued are told too"
+        );
         bench.submit(Endpoint::Connect, 300);
         assert_eq!(bench.tokens().last(), Some(&300), "before the call returns");
         let refused = |failures: &[(u64, CallbackFailure)]| {
-            failures.iter().filter(|(_, failure)| *failure == CallbackFailure::Overloaded).count()
+            failures
+                .iter()
+                .filter(|(_, failure)| *failure == CallbackFailure::Overloaded)
+                .count()
         };
         assert_eq!(refused(&bench.failures()), 296);
         assert_eq!(bench.callbacks.counts(Endpoint::Connect).overloaded, 296);
@@ -174,13 +183,19 @@ fn a_server_that_hangs_on_messages_is_still_asked_about_clients() {
         for token in 0..40 {
             bench.submit(Endpoint::Message, token);
         }
-        until(&bench, "opens", || bench.callbacks.counts(Endpoint::Message).opened == 1).await;
+        until(&bench, "opens", || {
+            bench.callbacks.counts(Endpoint::Message).opened == 1
+        })
+        .await;
         let start = Instant::now();
         for token in 100..200 {
             bench.submit(Endpoint::Connect, token);
             bench.submit(Endpoint::Close, token + 100);
         }
-        until(&bench, "others", || bench.tokens().iter().filter(|&&token| token >= 100).count() == 200).await;
+        until(&bench, "others", || {
+            bench.tokens().iter().filter(|&&token| token >= 100).count() == 200
+        })
+        .await;
         assert!(start.elapsed() < Duration::from_secs(2));
         bench.until_done(240).await;
         let counts = bench.callbacks.counts(Endpoint::Message);
@@ -212,7 +227,10 @@ fn a_slow_server_that_answers_keeps_all_its_places() {
             bench.callbacks.health(Endpoint::Message),
         );
         assert!(counts.expired > 100 && counts.success >= 40, "{counts:?}");
-        assert_eq!((health.limit, health.breaker, counts.opened), (20, BreakerState::Closed, 0));
+        assert_eq!(
+            (health.limit, health.breaker, counts.opened),
+            (20, BreakerState::Closed, 0)
+        );
     });
 }
 

@@ -64,7 +64,7 @@ pub fn retries_of(timeout_secs: u64) -> (u32, AtDeadline) {
     let retries = timeout_secs.saturating_sub(1) / 3;
     (
         retries as u32,
-        if timeout_secs % 3 == 0 {
+        if timeout_secs.is_multiple_of(3) {
             AtDeadline::Failed
         } else {
             AtDeadline::TimedOut
@@ -83,6 +83,9 @@ pub fn reply(status: u16, headers: &[(&'static str, &str)], body: &str) -> Callb
 
 pub const ADMITTED: &str = "{\"status\": \"success\"}";
 
+/// Channels with their members, and where the next page begins.
+type Page = (Vec<(ChannelName, u32)>, Option<u32>);
+
 pub struct Rig {
     pub now: Instant,
     pub shards: Vec<Shard>,
@@ -91,12 +94,14 @@ pub struct Rig {
     pub parts: Vec<Part>,
     pub published: HashMap<Ticket, u32>,
     pub done: HashMap<Ticket, bool>,
-    pub census: Vec<(Vec<(ChannelName, u32)>, Option<u32>)>,
+    pub census: Vec<Page>,
     pub drained: usize,
     pub home: HomeHash,
     mail: Vec<VecDeque<Command>>,
     more: Vec<bool>,
     tickets: u64,
+    /// Panics planted so far.
+    pub panics: u64,
 }
 
 impl Rig {
@@ -119,6 +124,7 @@ impl Rig {
             mail: (0..count).map(|_| VecDeque::new()).collect(),
             more: vec![false; count],
             tickets: 0,
+            panics: 0,
         }
     }
 
@@ -137,6 +143,10 @@ impl Rig {
         let result = call(&mut self.shards[index], &mut self.nets[index], self.now);
         self.collect(index);
         self.more[index] = self.shards[index].end_turn(self.now, &mut self.nets[index]);
+        assert!(
+            self.shards[index].debug_panics() <= self.panics,
+            "a panic that no script planted"
+        );
         self.collect(index);
         result
     }

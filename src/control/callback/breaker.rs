@@ -187,7 +187,10 @@ mod tests {
             breaker.probe(now, RULES, 1.0);
             pauses.push(breaker.probe_at().unwrap() - now);
         }
-        assert_eq!(pauses.iter().map(Duration::as_secs).collect::<Vec<_>>(), [1, 2, 4, 5, 5]);
+        assert_eq!(
+            pauses.iter().map(Duration::as_secs).collect::<Vec<_>>(),
+            [1, 2, 4, 5, 5]
+        );
         breaker.probe(start, RULES, 0.0);
         assert_eq!(breaker.probe_at().unwrap() - start, Duration::from_millis(3750));
     }

@@ -8,8 +8,8 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::lanes::Job;
 use super::Inner;
+use super::lanes::Job;
 use crate::engine::command::{CallbackFailure, CallbackOutcome, Endpoint};
 
 /// First pause before a close callback is repeated; doubles up to [`BACKOFF_MAX`].

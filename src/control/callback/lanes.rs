@@ -207,7 +207,11 @@ impl Lanes {
     /// The lanes whose next probe is due, with somebody to be it.
     pub(super) fn due_probes(&self, now: Instant) -> Vec<LaneKey> {
         let due = |lane: &Lane| !lane.queue.is_empty() && lane.breaker.probe_at().is_some_and(|at| at <= now);
-        self.lanes.iter().filter(|(_, lane)| due(lane)).map(|(key, _)| key.clone()).collect()
+        self.lanes
+            .iter()
+            .filter(|(_, lane)| due(lane))
+            .map(|(key, _)| key.clone())
+            .collect()
     }
 
     /// When something has to be done in a queue, at the latest.
@@ -239,12 +243,17 @@ impl Lanes {
 
     /// Forgets the lanes nobody uses, and what they know about their servers.
     pub(super) fn forget_idle(&mut self) {
-        self.lanes.retain(|_, lane| lane.in_flight > 0 || !lane.queue.is_empty());
+        self.lanes
+            .retain(|_, lane| lane.in_flight > 0 || !lane.queue.is_empty());
     }
 
     /// The lowest bound and the worst breaker of the lanes of `endpoint`.
     pub(super) fn health(&self, endpoint: Endpoint, ceiling: usize) -> (usize, BreakerState) {
-        let lanes = self.lanes.iter().filter(|(key, _)| key.0 == endpoint).map(|(_, lane)| lane);
+        let lanes = self
+            .lanes
+            .iter()
+            .filter(|(key, _)| key.0 == endpoint)
+            .map(|(_, lane)| lane);
         lanes.fold((ceiling, BreakerState::Closed), |(limit, state), lane| {
             (limit.min(lane.adapt.limit(ceiling)), state.max(lane.state()))
         })
@@ -357,7 +366,11 @@ mod tests {
         assert!(matches!(lanes.next(&key, bound(1, now)), Next::Idle));
         assert!(matches!(lanes.next(&key, bound(1, now)), Next::Start(job) if job.serial == 3));
         assert!(lanes.start_queued(&key, bound(1, now)).is_none());
-        assert!(lanes.start_queued(&key, bound(2, now)).is_some_and(|job| job.serial == 4));
+        assert!(
+            lanes
+                .start_queued(&key, bound(2, now))
+                .is_some_and(|job| job.serial == 4)
+        );
         assert!(lanes.start_queued(&key, bound(9, now)).is_none(), "nobody waits");
         lanes.forget_idle();
         assert_eq!(lanes.keys().len(), 1);
@@ -407,11 +420,17 @@ mod tests {
 
         assert_eq!(lanes.due_probes(at(1)).len(), 1);
         let probe = lanes.start_queued(&key, bound(1, at(1))).unwrap();
-        assert_eq!((probe.serial, lanes.health(Endpoint::Message, 5).1), (1, BreakerState::Probing));
+        assert_eq!(
+            (probe.serial, lanes.health(Endpoint::Message, 5).1),
+            (1, BreakerState::Probing)
+        );
         assert!(lanes.start_queued(&key, bound(1, at(1))).is_none());
         let second = lanes.start_queued(&key, bound(1, at(3))).unwrap();
         assert_eq!(second.serial, 2, "a hanging probe does not hold up the next");
-        assert_eq!(lanes.on_end(&key, second.call, Verdict::Answered, bound(1, at(3))), Some(Turn::Closed));
+        assert_eq!(
+            lanes.on_end(&key, second.call, Verdict::Answered, bound(1, at(3))),
+            Some(Turn::Closed)
+        );
         assert!(matches!(lanes.next(&key, bound(9, at(3))), Next::Start(job) if job.serial == 3));
     }
 
@@ -423,8 +442,14 @@ mod tests {
         assert!(matches!(lanes.next(&key, bound(1, now)), Next::Refused(job) if job.serial == 1));
         assert!(matches!(lanes.next(&key, bound(1, now)), Next::Refused(job) if job.serial == 2));
         assert!(matches!(lanes.next(&key, bound(1, now)), Next::Idle));
-        assert!(matches!(lanes.place(&key, job(3, later), bound(1, now)), Placed::Refused(_)));
+        assert!(matches!(
+            lanes.place(&key, job(3, later), bound(1, now)),
+            Placed::Refused(_)
+        ));
         assert!(matches!(lanes.place(&key, job(4, later), bound(1, later)), Placed::Start(job) if job.serial == 4));
-        assert!(matches!(lanes.place(&key, job(5, later), bound(1, later)), Placed::Refused(_)));
+        assert!(matches!(
+            lanes.place(&key, job(5, later), bound(1, later)),
+            Placed::Refused(_)
+        ));
     }
 }
