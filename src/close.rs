@@ -16,10 +16,12 @@ pub enum CloseCause {
     MessageTooBig,
     /// No pong within 20 s of the ping that follows a failed delivery.
     KeepAliveTimeout,
-    /// The client reads too slowly: its outbox is full.
+    /// The client reads too slowly: its outbox is full, or bytes waited in it for `outbox_seconds`.
     SlowConsumer,
     /// No whole request head within `handshake_timeout`.
     HandshakeTimeout,
+    /// What came was not TLS, or its handshake or a record failed.
+    TlsFailed,
     /// The request head was not acceptable HTTP, or too large.
     BadRequest,
     /// The request was answered with an error before any upgrade (no credentials, wrong headers, wrong method).
@@ -40,11 +42,15 @@ pub enum CloseCause {
     Panicked,
     /// Not a client: the connection was handed to the control core.
     HandedOver,
+    /// Nothing came within `ping_timeout` of a ping that followed `ping_interval` of silence.
+    PingTimeout,
+    /// Nothing came for `idle_timeout`.
+    IdleTimeout,
 }
 
 impl CloseCause {
     /// Every cause, in the order of [`CloseCause::index`].
-    pub const ALL: [CloseCause; 18] = [
+    pub const ALL: [CloseCause; 21] = [
         CloseCause::ClientClosed,
         CloseCause::ClientGone,
         CloseCause::SocketError,
@@ -53,6 +59,7 @@ impl CloseCause {
         CloseCause::KeepAliveTimeout,
         CloseCause::SlowConsumer,
         CloseCause::HandshakeTimeout,
+        CloseCause::TlsFailed,
         CloseCause::BadRequest,
         CloseCause::Refused,
         CloseCause::Denied,
@@ -63,10 +70,12 @@ impl CloseCause {
         CloseCause::Shutdown,
         CloseCause::Panicked,
         CloseCause::HandedOver,
+        CloseCause::PingTimeout,
+        CloseCause::IdleTimeout,
     ];
 
     /// Labels in the order of [`CloseCause::ALL`], for the metrics table.
-    pub const LABELS: [&'static str; 18] = [
+    pub const LABELS: [&'static str; 21] = [
         "client_closed",
         "client_gone",
         "socket_error",
@@ -75,6 +84,7 @@ impl CloseCause {
         "keep_alive_timeout",
         "slow_consumer",
         "handshake_timeout",
+        "tls_failed",
         "bad_request",
         "refused",
         "denied",
@@ -85,6 +95,8 @@ impl CloseCause {
         "shutdown",
         "panicked",
         "handed_over",
+        "ping_timeout",
+        "idle_timeout",
     ];
 
     /// Position in [`CloseCause::ALL`].
@@ -104,6 +116,8 @@ impl CloseCause {
             CloseCause::KeepAliveTimeout | CloseCause::Shutdown => CloseFrame::Empty,
             CloseCause::MessageTooBig => CloseFrame::Code(1009, "message too big"),
             CloseCause::SlowConsumer => CloseFrame::Code(1008, "slow_consumer"),
+            CloseCause::PingTimeout => CloseFrame::Code(1008, "ping_timeout"),
+            CloseCause::IdleTimeout => CloseFrame::Code(1008, "idle_timeout"),
             CloseCause::Overloaded => CloseFrame::Code(1013, "overloaded"),
             CloseCause::Kicked => CloseFrame::Code(1000, "kicked"),
             CloseCause::Panicked => CloseFrame::Code(1011, "panicked"),
@@ -111,6 +125,7 @@ impl CloseCause {
             | CloseCause::SocketError
             | CloseCause::ProtocolError
             | CloseCause::HandshakeTimeout
+            | CloseCause::TlsFailed
             | CloseCause::BadRequest
             | CloseCause::Refused
             | CloseCause::Denied

@@ -96,13 +96,15 @@ metrics! {
     SessionsOpen Gauge "sessions_open" [""] Cores "Clients admitted and open.";
     Accepted Counter "accepted_total" [""] Cores "Sockets accepted.";
     Handshakes Counter "handshakes_total" [""] Sum "Websocket handshakes answered with 101.";
+    TlsHandshakesDone Counter "tls_handshakes_total" [r#"result="done""#] Sum "TLS handshakes by result.";
+    TlsHandshakesFailed Counter "tls_handshakes_total" [r#"result="failed""#] Sum "TLS handshakes by result.";
     HandedOver Counter "handed_over_total" [""] Sum "Connections handed to another core, because their request belongs there.";
     FramesIn Counter "frames_in_total" [""] Sum "Websocket frames received.";
     FramesOut Counter "frames_out_total" [""] Sum "Websocket frames queued to clients.";
     BytesIn Counter "bytes_in_total" [""] Sum "Bytes received from sockets.";
     BytesOut Counter "bytes_out_total" [""] Sum "Bytes written to sockets.";
     Forwarded Counter "messages_forwarded_total" [""] Sum "Client messages given to the callback client.";
-    ReadsPaused Gauge "reads_paused" [""] Sum "Clients not being read, because their messages wait for the business server.";
+    ReadsPaused Gauge "reads_paused" [""] Sum "Clients not being read: their messages wait for the business server, or they are over their rate.";
     Publishes Counter "publishes_total" [""] Sum "Publish requests taken.";
     PublishTimeouts Counter "publish_timeouts_total" [""] Sum "Publish requests answered with timeout.";
     Deliveries Counter "deliveries_total" [""] Sum "Messages delivered, one for each member of a channel.";
@@ -118,6 +120,21 @@ metrics! {
     MailboxKicks Counter "mailbox_kicks_total" [""] Cores "Wake-ups of a sleeping core.";
     MailboxOverflows Counter "mailbox_overflows_total" [""] Cores "Envelopes that found a full mailbox.";
     OutboxOverflows Counter "outbox_overflows_total" [""] Sum "Clients closed because their outbox was full.";
+    OutboxExpired Counter "outbox_expired_total" [""] Sum "Clients closed because bytes waited too long in their outbox.";
+    OutboxDrops Counter "outbox_drops_total" [""] Sum "Times that old messages were dropped from an outbox.";
+    OutboxDroppedBytes Counter "outbox_dropped_bytes_total" [""] Sum "Bytes of the messages dropped from outboxes.";
+    RatePauses Counter "rate_pauses_total" [""] Sum "Pauses of clients that sent faster than they may.";
+    PingsSent Counter "pings_sent_total" [""] Sum "Pings to clients that had sent nothing for a while.";
+    ChannelsRefused Counter "channels_refused_total" [""] Sum "Subscriptions refused to clients in too many channels.";
+    HandshakesOpen Gauge "handshakes_open" [""] Cores "Connections without a complete request head.";
+    RefusedFull Counter "refused_total" [r#"reason="connections""#] Sum "Connections refused by reason.";
+    RefusedAddress Counter "refused_total" [r#"reason="address""#] Sum "Connections refused by reason.";
+    RefusedHandshakes Counter "refused_total" [r#"reason="handshakes""#] Sum "Connections refused by reason.";
+    RefusedMemory Counter "refused_total" [r#"reason="memory""#] Sum "Connections refused by reason.";
+    RefusedDescriptors Counter "refused_total" [r#"reason="descriptors""#] Sum "Connections refused by reason.";
+    RefusedOrigin Counter "refused_total" [r#"reason="origin""#] Sum "Connections refused by reason.";
+    RefusedAuthQueue Counter "refused_total" [r#"reason="auth_queue""#] Sum "Connections refused by reason.";
+    RefusedProxyHeader Counter "refused_total" [r#"reason="proxy_header""#] Sum "Connections refused by reason.";
     Panics Counter "panics_total" [""] Sum "Panics caught; each cost one client or one request.";
 }
 

@@ -5,7 +5,7 @@
 //! Callers: `config/load.rs`, `config/render.rs`.
 
 use super::Config;
-use super::types::{Peer, PortRange, Scheme, Secret};
+use super::types::{Network, Peer, PortRange, Scheme, Secret};
 use super::url::Endpoint;
 use super::value::*;
 use std::net::{IpAddr, Ipv4Addr};
@@ -28,6 +28,8 @@ pub enum Kind {
     Port(Place<u16>),
     /// A second listening port, empty for none, same leniency.
     SecondPort(Place<Option<u16>>),
+    /// A port, 0 or empty for none. What is no port is an error.
+    OptionalPort(Place<Option<u16>>),
     /// A whole number `min..=max`.
     Integer(usize, usize, Place<usize>),
     /// Yes or no, in the words of Python's `getboolean`.
@@ -55,8 +57,14 @@ pub enum Kind {
     Ports(Place<PortRange>),
     /// An IPv4 address or empty.
     Address(Place<Option<Ipv4Addr>>),
+    /// Addresses and networks, may be empty.
+    Networks(Place<Vec<Network>>),
+    /// Words, may be empty.
+    Words(Place<Vec<String>>),
     /// A file or empty.
     Path(Place<Option<PathBuf>>),
+    /// Files, none if empty. Their names cannot contain commas or white space.
+    Paths(Place<Vec<PathBuf>>),
     /// Accepted for old files, without effect.
     Ignored,
 }
@@ -85,6 +93,7 @@ impl Kind {
             Kind::Url(place) => *place(config) = Endpoint::parse(text).map_err(|error| error.to_string())?,
             Kind::Text(place) => *place(config) = one_line(text)?,
             Kind::Secret(place) => *place(config) = Secret::new(text),
+            Kind::OptionalPort(place) => *place(config) = optional_port(text)?,
             Kind::Integer(min, max, place) => *place(config) = integer(text, min, max)?,
             Kind::Bool(place) => *place(config) = boolean(text)?,
             Kind::Seconds(min, max, place) => *place(config) = seconds(text, min, max)?,
@@ -99,7 +108,10 @@ impl Kind {
             Kind::Schemes(place) => *place(config) = items(text, scheme)?,
             Kind::Ports(place) => *place(config) = port_range(text)?,
             Kind::Address(place) => *place(config) = optional(text, address_v4)?,
+            Kind::Networks(place) => *place(config) = items(text, network)?,
+            Kind::Words(place) => *place(config) = items(text, one_line)?,
             Kind::Path(place) => *place(config) = optional(text, one_path)?,
+            Kind::Paths(place) => *place(config) = items(text, one_path)?,
             Kind::Ignored => {}
         }
         Ok(Reading::AsWritten)
@@ -113,6 +125,7 @@ impl Kind {
             Kind::Secret(place) => format!("{:?}", place(config)),
             Kind::Port(place) => place(config).to_string(),
             Kind::SecondPort(place) => place(config).map(|port| port.to_string()).unwrap_or_default(),
+            Kind::OptionalPort(place) => place(config).unwrap_or(0).to_string(),
             Kind::Integer(_, _, place) => place(config).to_string(),
             Kind::Bool(place) => if *place(config) { "yes" } else { "no" }.to_owned(),
             Kind::Seconds(_, _, place) => place(config).as_secs_f64().to_string(),
@@ -123,10 +136,16 @@ impl Kind {
             Kind::Schemes(place) => joined(&place(config).iter().map(|scheme| scheme.word()).collect::<Vec<_>>()),
             Kind::Ports(place) => place(config).to_string(),
             Kind::Address(place) => place(config).map(|address| address.to_string()).unwrap_or_default(),
+            Kind::Networks(place) => joined(place(config)),
+            Kind::Words(place) => joined(place(config)),
             Kind::Path(place) => place(config)
                 .as_ref()
                 .map(|path| path.display().to_string())
                 .unwrap_or_default(),
+            Kind::Paths(place) => {
+                let paths: Vec<_> = place(config).iter().map(|path| path.display()).collect();
+                joined(&paths)
+            }
             Kind::Ignored => String::new(),
         }
     }
@@ -139,6 +158,7 @@ impl Kind {
             Kind::Secret(_) => "secret text, may be empty".into(),
             Kind::Port(_) => "port 1..65535".into(),
             Kind::SecondPort(_) => "port 1..65535 or empty".into(),
+            Kind::OptionalPort(_) => "port 1..65535, 0 for none".into(),
             Kind::Integer(min, max, _) => format!("{min}..{max}"),
             Kind::Bool(_) => "yes or no".into(),
             Kind::Seconds(min, max, _) => format!("seconds, {}..{}", show_millis(min), show_millis(max)),
@@ -149,7 +169,10 @@ impl Kind {
             Kind::Schemes(_) => format!("list of {}, may be empty", Scheme::WORDS.join(", ")),
             Kind::Ports(_) => "ports first-last".into(),
             Kind::Address(_) => "IPv4 address or empty".into(),
+            Kind::Networks(_) => "list of IP addresses or address/bits, may be empty".into(),
+            Kind::Words(_) => "list of words, may be empty".into(),
             Kind::Path(_) => "file or empty".into(),
+            Kind::Paths(_) => "list of files, may be empty".into(),
             Kind::Ignored => "ignored".into(),
         }
     }

@@ -1,9 +1,11 @@
 //! What travels between cores, and each core's way to all others.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use super::tls::{Identity, Session};
 use super::wake::Waker;
 use crate::config::Config;
 use crate::engine::command::{Command, Report};
@@ -20,6 +22,8 @@ pub enum ShardMail {
     Adopt(Handover),
     /// Settings changed.
     Reload(Arc<Config>),
+    /// Certificates of new TLS connections changed.
+    Identity(Identity),
 }
 
 /// To the control core.
@@ -40,6 +44,10 @@ pub struct Handover {
     pub socket: OwnedFd,
     /// What was read from it already.
     pub bytes: Vec<u8>,
+    /// With TLS: its session.
+    pub tls: Option<Box<Session>>,
+    /// The client's address, if a PROXY header told it.
+    pub told: Option<IpAddr>,
 }
 
 /// What the operator asks for.
