@@ -97,7 +97,7 @@ pub async fn run(setup: CoreSetup) {
         identity: RefCell::new(identity),
         sockets: RefCell::new(SocketTable::new(setup.shard.metrics.clone(), doorman)),
         shard: RefCell::new(Shard::new(setup.shard)),
-        outlets: RefCell::new(setup.outlets),
+        outlets: RefCell::new(setup.outlets.of_core(setup.waker.clone())),
         scratch: RefCell::new(vec![0; RECEIVE_SCRATCH_BYTES].into_boxed_slice()),
         ticker: Ticker::default(),
         clock: setup.clock,

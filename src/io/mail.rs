@@ -10,7 +10,7 @@ use super::wake::Waker;
 use crate::config::Config;
 use crate::engine::command::{Command, Report};
 use crate::engine::ids::ShardId;
-use crate::engine::mailbox::Sender;
+use crate::engine::mailbox::{Sender, Wake};
 
 /// To a shard.
 #[derive(Debug)]
@@ -69,6 +69,8 @@ pub struct Outlets {
     /// A mailbox was full, and its mail is still here.
     stuck: bool,
     behind: Behind,
+    /// Wakes the core these are the outlets of, which then tries again.
+    own: Option<Waker>,
 }
 
 /// Mail on its way.
@@ -95,6 +97,15 @@ impl Outlets {
             control,
             stuck: false,
             behind: Behind::default(),
+            own: None,
+        }
+    }
+
+    /// The outlets of the core that `waker` wakes: while mail waits here its mailbox loop is kept awake.
+    pub fn of_core(self, waker: Waker) -> Self {
+        Self {
+            own: Some(waker),
+            ..self
         }
     }
 
@@ -125,6 +136,10 @@ impl Outlets {
                 self.pass(parcel);
             }
             self.kick();
+        } else if self.stuck
+            && let Some(own) = &self.own
+        {
+            own.wake();
         }
     }
 
