@@ -16,7 +16,7 @@ pub enum CloseCause {
     MessageTooBig,
     /// No pong within 20 s of the ping that follows a failed delivery.
     KeepAliveTimeout,
-    /// The client reads too slowly: its outbox is full.
+    /// The client reads too slowly: its outbox is full, or bytes waited in it for `outbox_seconds`.
     SlowConsumer,
     /// No whole request head within `handshake_timeout`.
     HandshakeTimeout,
@@ -42,11 +42,15 @@ pub enum CloseCause {
     Panicked,
     /// Not a client: the connection was handed to the control core.
     HandedOver,
+    /// Nothing came within `ping_timeout` of a ping that followed `ping_interval` of silence.
+    PingTimeout,
+    /// Nothing came for `idle_timeout`.
+    IdleTimeout,
 }
 
 impl CloseCause {
     /// Every cause, in the order of [`CloseCause::index`].
-    pub const ALL: [CloseCause; 19] = [
+    pub const ALL: [CloseCause; 21] = [
         CloseCause::ClientClosed,
         CloseCause::ClientGone,
         CloseCause::SocketError,
@@ -66,10 +70,12 @@ impl CloseCause {
         CloseCause::Shutdown,
         CloseCause::Panicked,
         CloseCause::HandedOver,
+        CloseCause::PingTimeout,
+        CloseCause::IdleTimeout,
     ];
 
     /// Labels in the order of [`CloseCause::ALL`], for the metrics table.
-    pub const LABELS: [&'static str; 19] = [
+    pub const LABELS: [&'static str; 21] = [
         "client_closed",
         "client_gone",
         "socket_error",
@@ -89,6 +95,8 @@ impl CloseCause {
         "shutdown",
         "panicked",
         "handed_over",
+        "ping_timeout",
+        "idle_timeout",
     ];
 
     /// Position in [`CloseCause::ALL`].
@@ -108,6 +116,8 @@ impl CloseCause {
             CloseCause::KeepAliveTimeout | CloseCause::Shutdown => CloseFrame::Empty,
             CloseCause::MessageTooBig => CloseFrame::Code(1009, "message too big"),
             CloseCause::SlowConsumer => CloseFrame::Code(1008, "slow_consumer"),
+            CloseCause::PingTimeout => CloseFrame::Code(1008, "ping_timeout"),
+            CloseCause::IdleTimeout => CloseFrame::Code(1008, "idle_timeout"),
             CloseCause::Overloaded => CloseFrame::Code(1013, "overloaded"),
             CloseCause::Kicked => CloseFrame::Code(1000, "kicked"),
             CloseCause::Panicked => CloseFrame::Code(1011, "panicked"),

@@ -12,6 +12,7 @@
 
 mod config;
 mod http;
+mod proxy;
 mod query;
 mod rainbow;
 mod shard;
@@ -19,6 +20,7 @@ mod ws;
 
 pub use config::ini;
 pub use http::{http_body, http_request, http_response};
+pub use proxy::proxy;
 pub use query::query;
 pub use rainbow::{api_requests, datagrams, packets, replies};
 pub use shard::shard_ops;
@@ -36,6 +38,7 @@ pub const TARGETS: &[Target] = &[
     ("http_response", http_response),
     ("ini", ini),
     ("packets", packets),
+    ("proxy", proxy),
     ("query", query),
     ("replies", replies),
     ("shard_ops", shard_ops),

@@ -118,6 +118,21 @@ metrics! {
     MailboxKicks Counter "mailbox_kicks_total" [""] Cores "Wake-ups of a sleeping core.";
     MailboxOverflows Counter "mailbox_overflows_total" [""] Cores "Envelopes that found a full mailbox.";
     OutboxOverflows Counter "outbox_overflows_total" [""] Sum "Clients closed because their outbox was full.";
+    OutboxExpired Counter "outbox_expired_total" [""] Sum "Clients closed because bytes waited too long in their outbox.";
+    OutboxDrops Counter "outbox_drops_total" [""] Sum "Times that old messages were dropped from an outbox.";
+    OutboxDroppedBytes Counter "outbox_dropped_bytes_total" [""] Sum "Bytes of the messages dropped from outboxes.";
+    RatePauses Counter "rate_pauses_total" [""] Sum "Pauses of clients that sent faster than they may.";
+    PingsSent Counter "pings_sent_total" [""] Sum "Pings to clients that had sent nothing for a while.";
+    ChannelsRefused Counter "channels_refused_total" [""] Sum "Subscriptions refused to clients in too many channels.";
+    HandshakesOpen Gauge "handshakes_open" [""] Cores "Connections without a complete request head.";
+    RefusedFull Counter "refused_total" [r#"reason="connections""#] Sum "Connections refused by reason.";
+    RefusedAddress Counter "refused_total" [r#"reason="address""#] Sum "Connections refused by reason.";
+    RefusedHandshakes Counter "refused_total" [r#"reason="handshakes""#] Sum "Connections refused by reason.";
+    RefusedMemory Counter "refused_total" [r#"reason="memory""#] Sum "Connections refused by reason.";
+    RefusedDescriptors Counter "refused_total" [r#"reason="descriptors""#] Sum "Connections refused by reason.";
+    RefusedOrigin Counter "refused_total" [r#"reason="origin""#] Sum "Connections refused by reason.";
+    RefusedAuthQueue Counter "refused_total" [r#"reason="auth_queue""#] Sum "Connections refused by reason.";
+    RefusedProxyHeader Counter "refused_total" [r#"reason="proxy_header""#] Sum "Connections refused by reason.";
     Panics Counter "panics_total" [""] Sum "Panics caught; each cost one client or one request.";
 }
 

@@ -14,6 +14,7 @@ use crate::control::{self, Assets, ControlSetup, Machine};
 use crate::engine::ids::{IdentityKey, ShardId};
 use crate::engine::mailbox::{Receiver, mailbox};
 use crate::engine::registry::HomeHash;
+use crate::io::admission::Admission;
 use crate::io::clock::Clock;
 use crate::io::core::{self, CoreSetup};
 use crate::io::listen;
@@ -97,6 +98,7 @@ pub fn start(service: Service) -> Result<Running, String> {
         "rainbow-server starts"
     );
 
+    let admission = Admission::new();
     for ((number, inbox), listeners) in shard_inboxes.into_iter().enumerate().zip(listeners) {
         let setup = CoreSetup {
             shard: shard::Setup {
@@ -110,6 +112,7 @@ pub fn start(service: Service) -> Result<Running, String> {
             waker: inbox.waker,
             outlets: outlets.clone(),
             clock,
+            admission: admission.clone(),
         };
         let cpu = (config.pin && cores > config.workers).then_some(number + 1);
         start_core(format!("shard-{number}"), cpu, driver, move || core::run(setup))

@@ -4,7 +4,7 @@
 //! one row here and one field in `config/mod.rs`. `tests/config_table.rs` compares the two committed files with the table.
 
 use super::kind::Kind;
-use super::types::{Driver, ForwardOrder, LogFormat, LogLevel, Scheme};
+use super::types::{Driver, ForwardOrder, LogFormat, LogLevel, Scheme, SlowConsumer};
 
 /// When a changed value takes effect after SIGHUP or `/updateconfig/`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,12 +112,16 @@ const fn key(name: &'static str, kind: Kind, default: &'static str, reload: Relo
     }
 }
 
-use Kind::{Address, Addresses, Bool, Bytes, Choice, Ignored, Integer, OptionalPort, Path, Paths, Peers, Port, Ports};
-use Kind::{Schemes, SecondPort, Seconds, Secret, Text, Url};
+use Kind::{
+    Address, Addresses, Bool, Bytes, Choice, Ignored, Integer, Networks, OptionalPort, Path, Paths, Peers, Port, Ports,
+};
+use Kind::{Schemes, SecondPort, Seconds, Secret, Text, Url, Words};
 use Reload::{Hot, NewConnections, Restart};
 
 const K: usize = 1024;
 const M: usize = 1024 * 1024;
+/// More memory than any machine has: 1 PiB.
+const MEMORY_MAX: usize = 1 << 50;
 /// Milliseconds of one hour.
 const HOUR: u64 = 3_600_000;
 
@@ -299,9 +303,60 @@ static LISTENING: &[Key] = &[
         Integer(0, 16_000_000, |c| &mut c.connections_max),
         "0",
         Hot,
-        "Most connections at one time; more are refused with 503. 0: what the limit of open files allows.",
+        "Most connections at one time, divided among the workers; more are refused with 503. One in 16 is kept for the HTTP \
+         interface. 0: what the limit of open files allows.",
     )
     .unit("connections"),
+    key(
+        "connections_per_address",
+        Integer(0, 16_000_000, |c| &mut c.connections_per_address),
+        "0",
+        Hot,
+        "Most clients of one address at one time, in all workers together; more are refused with 503. As many connections \
+         may be waiting for their request head; the HTTP interface is not limited. IPv6 addresses count by /64, \
+         addresses in trusted_proxies do not count. 0: no limit.",
+    )
+    .unit("connections"),
+    key(
+        "handshakes_max",
+        Integer(1, 16_000_000, |c| &mut c.handshakes_max),
+        "16384",
+        Hot,
+        "Most connections without a complete request head, divided among the workers; more are refused with 503.",
+    )
+    .unit("connections"),
+    key(
+        "memory_max",
+        Bytes(0, MEMORY_MAX, |c| &mut c.memory_max),
+        "0",
+        Hot,
+        "While the process uses more memory than this, new clients are answered 503 with Retry-After. 0: nine tenths of \
+         what the machine or the control group has.",
+    ),
+    key(
+        "origins",
+        Words(|c| &mut c.origins),
+        "",
+        NewConnections,
+        "Origins of web pages that may connect, for example https://example.com; others are answered 403. A request \
+         without Origin does not come from a browser and passes. Empty: any.",
+    ),
+    key(
+        "trusted_proxies",
+        Networks(|c| &mut c.trusted_proxies),
+        "",
+        NewConnections,
+        "Addresses or networks (10.0.0.0/8) whose X-Forwarded-For tells the address of a client, for \
+         connections_per_address and the log. The header is passed on unchanged in any case.",
+    ),
+    key(
+        "proxy_protocol",
+        Bool(|c| &mut c.proxy_protocol),
+        "no",
+        NewConnections,
+        "Every connection begins with a PROXY protocol header (version 1 or 2), those that do not are closed. If \
+         trusted_proxies is set: only connections from there, and others begin without.",
+    ),
     key(
         "handshake_timeout",
         Seconds(100, HOUR, |c| &mut c.handshake_timeout),
@@ -338,7 +393,75 @@ static CLIENTS: &[Key] = &[
         Bytes(64 * K, 1024 * M, |c| &mut c.outbox_bytes),
         "4m",
         NewConnections,
-        "Bytes that may wait for one slow client before it is closed.",
+        "Bytes that may wait for one slow client before slow_consumer applies.",
+    ),
+    key(
+        "outbox_seconds",
+        Seconds(0, HOUR, |c| &mut c.outbox_seconds),
+        "30",
+        NewConnections,
+        "Time that bytes may wait for one slow client before slow_consumer applies. 0: any.",
+    ),
+    key(
+        "slow_consumer",
+        Choice {
+            words: SlowConsumer::WORDS,
+            set: |c, word| {
+                SlowConsumer::from_word(word)
+                    .map(|choice| c.slow_consumer = choice)
+                    .is_some()
+            },
+            word: |c| c.slow_consumer.word(),
+        },
+        "close",
+        NewConnections,
+        "close: a client that takes its bytes too slowly is closed with code 1008. drop_oldest: its oldest QoS 0 messages \
+         that have not begun to leave are dropped; it is closed if that makes no room.",
+    ),
+    key(
+        "client_messages_per_second",
+        Integer(0, 1_000_000, |c| &mut c.client_messages_per_second),
+        "0",
+        NewConnections,
+        "Websocket frames of one client per second, with bursts of one second; beyond it the client is not read for a \
+         while. Nothing is dropped. 0: no limit.",
+    )
+    .unit("frames"),
+    key(
+        "client_bytes_per_second",
+        Bytes(0, 1024 * M, |c| &mut c.client_bytes_per_second),
+        "0",
+        NewConnections,
+        "The same for bytes.",
+    ),
+    key(
+        "ping_interval",
+        Seconds(0, HOUR, |c| &mut c.ping_interval),
+        "0",
+        NewConnections,
+        "A client that has sent nothing for this long is sent a ping. 0: never, as versions up to 0.05 do.",
+    ),
+    key(
+        "ping_timeout",
+        Seconds(100, HOUR, |c| &mut c.ping_timeout),
+        "20",
+        NewConnections,
+        "Time it has to send anything then, before it is closed.",
+    ),
+    key(
+        "idle_timeout",
+        Seconds(0, 24 * HOUR, |c| &mut c.idle_timeout),
+        "0",
+        NewConnections,
+        "A client that has sent nothing for this long, no pong either, is closed. 0: never.",
+    ),
+    key(
+        "tcp_user_timeout",
+        Seconds(0, HOUR, |c| &mut c.tcp_user_timeout),
+        "30",
+        NewConnections,
+        "Time that sent bytes may stay unacknowledged before the kernel ends the connection (TCP_USER_TIMEOUT). 0: what \
+         the system does, often 15 minutes.",
     ),
     key(
         "channels_max",

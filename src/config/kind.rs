@@ -5,7 +5,7 @@
 //! Callers: `config/load.rs`, `config/render.rs`.
 
 use super::Config;
-use super::types::{Peer, PortRange, Scheme, Secret};
+use super::types::{Network, Peer, PortRange, Scheme, Secret};
 use super::url::Endpoint;
 use super::value::*;
 use std::net::{IpAddr, Ipv4Addr};
@@ -57,6 +57,10 @@ pub enum Kind {
     Ports(Place<PortRange>),
     /// An IPv4 address or empty.
     Address(Place<Option<Ipv4Addr>>),
+    /// Addresses and networks, may be empty.
+    Networks(Place<Vec<Network>>),
+    /// Words, may be empty.
+    Words(Place<Vec<String>>),
     /// A file or empty.
     Path(Place<Option<PathBuf>>),
     /// Files, none if empty. Their names cannot contain commas or white space.
@@ -104,6 +108,8 @@ impl Kind {
             Kind::Schemes(place) => *place(config) = items(text, scheme)?,
             Kind::Ports(place) => *place(config) = port_range(text)?,
             Kind::Address(place) => *place(config) = optional(text, address_v4)?,
+            Kind::Networks(place) => *place(config) = items(text, network)?,
+            Kind::Words(place) => *place(config) = items(text, one_line)?,
             Kind::Path(place) => *place(config) = optional(text, one_path)?,
             Kind::Paths(place) => *place(config) = items(text, one_path)?,
             Kind::Ignored => {}
@@ -130,6 +136,8 @@ impl Kind {
             Kind::Schemes(place) => joined(&place(config).iter().map(|scheme| scheme.word()).collect::<Vec<_>>()),
             Kind::Ports(place) => place(config).to_string(),
             Kind::Address(place) => place(config).map(|address| address.to_string()).unwrap_or_default(),
+            Kind::Networks(place) => joined(place(config)),
+            Kind::Words(place) => joined(place(config)),
             Kind::Path(place) => place(config)
                 .as_ref()
                 .map(|path| path.display().to_string())
@@ -161,6 +169,8 @@ impl Kind {
             Kind::Schemes(_) => format!("list of {}, may be empty", Scheme::WORDS.join(", ")),
             Kind::Ports(_) => "ports first-last".into(),
             Kind::Address(_) => "IPv4 address or empty".into(),
+            Kind::Networks(_) => "list of IP addresses or address/bits, may be empty".into(),
+            Kind::Words(_) => "list of words, may be empty".into(),
             Kind::Path(_) => "file or empty".into(),
             Kind::Paths(_) => "list of files, may be empty".into(),
             Kind::Ignored => "ignored".into(),

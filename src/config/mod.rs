@@ -18,7 +18,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
-pub use types::{Driver, ForwardOrder, LogFormat, LogLevel, Peer, PortRange, Scheme, Secret};
+pub use types::{Driver, ForwardOrder, LogFormat, LogLevel, Network, Peer, PortRange, Scheme, Secret, SlowConsumer};
 pub use url::Endpoint;
 
 /// The section all settings stand in.
@@ -85,6 +85,19 @@ settings! {
     /// TLS handshakes under way per worker.
     tls_handshakes: usize,
     /// For the request head of a new connection, TLS handshake included.
+    /// Connections of one address; 0: any number.
+    connections_per_address: usize,
+    /// Connections without a complete request head, in all workers.
+    handshakes_max: usize,
+    /// Bytes of memory beyond which no client is admitted; 0: nine tenths of what there is.
+    memory_max: usize,
+    /// Allowed origins of browsers; empty: any.
+    origins: Vec<String>,
+    /// Whose `X-Forwarded-For` and PROXY headers are believed.
+    trusted_proxies: Vec<Network>,
+    /// Connections begin with a PROXY header.
+    proxy_protocol: bool,
+    /// For the request head of a new connection.
     handshake_timeout: Duration,
     /// Longest request head in bytes.
     head_bytes: usize,
@@ -95,6 +108,22 @@ settings! {
     accept_unmasked: bool,
     /// Bytes waiting for one client.
     outbox_bytes: usize,
+    /// Age of the oldest byte waiting for one client; zero: any.
+    outbox_seconds: Duration,
+    /// What happens beyond either bound.
+    slow_consumer: SlowConsumer,
+    /// Frames of one client per second; 0: any number.
+    client_messages_per_second: usize,
+    /// Bytes of one client per second; 0: any number.
+    client_bytes_per_second: usize,
+    /// Silence before a ping; zero: no pings.
+    ping_interval: Duration,
+    /// Silence after a ping before the client is closed.
+    ping_timeout: Duration,
+    /// Silence before the client is closed; zero: any.
+    idle_timeout: Duration,
+    /// For unacknowledged bytes; zero: as the system has it.
+    tcp_user_timeout: Duration,
     /// Channels of one client.
     channels_max: usize,
     /// Unacknowledged QoS 1/2 messages to one client.

@@ -4,6 +4,7 @@
 //! disagree. Callers: `config/mod.rs`, `config/kind.rs`, and everybody who reads a setting.
 
 use std::fmt;
+use std::net::IpAddr;
 
 /// A value that must not reach a log: `Debug` tells only whether it is set and how long it is.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -75,6 +76,17 @@ choice! {
         None = "none",
         /// In the order of arrival, `forward_window` at a time.
         Client = "client",
+    }
+}
+
+choice! {
+    /// What happens to a client that takes its bytes too slowly.
+    SlowConsumer {
+        /// It is closed.
+        #[default]
+        Close = "close",
+        /// Its oldest QoS 0 messages are dropped; it is closed if that makes no room.
+        DropOldest = "drop_oldest",
     }
 }
 
@@ -156,5 +168,69 @@ impl PortRange {
 impl fmt::Display for PortRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.first, self.last)
+    }
+}
+
+/// Addresses with the same first bits. An IPv4 address written as an IPv6 one (`::ffff:10.0.0.1`) counts as IPv4.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    address: IpAddr,
+    bits: u8,
+}
+
+impl Network {
+    /// The network of `address`; `None` if it has fewer than `bits` bits.
+    pub fn new(address: IpAddr, bits: u8) -> Option<Network> {
+        (bits <= Network::bits_max(address)).then_some(Network { address, bits })
+    }
+
+    /// Bits of such an address.
+    pub fn bits_max(address: IpAddr) -> u8 {
+        if address.is_ipv4() { 32 } else { 128 }
+    }
+
+    /// Whether `address` is in it.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let bits = u32::from(self.bits);
+        match (self.address, address.to_canonical()) {
+            (IpAddr::V4(own), IpAddr::V4(other)) => {
+                (own.to_bits() ^ other.to_bits()).checked_shr(32 - bits).unwrap_or(0) == 0
+            }
+            (IpAddr::V6(own), IpAddr::V6(other)) => {
+                (own.to_bits() ^ other.to_bits()).checked_shr(128 - bits).unwrap_or(0) == 0
+            }
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.address)?;
+        if self.bits < Network::bits_max(self.address) {
+            write!(f, "/{}", self.bits)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_contain_what_shares_their_bits() {
+        let network = |address: &str, bits| Network::new(address.parse().unwrap(), bits).unwrap();
+        let has = |network: Network, address: &str| network.contains(address.parse().unwrap());
+        let private = network("10.1.0.0", 16);
+        assert!(has(private, "10.1.255.255") && has(private, "::ffff:10.1.2.3"));
+        assert!(!has(private, "10.2.0.0") && !has(private, "::1"));
+        assert!(has(network("0.0.0.0", 0), "255.255.255.255") && !has(network("0.0.0.0", 0), "::"));
+        assert!(has(network("::", 0), "2001:db8::1"));
+        assert!(has(network("2001:db8::", 32), "2001:db8:ffff::") && !has(network("2001:db8::", 32), "2001:db9::"));
+        let one = network("127.0.0.1", 32);
+        assert!(has(one, "127.0.0.1") && !has(one, "127.0.0.2"));
+        assert_eq!(Network::new("1.2.3.4".parse().unwrap(), 33), None);
+        assert_eq!(private.to_string() + " " + &one.to_string(), "10.1.0.0/16 127.0.0.1");
     }
 }

@@ -3,7 +3,7 @@
 //! Refusals are phrases that end in what is accepted and quote at most a short, escaped part of the text.
 
 use super::kind::{PORT_DEFAULT, Reading};
-use super::types::{Peer, PortRange, Scheme};
+use super::types::{Network, Peer, PortRange, Scheme};
 use super::url;
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr};
@@ -209,6 +209,22 @@ pub(super) fn addresses(text: &str) -> Result<Vec<IpAddr>, String> {
 pub(super) fn address_v4(text: &str) -> Result<Ipv4Addr, String> {
     text.parse()
         .map_err(|_| format!("{} is not an IPv4 address", quoted(text)))
+}
+
+pub(super) fn network(word: &str) -> Result<Network, String> {
+    let refusal = || format!("{} is not an IP address or address/bits", quoted(word));
+    let (address, bits) = word
+        .split_once('/')
+        .map_or((word, None), |(left, right)| (left, Some(right)));
+    let address: IpAddr = address.parse().map_err(|_| refusal())?;
+    let bits = match bits {
+        None => Network::bits_max(address),
+        Some(bits) if bits.len() <= 3 && bits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            bits.parse().map_err(|_| refusal())?
+        }
+        Some(_) => return Err(refusal()),
+    };
+    Network::new(address, bits).ok_or_else(refusal)
 }
 
 pub(super) fn peer(word: &str) -> Result<Peer, String> {

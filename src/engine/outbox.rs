@@ -9,7 +9,12 @@
 //! The bound is ours: the original queues without limit (spec: section 8).
 //!
 //! Invariants: bytes leave exactly in the order they came; a frame is queued whole or not at all; nothing queued is ever
-//! dropped but by [`Outbox::clear`], which is for clients that are gone.
+//! dropped but by [`Outbox::clear`], which is for clients that are gone, and by [`Outbox::drop_oldest`], which takes out
+//! whole units that were tagged for it ([`Outbox::tag`]) and of which no byte has left.
+//!
+//! A *unit* is what was queued by one call: whole frames, or the rest of some when the first bytes went straight to the
+//! socket. Neighbours of one kind join, so that a full outbox has few units: kept ones within [`UNIT_AGE`], droppable ones up to
+//! [`UNIT_BYTES`].
 //!
 //! Memory: an empty outbox is one null pointer. Buffers come from the core's [`Pool`] and return when the last byte is
 //! out, so that a steady state does not allocate.
@@ -20,6 +25,7 @@ use std::io::IoSlice;
 use bytes::{Buf, Bytes};
 
 use crate::limits::OUTBOX_COPY_BYTES_MAX;
+use crate::time::{Duration, Instant};
 
 /// Bytes of control frames that may wait beyond the outbox bound: some thirty pings, pongs and a close frame. More than
 /// that unread means that nobody reads.
@@ -33,6 +39,15 @@ const POOL_BUFFER_BYTES_MAX: usize = 4096;
 
 /// References to shared bodies a pooled queue may keep room for.
 const POOL_SHARED_MAX: usize = 8;
+
+/// Units a pooled queue may keep room for.
+const POOL_UNITS_MAX: usize = 16;
+
+/// Kept bytes queued within this time have one age.
+const UNIT_AGE: Duration = Duration::from_secs(1);
+
+/// Droppable bytes that are dropped together; a larger message is a unit of its own.
+const UNIT_BYTES: usize = 4096;
 
 /// Consumed bytes at the front of a buffer that never drains are moved out once there are this many.
 const COMPACT_BYTES_MIN: usize = 4096;
@@ -74,6 +89,19 @@ struct Queue {
     len: usize,
     /// Bytes of control frames waiting, at most; what leaves is taken off here first.
     control: usize,
+    /// What the bytes are, from the front on; what was queued since the last tag is not in it.
+    units: VecDeque<Unit>,
+    /// Bytes in `units`.
+    tagged: usize,
+    /// The first unit has lost bytes.
+    begun: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Unit {
+    len: usize,
+    since: Instant,
+    droppable: bool,
 }
 
 #[derive(Debug)]
@@ -103,6 +131,9 @@ impl Pool {
         }
         if queue.shared.capacity() > POOL_SHARED_MAX {
             queue.shared = VecDeque::new();
+        }
+        if queue.units.capacity() > POOL_UNITS_MAX {
+            queue.units = VecDeque::new();
         }
         self.spare.push(queue);
     }
@@ -163,6 +194,46 @@ impl Outbox {
             queue.control += frame.len();
         }
         Ok(())
+    }
+
+    /// Says that the `bytes` queued last are one unit, waiting since `now`, and whether [`Outbox::drop_oldest`] may take it
+    /// out. What was queued between two tags is kept, and has the age of the later one.
+    pub fn tag(&mut self, bytes: usize, droppable: bool, now: Instant) {
+        if let Some(queue) = &mut self.0 {
+            let bytes = bytes.min(queue.len - queue.tagged);
+            let between = queue.len - queue.tagged - bytes;
+            queue.unit(between, false, now);
+            queue.unit(bytes, droppable, now);
+        }
+    }
+
+    /// Since when the oldest tagged byte has been waiting.
+    pub fn waiting_since(&self) -> Option<Instant> {
+        Some(self.0.as_ref()?.units.front()?.since)
+    }
+
+    /// Takes droppable units out, oldest first, while more than `keep` bytes wait or the unit is older than `since`; never one
+    /// of which a byte has left. Returns the bytes dropped. Moves every waiting byte once: call it seldom, for much.
+    pub fn drop_oldest(&mut self, keep: usize, since: Instant, pool: &mut Pool) -> usize {
+        let Some(old) = &mut self.0 else { return 0 };
+        let (mut len, first) = (old.len, usize::from(old.begun));
+        let mut dropped = vec![false; old.units.len()];
+        for (unit, dropped) in old.units.iter().zip(&mut dropped).skip(first) {
+            if unit.droppable && (len > keep || unit.since < since) {
+                len -= unit.len;
+                *dropped = true;
+            }
+        }
+        let bytes = old.len - len;
+        if bytes > 0 {
+            let mut fresh = pool.take();
+            old.copy_kept(&dropped, &mut fresh);
+            pool.put(std::mem::replace(old, fresh));
+            if len == 0 {
+                self.clear(pool);
+            }
+        }
+        bytes
     }
 
     /// Fills `slices` with what is to be written next, in order; returns how many were used. None left over means that
@@ -235,8 +306,75 @@ impl Queue {
         turns.chain(std::iter::once(&self.copied[self.copied.len() - self.tail..]))
     }
 
+    fn unit(&mut self, len: usize, droppable: bool, since: Instant) {
+        if len == 0 {
+            return;
+        }
+        self.tagged += len;
+        let is_first_begun = self.begun && self.units.len() == 1;
+        match self.units.back_mut() {
+            Some(last) if !droppable && !last.droppable && since - last.since < UNIT_AGE => last.len += len,
+            Some(last) if droppable && last.droppable && last.len + len <= UNIT_BYTES && !is_first_begun => {
+                last.len += len;
+            }
+            _ => self.units.push_back(Unit { len, since, droppable }),
+        }
+    }
+
+    /// `count` bytes have left: so have their units.
+    fn advance_units(&mut self, mut count: usize) {
+        self.tagged -= count.min(self.tagged);
+        while let Some(unit) = self.units.front_mut() {
+            if count < unit.len {
+                unit.len -= count;
+                self.begun |= count > 0;
+                return;
+            }
+            count -= unit.len;
+            self.begun = false;
+            self.units.pop_front();
+        }
+    }
+
+    /// Copies everything but the dropped units to the end of an empty queue.
+    fn copy_kept(&self, dropped: &[bool], into: &mut Queue) {
+        let mut units = self.units.iter().zip(dropped);
+        // Bytes left of the current unit; behind the last one everything is kept.
+        let (mut left, mut skip) = (0, false);
+        for (index, piece) in self.pieces().enumerate() {
+            let mut at = 0;
+            while at < piece.len() {
+                if left == 0 {
+                    (left, skip) = units
+                        .next()
+                        .map_or((usize::MAX, false), |(unit, drop)| (unit.len, *drop));
+                }
+                let end = piece.len().min(at.saturating_add(left));
+                if !skip {
+                    match self.shared.get(index / 2).filter(|_| index % 2 == 1) {
+                        Some(shared) => into.share(shared.body.slice(at..end)),
+                        None => into.copy(&piece[at..end]),
+                    }
+                }
+                left -= end - at;
+                at = end;
+            }
+        }
+        into.units.extend(
+            self.units
+                .iter()
+                .zip(dropped)
+                .filter(|(_, drop)| !**drop)
+                .map(|(unit, _)| *unit),
+        );
+        into.tagged = into.units.iter().map(|unit| unit.len).sum();
+        into.control = self.control.min(into.len);
+        into.begun = self.begun;
+    }
+
     /// Takes `count` bytes, fewer than wait, from the front.
     fn advance(&mut self, mut count: usize) {
+        self.advance_units(count);
         self.len -= count;
         self.control -= count.min(self.control);
         while let Some(front) = self.shared.front_mut() {
@@ -267,7 +405,9 @@ impl Queue {
     fn reset(&mut self) {
         self.copied.clear();
         self.shared.clear();
+        self.units.clear();
         (self.start, self.tail, self.len, self.control) = (0, 0, 0, 0);
+        (self.tagged, self.begun) = (0, false);
     }
 }
 
@@ -368,10 +508,65 @@ mod tests {
         assert!(outbox.0.unwrap().copied.capacity() < 4 * COMPACT_BYTES_MIN);
     }
 
+    fn second(n: u64) -> Instant {
+        Instant::from_micros(n * 1_000_000)
+    }
+
+    #[test]
+    fn the_oldest_droppable_units_go_and_begun_ones_stay() {
+        let (mut outbox, mut pool) = (Outbox::new(), Pool::new());
+        let large = |byte: u8| Bytes::from(vec![byte; 5000]);
+        let mut push = |outbox: &mut Outbox, body: Bytes, droppable, at| {
+            outbox.push_shared(b"", &body, usize::MAX, &mut pool).unwrap();
+            outbox.tag(body.len(), droppable, second(at));
+        };
+        push(&mut outbox, large(1), true, 1);
+        push(&mut outbox, large(2), true, 2);
+        push(&mut outbox, Bytes::from_static(b"kept"), false, 3);
+        push(&mut outbox, large(4), true, 4);
+        let mut pool = Pool::new();
+        outbox.advance(1, &mut pool);
+        assert_eq!(outbox.waiting_since(), Some(second(1)));
+        assert_eq!(outbox.drop_oldest(20_000, Instant::ZERO, &mut pool), 0);
+        assert_eq!(outbox.drop_oldest(10_100, Instant::ZERO, &mut pool), 5000);
+        let expected = [&[1; 4999][..], b"kept", &[4; 5000]].concat();
+        assert_eq!(contents(&outbox), expected);
+        assert_eq!(
+            outbox.drop_oldest(usize::MAX, second(4), &mut pool),
+            0,
+            "kept or begun or not older"
+        );
+        assert_eq!(outbox.drop_oldest(0, Instant::ZERO, &mut pool), 5000);
+        outbox.advance(4999, &mut pool);
+        assert_eq!(contents(&outbox), b"kept");
+        assert_eq!(outbox.waiting_since(), Some(second(3)));
+    }
+
+    #[test]
+    fn dropping_everything_empties_the_outbox() {
+        let (mut outbox, mut pool) = (Outbox::new(), Pool::new());
+        outbox.push_copy(b"abc", BOUND, &mut pool).unwrap();
+        outbox.tag(3, true, second(1));
+        assert_eq!(outbox.drop_oldest(0, Instant::ZERO, &mut pool), 3);
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn a_full_outbox_has_few_units() {
+        let (mut outbox, mut pool) = (Outbox::new(), Pool::new());
+        for n in 0..20_000 {
+            outbox.push_copy(&[7; 100], usize::MAX, &mut pool).unwrap();
+            outbox.tag(100, n >= 10_000, Instant::from_micros(n * 300));
+        }
+        let units = outbox.0.unwrap().units.len();
+        assert!(units <= 3 + 10_000 / (UNIT_BYTES / 100), "{units} units");
+    }
+
     #[derive(Clone, Debug)]
     enum Op {
-        Copy(usize),
-        Shared(usize, usize),
+        DropOldest(usize),
+        Copy(usize, bool),
+        Shared(usize, usize, bool),
         Control(usize),
         Advance(usize),
         Clear,
@@ -379,8 +574,9 @@ mod tests {
 
     fn op() -> impl Strategy<Value = Op> {
         prop_oneof![
-            4 => (0..300usize).prop_map(Op::Copy),
-            4 => (0..20usize, 0..4000usize).prop_map(|(header, body)| Op::Shared(header, body)),
+            1 => (0..BOUND).prop_map(Op::DropOldest),
+            4 => (0..300usize, any::<bool>()).prop_map(|(len, tag)| Op::Copy(len, tag)),
+            4 => (0..20usize, 0..4000usize, any::<bool>()).prop_map(|(header, body, tag)| Op::Shared(header, body, tag)),
             2 => (0..140usize).prop_map(Op::Control),
             8 => prop_oneof![0..10usize, 0..5000usize, Just(usize::MAX)].prop_map(Op::Advance),
             1 => Just(Op::Clear),
@@ -399,14 +595,31 @@ mod tests {
             for op in ops {
                 let room = twin.len() < BOUND;
                 match op {
-                    Op::Copy(len) => {
+                    Op::DropOldest(keep) => {
+                        // The twin does not know what may be dropped: what is left must be a subsequence of it, the first
+                        // byte in place if one of its frame has left.
+                        let before = contents(&outbox);
+                        let dropped = outbox.drop_oldest(keep, Instant::ZERO, &mut pool);
+                        let after = contents(&outbox);
+                        prop_assert_eq!(before.len() - dropped, after.len());
+                        let mut rest = before.iter();
+                        prop_assert!(after.iter().all(|byte| rest.any(|other| other == byte)));
+                        twin = after.into();
+                    }
+                    Op::Copy(len, tag) => {
                         let bytes = frame(len);
                         prop_assert_eq!(outbox.push_copy(&bytes, BOUND, &mut pool).is_ok(), room);
+                        if room {
+                            outbox.tag(len, tag, Instant::ZERO);
+                        }
                         twin.extend(bytes.into_iter().filter(|_| room));
                     }
-                    Op::Shared(header, body) => {
+                    Op::Shared(header, body, tag) => {
                         let (header, body) = (frame(header), Bytes::from(frame(body)));
                         prop_assert_eq!(outbox.push_shared(&header, &body, BOUND, &mut pool).is_ok(), room);
+                        if room {
+                            outbox.tag(header.len() + body.len(), tag, Instant::ZERO);
+                        }
                         twin.extend(header.into_iter().chain(body).filter(|_| room));
                     }
                     Op::Control(len) => {

@@ -8,14 +8,18 @@
 //! ticker. A closing connection takes three steps: the shard closes it (`shutdown`), its waiting tasks wake up and end, the
 //! last reference closes the descriptor.
 
+mod greet;
+
 use std::cell::{Cell, RefCell};
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use monoio::net::TcpStream;
 
+use super::admission::{Admission, Arrival, Doorman};
 use super::clock::Clock;
 use super::mail::{ControlMail, Handover, Outlets, ShardMail};
 use super::sockets::SocketTable;
@@ -55,6 +59,8 @@ pub struct CoreSetup {
     pub outlets: Outlets,
     /// The process's clock.
     pub clock: Clock,
+    /// Shared by all cores.
+    pub admission: Arc<Admission>,
 }
 
 /// One shard's core.
@@ -75,6 +81,7 @@ pub struct Core {
     /// For new TLS connections.
     identity: RefCell<Option<Identity>>,
     handshakes_max: Cell<usize>,
+    greeting: greet::Greeting,
 }
 
 /// Runs a shard until its thread is ended with the process.
@@ -84,10 +91,11 @@ pub async fn run(setup: CoreSetup) {
         Err(error) => panic!("the core's eventfd cannot be used: {error}"),
     };
     let (tls_listeners, identity) = setup.tls.unzip();
+    let doorman = Doorman::new(setup.admission, setup.shard.config.clone(), setup.shard.metrics.clone());
     let core = Rc::new(Core {
         handshakes_max: Cell::new(setup.shard.config.tls_handshakes),
         identity: RefCell::new(identity),
-        sockets: RefCell::new(SocketTable::new(setup.shard.metrics.clone())),
+        sockets: RefCell::new(SocketTable::new(setup.shard.metrics.clone(), doorman)),
         shard: RefCell::new(Shard::new(setup.shard)),
         outlets: RefCell::new(setup.outlets),
         scratch: RefCell::new(vec![0; RECEIVE_SCRATCH_BYTES].into_boxed_slice()),
@@ -99,6 +107,7 @@ pub async fn run(setup: CoreSetup) {
         reports: RefCell::default(),
         listening: RefCell::default(),
         stopped: Cell::new(false),
+        greeting: greet::Greeting::default(),
     });
     core.listen(setup.listeners, false);
     core.listen(tls_listeners.unwrap_or_default(), true);
@@ -141,14 +150,21 @@ async fn mail(core: Rc<Core>, mailbox: Receiver<ShardMail>, sleeper: Sleeper) {
                 ShardMail::Adopt(handover) => adopted.push(handover),
                 ShardMail::Reload(config) => {
                     core.reload(&config, sockets);
+                    sockets.doorman_mut().reload(config.clone());
                     shard.reload(config);
                 }
                 ShardMail::Identity(identity) => drop(core.identity.replace(Some(identity))),
             })
         });
-        for Handover { socket, bytes, tls } in adopted.drain(..) {
+        for Handover {
+            socket,
+            bytes,
+            tls,
+            told,
+        } in adopted.drain(..)
+        {
             match TcpStream::from_std(std::net::TcpStream::from(socket)) {
-                Ok(stream) => core.adopt(stream, bytes, tls),
+                Ok(stream) => core.welcome_back(stream, bytes, tls, told),
                 Err(error) => tracing::warn!(%error, "a connection could not be taken over"),
             }
         }
@@ -275,13 +291,15 @@ impl Core {
     }
 
     /// Takes a connection in; `bytes` were read from it already.
-    fn adopt(self: &Rc<Self>, stream: TcpStream, mut bytes: Vec<u8>, tls: Option<Box<Session>>) {
-        let Some(client) = self.shard.borrow_mut().on_accept(self.clock.now()) else {
-            return;
+    fn adopt(self: &Rc<Self>, stream: TcpStream, mut bytes: Vec<u8>, tls: Option<Box<Session>>, arrival: Arrival) {
+        let accepted = self.shard.borrow_mut().on_accept(self.clock.now());
+        let Some(client) = accepted else {
+            return self.refuse(stream, tls.is_some());
         };
         let _ = stream.set_nodelay(true);
         let stream = Rc::new(stream);
         self.sockets.borrow_mut().insert(client, stream.clone(), tls);
+        self.sockets.borrow_mut().doorman_mut().settle(client.slot, arrival);
         self.ticker.note(self.shard.borrow().next_deadline());
         if !bytes.is_empty() {
             let input = self.turn(|shard, sockets, now| shard.on_bytes(client, &mut bytes, now, sockets));
@@ -336,12 +354,17 @@ impl Core {
             Input::Continue => Received::More,
             Input::Pause | Input::Gone => Received::Stop,
             Input::HandOver(bytes) => {
-                let tls = self.sockets.borrow_mut().remove(client);
+                let (tls, told) = self.sockets.borrow_mut().remove(client);
                 // The runtime keeps its own reference to the descriptor, so the control core gets a second one.
                 match sys::duplicate(stream.as_raw_fd()) {
                     Ok(socket) => {
                         let mut outlets = self.outlets.borrow_mut();
-                        outlets.post_control(ControlMail::Handover(Handover { socket, bytes, tls }));
+                        outlets.post_control(ControlMail::Handover(Handover {
+                            socket,
+                            bytes,
+                            tls,
+                            told,
+                        }));
                         outlets.kick();
                     }
                     Err(error) => tracing::warn!(%error, "an API connection could not be handed over"),
@@ -367,14 +390,16 @@ impl Core {
         let room = if secure { self.handshakes_left() } else { usize::MAX };
         for _ in 0..room.min(ACCEPTS_PER_TURN) {
             match listener.accept() {
-                Ok((stream, _)) => {
-                    let tls = if secure { Some(self.session()?) } else { None };
-                    self.adopt(TcpStream::from_std(stream)?, Vec::new(), tls);
-                }
+                Ok((stream, peer)) => self.greet(stream, peer.ip(), secure)?,
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock || self.stopped.get() => return Ok(()),
                 // The peer gave up while it waited.
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) if greet::is_descriptor_shortage(&error) => {
+                    if !self.refuse_with_reserve(listener)? {
+                        return Ok(());
+                    }
+                }
                 Err(error) => return Err(error),
             }
         }

@@ -1,6 +1,7 @@
 //! What travels between cores, and each core's way to all others.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -44,6 +45,8 @@ pub struct Handover {
     pub bytes: Vec<u8>,
     /// With TLS: its session.
     pub tls: Option<Box<Session>>,
+    /// The client's address, if a PROXY header told it.
+    pub told: Option<IpAddr>,
 }
 
 /// What the operator asks for.

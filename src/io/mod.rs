@@ -5,6 +5,7 @@
 //! | `runtime.rs` | a pinned thread with a runtime per core |
 //! | `listen.rs` | listening sockets, port search |
 //! | `core.rs` | one shard's core: accept, read, write, mailbox, timers |
+//! | `admission.rs`, `memory.rs` | who may connect: addresses, memory; `core/greet.rs` PROXY headers, refusals |
 //! | `sockets.rs` | the shard's sockets by slot |
 //! | `stream.rs` | a connection of the control core |
 //! | `tls/` | TLS of incoming connections |
@@ -12,11 +13,13 @@
 //! | `udp.rs` | the cluster's datagrams |
 //! | `http/` | outgoing HTTP |
 
+pub mod admission;
 pub mod clock;
 pub mod core;
 pub mod http;
 pub mod listen;
 pub mod mail;
+pub mod memory;
 pub mod runtime;
 pub mod sockets;
 pub mod stream;

@@ -5,6 +5,7 @@
 //! the socket flushes them before the shard is told that it can write ([`SocketTable::flush`]).
 
 use std::io::{self, ErrorKind, IoSlice};
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,14 +13,16 @@ use std::task::Waker;
 
 use monoio::net::TcpStream;
 
+use super::admission::Doorman;
 use super::sys;
 use super::tls::{End, Received, Scratch, Session};
 use crate::engine::ids::ClientId;
 use crate::metrics::{CoreMetrics, Metric};
-use crate::shard::{Sent, Sockets};
+use crate::shard::{Sent, Sockets, Verdict};
 
 /// Sockets by slot. Fan-out walks it, so an entry is small.
 pub struct SocketTable {
+    doorman: Doorman,
     entries: Vec<Entry>,
     /// Clients whose socket has to be waited for, until the core takes them.
     want_write: Vec<ClientId>,
@@ -59,8 +62,9 @@ struct Secure {
 
 impl SocketTable {
     /// An empty table that counts into `metrics`.
-    pub fn new(metrics: Arc<CoreMetrics>) -> Self {
+    pub fn new(metrics: Arc<CoreMetrics>, doorman: Doorman) -> Self {
         Self {
+            doorman,
             entries: Vec::new(),
             want_write: Vec::new(),
             resume: Vec::new(),
@@ -69,6 +73,16 @@ impl SocketTable {
             waiting: None,
             metrics,
         }
+    }
+
+    /// Who decides about connections.
+    pub fn doorman(&self) -> &Doorman {
+        &self.doorman
+    }
+
+    /// The same, for a change.
+    pub fn doorman_mut(&mut self) -> &mut Doorman {
+        &mut self.doorman
     }
 
     /// A connection was accepted for `client`, with its session if it speaks TLS.
@@ -110,15 +124,21 @@ impl SocketTable {
         }
     }
 
-    /// Forgets a client without closing its socket; gives its TLS session, if it has one.
-    pub fn remove(&mut self, client: ClientId) -> Option<Box<Session>> {
-        let Link::Tls(secure) = std::mem::take(&mut self.entry(client)?.link) else {
-            return None;
+    /// Forgets a client without closing its socket; gives its TLS session, if it has one, and its address if a PROXY
+    /// header told it.
+    pub fn remove(&mut self, client: ClientId) -> (Option<Box<Session>>, Option<IpAddr>) {
+        let Some(entry) = self.entry(client) else {
+            return (None, None);
+        };
+        let link = std::mem::take(&mut entry.link);
+        let told = self.doorman.leave(client.slot);
+        let Link::Tls(secure) = link else {
+            return (None, told);
         };
         if secure.session.is_handshaking() {
             self.handshake_ended(Metric::TlsHandshakesFailed);
         }
-        Some(secure.session)
+        (Some(secure.session), told)
     }
 
     /// Receives once from a client into `buffer`. `WouldBlock` if its socket is empty.
@@ -222,6 +242,12 @@ impl Sockets for SocketTable {
             Err(error) if error.kind() == ErrorKind::WouldBlock => Sent::Taken(0),
             Err(_) => Sent::Broken,
         }
+    }
+
+    fn admit(&mut self, client: ClientId, forwarded: Option<&[u8]>) -> Verdict {
+        let fd = self.entry(client).map(|entry| entry.fd);
+        let peer = || sys::peer_address(fd?).map(|peer| peer.ip());
+        self.doorman.admit(client.slot, peer, forwarded)
     }
 
     fn want_write(&mut self, client: ClientId) {

@@ -4,6 +4,7 @@
 //! hold the same two kinds in their socket table (`sockets.rs`), where the plain one has to cost nothing extra.
 
 use std::io::{self, ErrorKind, IoSlice};
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, RawFd};
 
 use monoio::net::TcpStream;
@@ -27,12 +28,14 @@ impl Stream {
     }
 
     /// Makes it ready for another core. `bytes` were received but not used.
-    pub fn hand_over(self, bytes: Vec<u8>) -> io::Result<Handover> {
+    /// `told` is what a PROXY header told of the client.
+    pub fn hand_over(self, bytes: Vec<u8>, told: Option<IpAddr>) -> io::Result<Handover> {
         // The runtime keeps its own reference to the descriptor, so the other core gets a second one.
         Ok(Handover {
             socket: sys::duplicate(self.fd())?,
             bytes,
             tls: self.tls,
+            told,
         })
     }
 

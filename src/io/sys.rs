@@ -13,6 +13,15 @@ pub fn recv(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
     usize::try_from(n).map_err(|_| io::Error::last_os_error())
 }
 
+/// Looks at what is there without taking it. Otherwise like [`recv`].
+pub fn peek(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_PEEK;
+    // SAFETY: the pointer and length describe `buffer`, which the kernel only writes to during the call. An `fd` that is
+    // not open gives EBADF.
+    let n = unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), buffer.len(), flags) };
+    usize::try_from(n).map_err(|_| io::Error::last_os_error())
+}
+
 /// Sends what the socket takes at once; never raises SIGPIPE.
 pub fn send(fd: RawFd, parts: &[IoSlice<'_>]) -> io::Result<usize> {
     const FLAGS: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;

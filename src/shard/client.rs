@@ -9,12 +9,14 @@
 //! Closing is a state machine of its own: the slot is free when the socket is closed, the messages still on their way to
 //! the business have ended, and the close callback has been handed to the control core.
 
+use super::rate::Rate;
 use crate::engine::ids::{ClientId, DeliveryKey};
 use crate::engine::outbox::Outbox;
 use crate::engine::wheel::TimerId;
 use crate::protocol::Session;
 use crate::protocol::rainbow::answer::Manner;
 use crate::protocol::rainbow::connect::{AcceptKey, Refusal};
+use crate::time::Instant;
 use crate::wire::ws;
 
 /// Everything a shard keeps of one connection.
@@ -26,8 +28,20 @@ pub struct Client {
     pub tail: Vec<u8>,
     /// Bytes on their way out.
     pub outbox: Outbox,
+    /// When something was received last, as far as `liveness.rs` needs it.
+    pub active: Instant,
+    /// Pending if pings or the idle time-out are on.
+    pub liveness: Option<TimerId>,
+    /// What was taken of the client's rate, if there is one.
+    pub rate: Option<Box<Rate>>,
     /// The socket is not being read.
     pub paused: bool,
+    /// It is not, because the client is over its rate; [`Timer::Rate`] is pending.
+    pub throttled: bool,
+    /// A ping was sent and nothing came since.
+    pub pinged: bool,
+    /// [`Timer::Outbox`] is pending.
+    pub outbox_watched: bool,
     /// A `want_write` is pending.
     pub write_armed: bool,
     /// Listed in the shard's dirty list.
@@ -99,6 +113,12 @@ pub enum Timer {
     Handshake(ClientId),
     /// No pong yet.
     KeepAlive(ClientId),
+    /// Time to look whether the client is silent.
+    Liveness(ClientId),
+    /// Time to look how long bytes have been waiting for the client.
+    Outbox(ClientId),
+    /// The client may send again.
+    Rate(ClientId),
     /// The peer has not ended the connection yet.
     Linger(ClientId),
     /// Repeat a delivery to the members that have not acknowledged it.
@@ -114,7 +134,13 @@ impl Client {
             phase: Phase::Handshaking { deadline },
             tail: Vec::new(),
             outbox: Outbox::default(),
+            active: Instant::ZERO,
+            liveness: None,
+            rate: None,
             paused: false,
+            throttled: false,
+            pinged: false,
+            outbox_watched: false,
             write_armed: false,
             dirty: false,
         }
@@ -126,5 +152,17 @@ impl Client {
             Phase::Open(open) => Some(open),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_client_is_small() {
+        let (tail, outbox, flags) = (size_of::<Vec<u8>>(), size_of::<Outbox>(), 8);
+        // Limits and liveness take three words.
+        assert_eq!(size_of::<Client>(), size_of::<Phase>() + tail + outbox + flags + 24);
     }
 }

@@ -153,14 +153,16 @@ impl Shard {
             finished: false,
         };
         let phase = std::mem::replace(&mut client.phase, Phase::Closing(closing));
+        let liveness = client.liveness.take();
         self.count_close(cause);
         match phase {
             Phase::Handshaking { deadline } => {
+                self.count_handshaking(false);
                 self.wheel.cancel(deadline);
             }
             Phase::Authorising { .. } | Phase::Closing(_) => {}
             Phase::Open(mut open) => {
-                if let Some(timer) = open.keep_alive.take() {
+                for timer in [open.keep_alive.take(), liveness].into_iter().flatten() {
                     self.wheel.cancel(timer);
                 }
                 self.leave_all(id);

@@ -98,6 +98,7 @@ impl Shard {
                     let mut session = RainbowSession::new(context!(self, id));
                     session.apply(effects, actions);
                     self.open(id, Session::Rainbow(session));
+                    self.watch_liveness(id, now);
                     self.perform_steps(id, actions, now);
                     // Written at the end of the turn, after the subscriptions were posted: a publish caused by this
                     // answer cannot miss the client.
@@ -124,6 +125,7 @@ impl Shard {
                 self.metrics.add(Metric::AuthUnavailable, 1);
                 let overloaded = matches!(outcome, CallbackOutcome::Failed(CallbackFailure::Overloaded));
                 let refusal = if overloaded {
+                    self.metrics.add(Metric::RefusedAuthQueue, 1);
                     Refusal::Overloaded
                 } else {
                     Refusal::Unavailable
@@ -141,6 +143,11 @@ impl Shard {
             return self.refuse_head(id, &HttpAnswer::page(http::StatusCode::BAD_REQUEST), now, sockets);
         }
         manner.keep_alive &= !has_body;
+        if let Some(answer) = self.turned_away(id, head, sockets) {
+            manner.keep_alive = false;
+            self.answer(id, &answer, manner, now, sockets);
+            return self.close_client(id, CloseCause::Refused, None, now, sockets);
+        }
         let identity = self.identities.identity(id, &self.identities.check(id));
         let question = match connect::ask(head, &identity) {
             Ok(question) => question,
@@ -162,6 +169,7 @@ impl Shard {
         };
         let phase = std::mem::replace(&mut client.phase, Phase::Authorising { upgrade, gone: false });
         if let Phase::Handshaking { deadline } = phase {
+            self.count_handshaking(false);
             self.wheel.cancel(deadline);
         }
         self.reports.push(Report::Callback(CallbackRequest {
@@ -191,7 +199,7 @@ impl Shard {
         let Some(client) = self
             .clients
             .get_mut(id.slot, id.generation)
-            .filter(|client| client.paused)
+            .filter(|client| client.paused && !client.throttled)
         else {
             return;
         };
@@ -230,6 +238,7 @@ impl Shard {
             .wheel
             .insert(now + self.config.handshake_timeout, Timer::Handshake(id));
         client.phase = Phase::Handshaking { deadline };
+        self.count_handshaking(true);
         self.answer(id, &refusal.answer(), manner, now, sockets);
         if manner.keep_alive {
             self.count_close(cause);
@@ -265,6 +274,7 @@ impl Shard {
             return Input::Gone;
         };
         if let Phase::Handshaking { deadline } = client.phase {
+            self.count_handshaking(false);
             self.wheel.cancel(deadline);
         }
         client.outbox.clear(&mut self.pool);

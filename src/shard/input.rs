@@ -4,6 +4,7 @@
 //! is dropped; TCP tells the client.
 
 use super::client::{Client, Phase};
+use super::rate::Rate;
 use super::sockets::Sockets;
 use super::{Shard, context};
 use crate::close::CloseCause;
@@ -33,6 +34,8 @@ enum Run {
     Hungry,
     /// The session wants no more.
     Full,
+    /// The client is over its rate.
+    Throttled,
     /// The client's stream is over, with the code of its close frame.
     End(CloseCause, Option<u16>),
     /// The client is not open any more.
@@ -51,6 +54,7 @@ impl Shard {
         let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
             return Input::Gone;
         };
+        client.note_input(now);
         match &client.phase {
             Phase::Handshaking { .. } => {
                 client.tail.extend_from_slice(bytes);
@@ -90,7 +94,7 @@ impl Shard {
         let Some(client) = self
             .clients
             .get_mut(id.slot, id.generation)
-            .filter(|client| client.paused)
+            .filter(|client| client.paused && !client.throttled)
         else {
             return;
         };
@@ -135,9 +139,18 @@ impl Shard {
     fn on_frames(&mut self, id: ClientId, buffer: &mut [u8], now: Instant, sockets: &mut dyn Sockets) -> usize {
         let mut actions = std::mem::take(&mut self.actions);
         let mut used = 0;
+        let limited = Rate::is_limited(&self.config);
         let run = loop {
+            if limited && self.is_over_rate(id, now) {
+                break Run::Throttled;
+            }
             match self.on_frame(id, buffer.get_mut(used..).unwrap_or_default(), &mut actions) {
-                Ok(frame) => used += frame,
+                Ok(frame) => {
+                    used += frame;
+                    if limited {
+                        self.take_rate(id, frame, now);
+                    }
+                }
                 Err(run) => break run,
             }
             if !actions.steps.is_empty() {
@@ -151,6 +164,7 @@ impl Shard {
         self.actions = actions;
         match run {
             Run::Hungry | Run::Closed => {}
+            Run::Throttled => self.pause_for_rate(id, now),
             Run::Full => {
                 // Writing the replies may have closed it; closing clients are read.
                 if let Some(client) = self.clients.get_mut(id.slot, id.generation) {

@@ -39,6 +39,7 @@ impl Shard {
         if self.members.channels_of(id.slot).len() >= self.config.channels_max
             && !self.members.contains(id.slot, &channel)
         {
+            self.metrics.add(Metric::ChannelsRefused, 1);
             tracing::warn!(
                 channels_max = self.config.channels_max,
                 "a client is in too many channels, subscription refused"

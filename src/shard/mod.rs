@@ -15,16 +15,22 @@
 //! | `fanout.rs`, `delivery.rs` | publish → members; acknowledgements, retries |
 //! | `output.rs` | bytes out, corking, slow consumers |
 //! | `closing.rs`, `contain.rs` | how a client ends; what a panic costs |
+//! | `gate.rs` | who is turned away at once |
+//! | `rate.rs`, `slow.rs`, `liveness.rs` | clients that send too much, take too little, say nothing |
 
 mod client;
 mod closing;
 mod contain;
 mod delivery;
 mod fanout;
+mod gate;
 mod handshake;
 mod input;
+mod liveness;
 mod members;
 mod output;
+mod rate;
+mod slow;
 mod sockets;
 
 use std::sync::Arc;
@@ -45,7 +51,7 @@ use client::{Client, Phase, Timer};
 use delivery::Delivery;
 use fanout::Fanout;
 pub use input::Input;
-pub use sockets::{Sent, Sockets};
+pub use sockets::{Sent, Sockets, Verdict};
 
 /// Timers fired per turn.
 const TIMERS_PER_TURN: usize = 1024;
@@ -113,6 +119,8 @@ pub struct Shard {
     config: Arc<Config>,
     metrics: Arc<CoreMetrics>,
     clients: Slots<Client>,
+    /// Clients in [`Phase::Handshaking`].
+    handshaking: usize,
     members: Members,
     interest: Interest,
     wheel: Wheel<Timer>,
@@ -143,6 +151,7 @@ impl Shard {
             config: setup.config,
             metrics: setup.metrics,
             clients: Slots::new(),
+            handshaking: 0,
             members: Members::new(setup.seed),
             interest: Interest::new(setup.seed),
             wheel: Wheel::new(),
@@ -168,11 +177,12 @@ impl Shard {
 
     /// A connection was accepted. `None`: refuse it, the server is full or stopping.
     pub fn on_accept(&mut self, now: Instant) -> Option<ClientId> {
-        if self.draining || self.clients.len() >= self.config.connections_max.div_ceil(self.shards) {
+        if !self.has_room() {
             self.count_close(CloseCause::Overloaded);
             return None;
         }
         self.metrics.add(Metric::Accepted, 1);
+        self.count_handshaking(true);
         let (shard, wheel) = (self.id, &mut self.wheel);
         let deadline = now + self.config.handshake_timeout;
         let (slot, generation) = self.clients.insert_with(|slot, generation| {
@@ -336,6 +346,15 @@ impl Shard {
             }
             Timer::KeepAlive(id) => {
                 self.contained(id, now, sockets, |shard, sockets| shard.on_keep_alive(id, now, sockets));
+            }
+            Timer::Liveness(id) => {
+                self.contained(id, now, sockets, |shard, sockets| shard.on_liveness(id, now, sockets));
+            }
+            Timer::Outbox(id) => {
+                self.contained(id, now, sockets, |shard, sockets| shard.on_outbox_age(id, now, sockets));
+            }
+            Timer::Rate(id) => {
+                self.contained(id, now, sockets, |shard, sockets| shard.on_rate(id, now, sockets));
             }
             Timer::Linger(id) => {
                 if let Some(Phase::Closing(closing)) = self.phase_mut(id) {

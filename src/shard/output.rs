@@ -31,6 +31,7 @@ impl Shard {
         let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
             return;
         };
+        client.make_room(&self.config, &mut self.pool, &self.metrics);
         let mut taken = 0;
         if client.outbox.is_empty() && !bytes.is_empty() {
             match sockets.send(id, &[IoSlice::new(bytes)]) {
@@ -54,9 +55,16 @@ impl Shard {
                 .push_shared(&[], &shared.slice(taken..), bytes_max, &mut self.pool),
             None => client.outbox.push_copy(&bytes[taken..], bytes_max, &mut self.pool),
         };
+        if rest.is_ok() {
+            // Shared bytes are QoS 0 messages, and nothing has left if the socket took nothing.
+            client
+                .outbox
+                .tag(bytes.len() - taken, shared.is_some() && taken == 0, now);
+        }
         if !client.dirty && !client.write_armed {
             client.write_armed = true;
             sockets.want_write(id);
+            client.watch_outbox(id, &self.config, &mut self.wheel, now);
         }
         if rest.is_err() {
             self.metrics.add(Metric::OutboxOverflows, 1);
@@ -69,6 +77,7 @@ impl Shard {
         let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
             return;
         };
+        client.make_room(&self.config, &mut self.pool, &self.metrics);
         if client
             .outbox
             .push_copy(bytes, self.config.outbox_bytes, &mut self.pool)
@@ -77,6 +86,7 @@ impl Shard {
             self.metrics.add(Metric::OutboxOverflows, 1);
             return self.close_client(id, CloseCause::SlowConsumer, None, now, sockets);
         }
+        client.outbox.tag(bytes.len(), false, now);
         if !client.dirty && !client.write_armed {
             client.dirty = true;
             self.dirty.push(id);
@@ -114,6 +124,7 @@ impl Shard {
                 if !client.write_armed {
                     client.write_armed = true;
                     sockets.want_write(id);
+                    client.watch_outbox(id, &self.config, &mut self.wheel, now);
                 }
                 return;
             }

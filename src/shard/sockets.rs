@@ -14,6 +14,17 @@ pub enum Sent {
     Broken,
 }
 
+/// What the shell says about a client that asks to connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It may.
+    Welcome,
+    /// Its address has `connections_per_address` connections already.
+    AddressFull,
+    /// The process uses more than `memory_max`.
+    MemoryShort,
+}
+
 /// Operations on the sockets of one shard's clients. None blocks; none calls back into the shard.
 pub trait Sockets {
     /// Writes what the socket takes at once.
@@ -24,6 +35,10 @@ pub trait Sockets {
     fn resume(&mut self, client: ClientId);
     /// Nothing more will be written: tell the peer, keep reading.
     fn finish(&mut self, client: ClientId);
+    /// The client asks to connect; `forwarded` is the value of its `X-Forwarded-For`. Whether there is room for it.
+    fn admit(&mut self, _client: ClientId, _forwarded: Option<&[u8]>) -> Verdict {
+        Verdict::Welcome
+    }
     /// Close now. The client is not mentioned again.
     fn close(&mut self, client: ClientId);
 }

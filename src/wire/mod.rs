@@ -15,9 +15,13 @@
 //! | [`http1`] | request and response heads, body framing, encoders | RFC 9110, RFC 9112, spec §15 |
 //! | [`date`] | the text of a `Date` header | RFC 9110 §5.6.7 |
 //! | [`query`] | `application/x-www-form-urlencoded` as Python 2 reads and writes it | spec §3, §4, §5, §10 |
+//! | [`proxy`] | PROXY protocol headers | HAProxy's document, sections 2.1 and 2.2 |
+//! | [`forwarded`] | the client's address in `X-Forwarded-For` | |
 
 pub mod date;
+pub mod forwarded;
 pub mod http1;
 pub mod mask;
+pub mod proxy;
 pub mod query;
 pub mod ws;

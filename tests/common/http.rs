@@ -176,10 +176,15 @@ impl Connection {
         let stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(Duration::from_secs(20)))?;
-        Ok(Self {
+        Ok(Self::on(stream))
+    }
+
+    /// On an open connection.
+    pub fn on(stream: TcpStream) -> Self {
+        Self {
             reader: BufReader::new(stream),
             sent: Instant::now(),
-        })
+        }
     }
 
     /// Writes bytes as they are.

@@ -31,6 +31,7 @@ pub struct Builder {
     /// Without a file, with the built-in business server.
     demo: bool,
     port: Option<Arc<ports::Port>>,
+    descriptors: Option<usize>,
 }
 
 impl Builder {
@@ -53,6 +54,7 @@ impl Builder {
             env: Vec::new(),
             demo: false,
             port: None,
+            descriptors: None,
         }
     }
 
@@ -96,6 +98,12 @@ impl Builder {
         self
     }
 
+    /// Lets the server open only so many files.
+    pub fn descriptors(mut self, most: usize) -> Self {
+        self.descriptors = Some(most);
+        self
+    }
+
     /// Runs on epoll instead of io_uring.
     pub fn legacy_driver(self) -> Self {
         self.env("MONOIO_FORCE_LEGACY_DRIVER", "1")
@@ -121,7 +129,12 @@ impl Builder {
         std::fs::write(&ini, format!("[main]\n{lines}")).expect("ini file");
         let file = File::create(&log).expect("log file");
         let port = self.port.clone().unwrap_or_else(|| Arc::new(ports::claim()));
-        let child = Command::new(env!("CARGO_BIN_EXE_rainbow-server"))
+        let exe = env!("CARGO_BIN_EXE_rainbow-server");
+        let mut command = Command::new(if self.descriptors.is_some() { "sh" } else { exe });
+        if let Some(most) = self.descriptors {
+            command.args(["-c", &format!("ulimit -n {most}; exec \"$0\" \"$@\""), exe]);
+        }
+        let child = command
             .args(
                 (!self.demo)
                     .then_some(["-f".as_ref(), ini.as_os_str()])

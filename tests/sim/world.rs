@@ -129,7 +129,11 @@ impl World {
     pub fn new(seed: u64, bug: Option<Bug>, traced: bool) -> Self {
         let mut rng = Rng::new(seed);
         let plan = Plan::new(seed, &mut rng);
-        let config = rig::config(&plan.settings);
+        let mut config = rig::config(&plan.settings);
+        if bug == Some(Bug::EatWritable) {
+            // The age limit ends what this bug stalls, before the oracle looks.
+            config.outbox_seconds = std::time::Duration::ZERO;
+        }
         let count = plan.shards;
         let metrics = rig::metrics(count);
         let mut world = Self {

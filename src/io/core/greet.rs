@@ -1,0 +1,287 @@
+//! A connection between accept and its slot: PROXY header, its address's place, refusals.
+//!
+//! Who is refused here has not said anything yet, so the answer is the same for all: [`BUSY`], and a moment to read it (closing
+//! with unread input would reset the connection under the answer).
+//!
+//! Descriptors: accept fails with EMFILE while the queue stays full, so a loop would spin and clients would hang. Every core keeps
+//! one descriptor in [`Reserve`]: it is closed, one connection is accepted in its place, answered and closed, and the reserve
+//! opened again.
+
+use std::cell::{Cell, RefCell};
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::net::IpAddr;
+use std::os::fd::AsRawFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use monoio::net::TcpStream;
+
+use super::Core;
+use crate::io::admission::Arrival;
+use crate::io::sys;
+use crate::io::tls::Session;
+use crate::metrics::Metric;
+use crate::wire::proxy::{self, ProxyError};
+
+/// What a refused connection is told.
+const BUSY: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+/// Time a refused connection has for reading that.
+const LINGER: Duration = Duration::from_millis(500);
+/// Refused connections of one core that are given this time; further ones are closed at once.
+const LINGERING_MAX: usize = 256;
+
+/// What a core needs before its connections have slots.
+#[derive(Default)]
+pub struct Greeting {
+    /// Connections whose PROXY header is awaited.
+    waiting: Cell<usize>,
+    lingering: Cell<usize>,
+    reserve: Reserve,
+}
+
+/// A descriptor to give away when there is no other.
+pub struct Reserve(RefCell<Option<File>>);
+
+impl Default for Reserve {
+    fn default() -> Self {
+        Self(RefCell::new(open()))
+    }
+}
+
+fn open() -> Option<File> {
+    File::open("/dev/null").ok()
+}
+
+/// Whether an accept failed for lack of descriptors, of the process or of the machine.
+pub fn is_descriptor_shortage(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
+impl Core {
+    /// A connection was accepted.
+    pub(super) fn greet(self: &Rc<Self>, stream: std::net::TcpStream, peer: IpAddr, secure: bool) -> io::Result<()> {
+        let (config, expects_header) = {
+            let sockets = self.sockets.borrow();
+            (
+                sockets.doorman().config().clone(),
+                sockets.doorman().expects_header(peer),
+            )
+        };
+        limit_silence(&stream, config.tcp_user_timeout);
+        let stream = TcpStream::from_std(stream)?;
+        if !expects_header {
+            self.let_in(stream, peer, None, secure)?;
+        } else if self.greeting.waiting.get() >= config.handshakes_max.div_ceil(config.workers.max(1)) {
+            self.sockets.borrow().doorman().count(Metric::RefusedHandshakes);
+            self.refuse(stream, secure);
+        } else {
+            self.greeting.waiting.set(self.greeting.waiting.get() + 1);
+            monoio::spawn(await_header(
+                self.clone(),
+                stream,
+                peer,
+                secure,
+                config.handshake_timeout,
+            ));
+        }
+        Ok(())
+    }
+
+    /// The connection may get a slot, if its address has a place left.
+    fn let_in(self: &Rc<Self>, stream: TcpStream, peer: IpAddr, told: Option<IpAddr>, secure: bool) -> io::Result<()> {
+        let arrival = self.sockets.borrow().doorman().arrive(peer, told);
+        match arrival {
+            Some(arrival) => {
+                let tls = if secure { Some(self.session()?) } else { None };
+                self.adopt(stream, Vec::new(), tls, arrival);
+            }
+            None => self.refuse(stream, secure),
+        }
+        Ok(())
+    }
+
+    /// A connection comes back from the control core; what its PROXY header told comes with it.
+    pub(super) fn welcome_back(
+        self: &Rc<Self>,
+        stream: TcpStream,
+        bytes: Vec<u8>,
+        tls: Option<Box<Session>>,
+        told: Option<IpAddr>,
+    ) {
+        let peer = sys::peer_address(stream.as_raw_fd()).map(|peer| peer.ip());
+        let arrival = match peer {
+            Some(peer) => self.sockets.borrow().doorman().arrive(peer, told),
+            // Gone already: the first read says so.
+            None => Some(Arrival::default()),
+        };
+        match arrival {
+            Some(arrival) => self.adopt(stream, bytes, tls, arrival),
+            None => self.refuse(stream, tls.is_some()),
+        }
+    }
+
+    /// Tells a connection to come back later; one that expects TLS could not read it and is just closed.
+    pub(super) fn refuse(self: &Rc<Self>, stream: TcpStream, secure: bool) {
+        if secure {
+            return;
+        }
+        let _ = sys::send(stream.as_raw_fd(), &[IoSlice::new(BUSY)]);
+        sys::finish(stream.as_raw_fd());
+        let lingering = self.greeting.lingering.get();
+        if lingering < LINGERING_MAX {
+            self.greeting.lingering.set(lingering + 1);
+            let core = self.clone();
+            monoio::spawn(async move {
+                monoio::time::sleep(LINGER).await;
+                discard_input(stream.as_raw_fd());
+                core.greeting.lingering.set(core.greeting.lingering.get() - 1);
+            });
+        }
+    }
+
+    /// There is no descriptor for the next connection: refuses it with the one kept for that. False if none waits, an
+    /// error if that does not help.
+    pub(super) fn refuse_with_reserve(&self, listener: &std::net::TcpListener) -> io::Result<bool> {
+        let reserve = &self.greeting.reserve.0;
+        // Without a reserve the next accept fails again, and says so.
+        drop(reserve.borrow_mut().take());
+        let accepted = listener.accept();
+        if let Ok((stream, _)) = &accepted {
+            let _ = sys::send(stream.as_raw_fd(), &[IoSlice::new(BUSY)]);
+            sys::finish(stream.as_raw_fd());
+            discard_input(stream.as_raw_fd());
+            self.sockets.borrow().doorman().count(Metric::RefusedDescriptors);
+        }
+        // Closes the connection, whose descriptor becomes the reserve again.
+        let result = match accepted.map(drop) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error),
+        };
+        *reserve.borrow_mut() = open();
+        result
+    }
+}
+
+/// Reads the PROXY header of a connection, and not a byte more.
+async fn await_header(core: Rc<Core>, stream: TcpStream, peer: IpAddr, secure: bool, patience: Duration) {
+    let deadline = std::time::Instant::now() + patience;
+    let mut header = Vec::new();
+    let told = loop {
+        let left = deadline.saturating_duration_since(std::time::Instant::now());
+        // Readiness only: nothing is lost when the time is over.
+        if !matches!(monoio::time::timeout(left, stream.readable(false)).await, Ok(Ok(()))) || core.stopped.get() {
+            break None;
+        }
+        match take_header(stream.as_raw_fd(), &mut header) {
+            Ok(None) => {}
+            Ok(Some(source)) => break Some(source),
+            Err(error) => {
+                tracing::debug!(%error, %peer, "PROXY header refused");
+                break None;
+            }
+        }
+    };
+    core.greeting.waiting.set(core.greeting.waiting.get() - 1);
+    match told {
+        Some(told) => {
+            if let Err(error) = core.let_in(stream, peer, told, secure) {
+                tracing::warn!(%error, "a connection could not be taken in");
+            }
+        }
+        None => core.sockets.borrow().doorman().count(Metric::RefusedProxyHeader),
+    }
+}
+
+/// Takes what is there of the header; `Some` when it is complete. Peeks first: what follows the header is the client's.
+fn take_header(fd: i32, header: &mut Vec<u8>) -> io::Result<Option<Option<IpAddr>>> {
+    let mut chunk = [0; proxy::BYTES_MAX];
+    let peeked = match sys::peek(fd, &mut chunk) {
+        Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+        Ok(peeked) => peeked,
+        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    let before = header.len();
+    header.extend_from_slice(chunk.get(..peeked).unwrap_or_default());
+    let found = proxy::parse(header).map_err(|error: ProxyError| io::Error::other(error))?;
+    // An incomplete header is all of what was peeked.
+    let end = found.map_or(header.len(), |header| header.len);
+    header.truncate(end);
+    let mut rest = chunk.get_mut(..end.saturating_sub(before)).unwrap_or_default();
+    while !rest.is_empty() {
+        // These bytes are there: a peek has seen them.
+        let count = sys::recv(fd, rest)?;
+        if count == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        rest = rest.get_mut(count..).unwrap_or_default();
+    }
+    Ok(found.map(|header| header.source))
+}
+
+/// Sets how long sent bytes may stay unacknowledged; zero leaves it to the system.
+fn limit_silence(stream: &std::net::TcpStream, limit: Duration) {
+    if !limit.is_zero() {
+        // Without it the connection only lives longer.
+        let _ = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(limit));
+    }
+}
+
+/// Throws away what has arrived, up to a bound.
+fn discard_input(fd: i32) {
+    let mut scratch = [0; 4096];
+    for _ in 0..16 {
+        if !matches!(sys::recv(fd, &mut scratch), Ok(1..)) {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream as StdStream};
+
+    fn pair() -> (StdStream, StdStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = StdStream::connect(listener.local_addr().unwrap()).unwrap();
+        (client, listener.accept().unwrap().0)
+    }
+
+    #[test]
+    fn the_header_is_taken_to_its_last_byte() {
+        let (mut client, server) = pair();
+        let mut header = Vec::new();
+        let mut take = || take_header(server.as_raw_fd(), &mut header);
+        assert_eq!(take().unwrap(), None, "nothing has come");
+        for piece in [&b"PROXY TCP4 192.0"[..], b".2.7 10.0.0.1 1 2\r"] {
+            client.write_all(piece).unwrap();
+            std::thread::sleep(Duration::from_millis(20));
+            assert_eq!(take().unwrap(), None);
+        }
+        client.write_all(b"\nGET /connect/").unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+        assert_eq!(take().unwrap(), Some(Some("192.0.2.7".parse().unwrap())));
+        let mut rest = [0; 64];
+        let count = sys::recv(server.as_raw_fd(), &mut rest).unwrap();
+        assert_eq!(&rest[..count], b"GET /connect/");
+        drop(client);
+        assert!(take_header(server.as_raw_fd(), &mut Vec::new()).is_err());
+    }
+
+    #[test]
+    fn accepted_sockets_give_up_on_silence() {
+        let (_client, server) = pair();
+        let socket = socket2::SockRef::from(&server);
+        limit_silence(&server, Duration::ZERO);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), None);
+        limit_silence(&server, Duration::from_secs(30));
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(30)));
+    }
+}
