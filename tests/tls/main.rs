@@ -73,6 +73,11 @@ impl Setup {
         values.sum()
     }
 
+    /// Descriptors the server has open.
+    fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.server.pid())).map_or(0, Iterator::count)
+    }
+
     /// A new TLS client gets in, its message is forwarded and answered, a push reaches it.
     fn expect_healthy(&self) {
         use common::{SOON, packet};
