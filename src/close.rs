@@ -20,6 +20,8 @@ pub enum CloseCause {
     SlowConsumer,
     /// No whole request head within `handshake_timeout`.
     HandshakeTimeout,
+    /// What came was not TLS, or its handshake or a record failed.
+    TlsFailed,
     /// The request head was not acceptable HTTP, or too large.
     BadRequest,
     /// The request was answered with an error before any upgrade (no credentials, wrong headers, wrong method).
@@ -48,7 +50,7 @@ pub enum CloseCause {
 
 impl CloseCause {
     /// Every cause, in the order of [`CloseCause::index`].
-    pub const ALL: [CloseCause; 20] = [
+    pub const ALL: [CloseCause; 21] = [
         CloseCause::ClientClosed,
         CloseCause::ClientGone,
         CloseCause::SocketError,
@@ -57,6 +59,7 @@ impl CloseCause {
         CloseCause::KeepAliveTimeout,
         CloseCause::SlowConsumer,
         CloseCause::HandshakeTimeout,
+        CloseCause::TlsFailed,
         CloseCause::BadRequest,
         CloseCause::Refused,
         CloseCause::Denied,
@@ -72,7 +75,7 @@ impl CloseCause {
     ];
 
     /// Labels in the order of [`CloseCause::ALL`], for the metrics table.
-    pub const LABELS: [&'static str; 20] = [
+    pub const LABELS: [&'static str; 21] = [
         "client_closed",
         "client_gone",
         "socket_error",
@@ -81,6 +84,7 @@ impl CloseCause {
         "keep_alive_timeout",
         "slow_consumer",
         "handshake_timeout",
+        "tls_failed",
         "bad_request",
         "refused",
         "denied",
@@ -121,6 +125,7 @@ impl CloseCause {
             | CloseCause::SocketError
             | CloseCause::ProtocolError
             | CloseCause::HandshakeTimeout
+            | CloseCause::TlsFailed
             | CloseCause::BadRequest
             | CloseCause::Refused
             | CloseCause::Denied

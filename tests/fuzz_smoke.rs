@@ -98,7 +98,9 @@ macro_rules! smoke_tests {
     };
 }
 
-smoke_tests! { http_body http_request http_response proxy query ws_frames ws_messages }
+smoke_tests! {
+    api_requests datagrams http_body http_request http_response ini packets proxy query replies shard_ops ws_frames ws_messages
+}
 
 #[test]
 fn every_body_has_a_test_and_a_target_file() {

@@ -7,6 +7,8 @@
 //! | `core.rs` | one shard's core: accept, read, write, mailbox, timers |
 //! | `admission.rs`, `memory.rs` | who may connect: addresses, memory; `core/greet.rs` PROXY headers, refusals |
 //! | `sockets.rs` | the shard's sockets by slot |
+//! | `stream.rs` | a connection of the control core |
+//! | `tls/` | TLS of incoming connections |
 //! | `mail.rs`, `wake.rs`, `ticker.rs`, `clock.rs` | messages between cores, sleeping and waking, time |
 //! | `udp.rs` | the cluster's datagrams |
 //! | `http/` | outgoing HTTP |
@@ -20,7 +22,9 @@ pub mod mail;
 pub mod memory;
 pub mod runtime;
 pub mod sockets;
+pub mod stream;
 pub mod sys;
 pub mod ticker;
+pub mod tls;
 pub mod udp;
 pub mod wake;

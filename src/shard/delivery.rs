@@ -181,11 +181,14 @@ impl Shard {
             }
             waiting[round.kept] = member;
             round.kept += 1;
-            if again {
-                self.repeat_to(member, &publish, now, sockets);
-            } else {
-                self.give_up(member, key, now, sockets);
-            }
+            let id = self.client_id(member.slot, member.generation);
+            self.contained(id, now, sockets, |shard, sockets| {
+                if again {
+                    shard.repeat_to(member, &publish, now, sockets);
+                } else {
+                    shard.give_up(member, key, now, sockets);
+                }
+            });
         }
         round.next = end;
         // Settled meanwhile: the last member was given up, or its connection broke just now.
@@ -199,6 +202,10 @@ impl Shard {
             waiting.truncate(round.kept);
             delivery.retries_left -= 1;
             delivery.retry = Some(self.wheel.insert(round.started + RETRY_INTERVAL, Timer::Retry(key)));
+        } else {
+            // Whoever is not counted now was lost in a panic.
+            delivery.failed = delivery.members.saturating_sub(delivery.done);
+            return self.settle_delivery(key);
         }
         delivery.waiting = waiting;
     }

@@ -147,7 +147,7 @@ impl Shard {
         };
         let end = slicing.members.len().min(slicing.next + FANOUT_SLICE_MEMBERS);
         for target in &slicing.members[slicing.next..end] {
-            self.deliver_to(*target, &slicing.batch, slicing.shared.as_ref(), true, now, sockets);
+            self.deliver(*target, &slicing.batch, slicing.shared.as_ref(), true, now, sockets);
         }
         slicing.next = end;
         if end < slicing.members.len() {
@@ -197,7 +197,7 @@ impl Shard {
             });
         }
         for target in &members {
-            self.deliver_to(*target, &batch, shared.as_ref(), false, now, sockets);
+            self.deliver(*target, &batch, shared.as_ref(), false, now, sockets);
         }
         self.end(&batch);
         self.fanout.members = members;
@@ -221,6 +221,22 @@ impl Shard {
             open.session.shared_frame(publish, &mut frames);
         }
         Some(Bytes::from(frames))
+    }
+
+    /// One member's share of a batch.
+    fn deliver(
+        &mut self,
+        target: Target,
+        batch: &Batch,
+        shared: Option<&Bytes>,
+        check_membership: bool,
+        now: Instant,
+        sockets: &mut dyn Sockets,
+    ) {
+        let id = self.client_id(target.slot, target.generation);
+        self.contained(id, now, sockets, |shard, sockets| {
+            shard.deliver_to(target, batch, shared, check_membership, now, sockets);
+        });
     }
 
     fn deliver_to(

@@ -14,12 +14,13 @@
 //! | `members.rs` | join, leave, occupy, census |
 //! | `fanout.rs`, `delivery.rs` | publish → members; acknowledgements, retries |
 //! | `output.rs` | bytes out, corking, slow consumers |
-//! | `closing.rs` | how a client ends |
+//! | `closing.rs`, `contain.rs` | how a client ends; what a panic costs |
 //! | `gate.rs` | who is turned away at once |
 //! | `rate.rs`, `slow.rs`, `liveness.rs` | clients that send too much, take too little, say nothing |
 
 mod client;
 mod closing;
+mod contain;
 mod delivery;
 mod fanout;
 mod gate;
@@ -201,7 +202,7 @@ impl Shard {
     pub fn on_writable(&mut self, id: ClientId, now: Instant, sockets: &mut dyn Sockets) {
         if let Some(client) = self.clients.get_mut(id.slot, id.generation) {
             client.write_armed = false;
-            self.flush(id, now, sockets);
+            self.contained(id, now, sockets, |shard, sockets| shard.flush(id, now, sockets));
         }
     }
 
@@ -247,7 +248,14 @@ impl Shard {
                 ticket,
             } => self.occupy(channel, client, ticket),
             Command::Vacate { channel } => self.vacate(&channel),
-            Command::CallbackDone { client, token, outcome } => self.on_callback(client, token, outcome, now, sockets),
+            Command::CallbackDone { client, token, outcome } => {
+                let step = |shard: &mut Self, sockets: &mut dyn Sockets| {
+                    shard.on_callback(client, token, outcome, now, sockets)
+                };
+                if self.contained(client, now, sockets, step).is_none() {
+                    self.forget_unanswered(client);
+                }
+            }
             Command::Census { cursor, ticket } => self.census(cursor, ticket),
             Command::Close { client, cause, ticket } => {
                 let found = self
@@ -309,6 +317,12 @@ impl Shard {
         self.clients.len()
     }
 
+    /// Panics contained so far, for the simulator.
+    #[doc(hidden)]
+    pub fn debug_panics(&self) -> u64 {
+        self.metrics.value(Metric::Panics)
+    }
+
     /// What the shard holds, for the simulator.
     #[doc(hidden)]
     pub fn debug_counts(&self) -> Counts {
@@ -325,11 +339,23 @@ impl Shard {
 
     fn on_timer(&mut self, timer: Timer, now: Instant, sockets: &mut dyn Sockets) {
         match timer {
-            Timer::Handshake(id) => self.on_handshake_timeout(id, now, sockets),
-            Timer::KeepAlive(id) => self.on_keep_alive(id, now, sockets),
-            Timer::Liveness(id) => self.on_liveness(id, now, sockets),
-            Timer::Outbox(id) => self.on_outbox_age(id, now, sockets),
-            Timer::Rate(id) => self.on_rate(id, now, sockets),
+            Timer::Handshake(id) => {
+                self.contained(id, now, sockets, |shard, sockets| {
+                    shard.on_handshake_timeout(id, now, sockets)
+                });
+            }
+            Timer::KeepAlive(id) => {
+                self.contained(id, now, sockets, |shard, sockets| shard.on_keep_alive(id, now, sockets));
+            }
+            Timer::Liveness(id) => {
+                self.contained(id, now, sockets, |shard, sockets| shard.on_liveness(id, now, sockets));
+            }
+            Timer::Outbox(id) => {
+                self.contained(id, now, sockets, |shard, sockets| shard.on_outbox_age(id, now, sockets));
+            }
+            Timer::Rate(id) => {
+                self.contained(id, now, sockets, |shard, sockets| shard.on_rate(id, now, sockets));
+            }
             Timer::Linger(id) => {
                 if let Some(Phase::Closing(closing)) = self.phase_mut(id) {
                     closing.linger = None;

@@ -19,6 +19,8 @@ pub struct Socket {
     pub write_max: usize,
     /// The next write fails.
     pub broken: bool,
+    /// The next write panics.
+    pub explosive: bool,
     /// The shard waits for room.
     pub want_write: bool,
     /// The shard has asked for more input.
@@ -46,6 +48,7 @@ impl Default for Socket {
             room: usize::MAX,
             write_max: usize::MAX,
             broken: false,
+            explosive: false,
             want_write: false,
             resumed: false,
             finished: false,
@@ -70,6 +73,7 @@ impl Sockets for Net {
         let socket = self.usable(client, "send");
         assert!(!socket.finished, "send after finish: {client:?}");
         socket.writes += 1;
+        assert!(!std::mem::take(&mut socket.explosive), "planted");
         if socket.broken {
             return Sent::Broken;
         }

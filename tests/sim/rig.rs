@@ -100,6 +100,8 @@ pub struct Rig {
     mail: Vec<VecDeque<Command>>,
     more: Vec<bool>,
     tickets: u64,
+    /// Panics planted so far.
+    pub panics: u64,
 }
 
 impl Rig {
@@ -122,6 +124,7 @@ impl Rig {
             mail: (0..count).map(|_| VecDeque::new()).collect(),
             more: vec![false; count],
             tickets: 0,
+            panics: 0,
         }
     }
 
@@ -140,6 +143,10 @@ impl Rig {
         let result = call(&mut self.shards[index], &mut self.nets[index], self.now);
         self.collect(index);
         self.more[index] = self.shards[index].end_turn(self.now, &mut self.nets[index]);
+        assert!(
+            self.shards[index].debug_panics() <= self.panics,
+            "a panic that no script planted"
+        );
         self.collect(index);
         result
     }

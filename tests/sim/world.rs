@@ -303,6 +303,7 @@ impl World {
         let result = call(&mut self.shards[shard], &mut self.nets[shard], now);
         self.collect(shard);
         let more = self.shards[shard].end_turn(now, &mut self.nets[shard]);
+        assert_eq!(self.shards[shard].debug_panics(), 0, "a panic was contained, see above");
         self.collect(shard);
         if more {
             self.plan_run(shard);

@@ -20,6 +20,7 @@ use monoio::net::TcpStream;
 use super::Core;
 use crate::io::admission::Arrival;
 use crate::io::sys;
+use crate::io::tls::Session;
 use crate::metrics::Metric;
 use crate::wire::proxy::{self, ProxyError};
 
@@ -60,7 +61,7 @@ pub fn is_descriptor_shortage(error: &io::Error) -> bool {
 
 impl Core {
     /// A connection was accepted.
-    pub(super) fn greet(self: &Rc<Self>, stream: std::net::TcpStream, peer: IpAddr) -> io::Result<()> {
+    pub(super) fn greet(self: &Rc<Self>, stream: std::net::TcpStream, peer: IpAddr, secure: bool) -> io::Result<()> {
         let (config, expects_header) = {
             let sockets = self.sockets.borrow();
             (
@@ -71,28 +72,43 @@ impl Core {
         limit_silence(&stream, config.tcp_user_timeout);
         let stream = TcpStream::from_std(stream)?;
         if !expects_header {
-            self.let_in(stream, peer, None);
+            self.let_in(stream, peer, None, secure);
         } else if self.greeting.waiting.get() >= config.handshakes_max.div_ceil(config.workers.max(1)) {
             self.sockets.borrow().doorman().count(Metric::RefusedHandshakes);
-            self.refuse(stream);
+            self.refuse(stream, secure);
         } else {
             self.greeting.waiting.set(self.greeting.waiting.get() + 1);
-            monoio::spawn(await_header(self.clone(), stream, peer, config.handshake_timeout));
+            monoio::spawn(await_header(
+                self.clone(),
+                stream,
+                peer,
+                secure,
+                config.handshake_timeout,
+            ));
         }
         Ok(())
     }
 
     /// The connection may get a slot, if its address has a place left.
-    fn let_in(self: &Rc<Self>, stream: TcpStream, peer: IpAddr, told: Option<IpAddr>) {
+    fn let_in(self: &Rc<Self>, stream: TcpStream, peer: IpAddr, told: Option<IpAddr>, secure: bool) {
         let arrival = self.sockets.borrow().doorman().arrive(peer, told);
-        match arrival {
-            Some(arrival) => self.adopt(stream, Vec::new(), arrival),
-            None => self.refuse(stream),
+        let Some(arrival) = arrival else {
+            return self.refuse(stream, secure);
+        };
+        match secure.then(|| self.session()).transpose() {
+            Ok(tls) => self.adopt(stream, Vec::new(), tls, arrival),
+            Err(error) => tracing::warn!(%error, "no TLS session for a connection"),
         }
     }
 
     /// A connection comes back from the control core; what its PROXY header told comes with it.
-    pub(super) fn welcome_back(self: &Rc<Self>, stream: TcpStream, bytes: Vec<u8>, told: Option<IpAddr>) {
+    pub(super) fn welcome_back(
+        self: &Rc<Self>,
+        stream: TcpStream,
+        bytes: Vec<u8>,
+        tls: Option<Box<Session>>,
+        told: Option<IpAddr>,
+    ) {
         let peer = sys::peer_address(stream.as_raw_fd()).map(|peer| peer.ip());
         let arrival = match peer {
             Some(peer) => self.sockets.borrow().doorman().arrive(peer, told),
@@ -100,13 +116,16 @@ impl Core {
             None => Some(Arrival::default()),
         };
         match arrival {
-            Some(arrival) => self.adopt(stream, bytes, arrival),
-            None => self.refuse(stream),
+            Some(arrival) => self.adopt(stream, bytes, tls, arrival),
+            None => self.refuse(stream, tls.is_some()),
         }
     }
 
-    /// Tells a connection to come back later.
-    pub(super) fn refuse(self: &Rc<Self>, stream: TcpStream) {
+    /// Tells a connection to come back later. One that speaks TLS is just closed: a handshake is what there is no room for.
+    pub(super) fn refuse(self: &Rc<Self>, stream: TcpStream, secure: bool) {
+        if secure {
+            return;
+        }
         let _ = sys::send(stream.as_raw_fd(), &[IoSlice::new(BUSY)]);
         sys::finish(stream.as_raw_fd());
         let lingering = self.greeting.lingering.get();
@@ -123,15 +142,17 @@ impl Core {
 
     /// There is no descriptor for the next connection: refuses it with the one kept for that. False if none waits, an
     /// error if that does not help.
-    pub(super) fn refuse_with_reserve(&self, listener: &std::net::TcpListener) -> io::Result<bool> {
+    pub(super) fn refuse_with_reserve(&self, listener: &std::net::TcpListener, secure: bool) -> io::Result<bool> {
         let reserve = &self.greeting.reserve.0;
         // Without a reserve the next accept fails again, and says so.
         drop(reserve.borrow_mut().take());
         let accepted = listener.accept();
         if let Ok((stream, _)) = &accepted {
-            let _ = sys::send(stream.as_raw_fd(), &[IoSlice::new(BUSY)]);
-            sys::finish(stream.as_raw_fd());
-            discard_input(stream.as_raw_fd());
+            if !secure {
+                let _ = sys::send(stream.as_raw_fd(), &[IoSlice::new(BUSY)]);
+                sys::finish(stream.as_raw_fd());
+                discard_input(stream.as_raw_fd());
+            }
             self.sockets.borrow().doorman().count(Metric::RefusedDescriptors);
         }
         // Closes the connection, whose descriptor becomes the reserve again.
@@ -146,7 +167,7 @@ impl Core {
 }
 
 /// Reads the PROXY header of a connection, and not a byte more.
-async fn await_header(core: Rc<Core>, stream: TcpStream, peer: IpAddr, patience: Duration) {
+async fn await_header(core: Rc<Core>, stream: TcpStream, peer: IpAddr, secure: bool, patience: Duration) {
     let deadline = std::time::Instant::now() + patience;
     let mut header = Vec::new();
     let told = loop {
@@ -166,7 +187,7 @@ async fn await_header(core: Rc<Core>, stream: TcpStream, peer: IpAddr, patience:
     };
     core.greeting.waiting.set(core.greeting.waiting.get() - 1);
     match told {
-        Some(told) => core.let_in(stream, peer, told),
+        Some(told) => core.let_in(stream, peer, told, secure),
         None => core.sockets.borrow().doorman().count(Metric::RefusedProxyHeader),
     }
 }
