@@ -291,6 +291,14 @@ impl Loader<'_> {
             };
             self.warn(name, self.line(name), remark);
         }
+        let accept = &self.config.signature_accept;
+        if !accept.is_empty() && !accept.contains(&self.config.signature) {
+            self.warn(
+                "signature_accept",
+                self.line("signature_accept"),
+                "leaves out what signature says: servers of a cluster with this file refuse each other",
+            );
+        }
         if self.config.forward_order == ForwardOrder::None && self.entry("forward_window").is_some() {
             self.warn(
                 "forward_window",

@@ -76,6 +76,14 @@ settings! {
     bind: Vec<IpAddr>,
     /// 0: from the descriptor limit.
     connections_max: usize,
+    /// Port for TLS; `None`: none.
+    tls_port: Option<u16>,
+    /// Certificate chains, the default first.
+    tls_cert: Vec<PathBuf>,
+    /// Their keys, by position.
+    tls_key: Vec<PathBuf>,
+    /// TLS handshakes under way per worker.
+    tls_handshakes: usize,
     /// Connections of one address; 0: any number.
     connections_per_address: usize,
     /// Connections without a complete request head, in all workers.
@@ -88,14 +96,6 @@ settings! {
     trusted_proxies: Vec<Network>,
     /// Connections begin with a PROXY header.
     proxy_protocol: bool,
-    /// Port for TLS; `None`: none.
-    tls_port: Option<u16>,
-    /// Certificate chains, the default first.
-    tls_cert: Vec<PathBuf>,
-    /// Their keys, by position.
-    tls_key: Vec<PathBuf>,
-    /// TLS handshakes under way per worker.
-    tls_handshakes: usize,
     /// For the request head of a new connection, TLS handshake included.
     handshake_timeout: Duration,
     /// Longest request head in bytes.

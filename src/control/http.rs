@@ -6,6 +6,7 @@
 //! one sweep per second, so that no connection holds a timer.
 
 use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
 use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::time::Duration;
@@ -67,13 +68,14 @@ pub async fn sweep(control: Rc<Control>) {
 
 /// Starts to serve a connection that a shard handed over.
 pub fn serve(control: &Rc<Control>, handover: Handover) {
+    let told = handover.told;
     match Stream::adopt(handover) {
-        Ok((stream, bytes)) => drop(monoio::spawn(run(control.clone(), stream, bytes))),
+        Ok((stream, bytes)) => drop(monoio::spawn(run(control.clone(), stream, bytes, told))),
         Err(error) => tracing::warn!(%error, "an API connection could not be taken over"),
     }
 }
 
-async fn run(control: Rc<Control>, stream: Stream, bytes: Vec<u8>) {
+async fn run(control: Rc<Control>, stream: Stream, bytes: Vec<u8>, told: Option<IpAddr>) {
     let watch = Rc::new(Watch {
         fd: stream.fd(),
         deadline: Cell::new(None),
@@ -84,6 +86,7 @@ async fn run(control: Rc<Control>, stream: Stream, bytes: Vec<u8>) {
         control: control.clone(),
         stream,
         watch,
+        told,
         input: bytes,
         output: Vec::new(),
     };
@@ -108,6 +111,8 @@ struct Connection {
     control: Rc<Control>,
     stream: Stream,
     watch: Rc<Watch>,
+    /// The address a PROXY header told, for when the connection turns out to be a client.
+    told: Option<IpAddr>,
     /// Received, not processed.
     input: Vec<u8>,
     /// Answers not written yet.
@@ -296,7 +301,7 @@ impl Connection {
         let control = &self.control;
         let shards = control.outlets.borrow().shards().max(1);
         let shard = control.next_shard.replace((control.next_shard.get() + 1) % shards);
-        match self.stream.hand_over(self.input) {
+        match self.stream.hand_over(self.input, self.told) {
             Ok(handover) => control.post_mail(ShardId(shard as u16), ShardMail::Adopt(handover)),
             Err(error) => tracing::warn!(%error, "a client could not be handed to a shard"),
         }

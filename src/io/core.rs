@@ -149,8 +149,8 @@ async fn mail(core: Rc<Core>, mailbox: Receiver<ShardMail>, sleeper: Sleeper) {
                 }
                 ShardMail::Adopt(handover) => adopted.push(handover),
                 ShardMail::Reload(config) => {
-                    sockets.doorman_mut().reload(config.clone());
                     core.reload(&config, sockets);
+                    sockets.doorman_mut().reload(config.clone());
                     shard.reload(config);
                 }
                 ShardMail::Identity(identity) => drop(core.identity.replace(Some(identity))),
@@ -354,8 +354,7 @@ impl Core {
             Input::Continue => Received::More,
             Input::Pause | Input::Gone => Received::Stop,
             Input::HandOver(bytes) => {
-                let told = self.sockets.borrow_mut().doorman_mut().leave(client.slot);
-                let tls = self.sockets.borrow_mut().remove(client);
+                let (tls, told) = self.sockets.borrow_mut().remove(client);
                 // The runtime keeps its own reference to the descriptor, so the control core gets a second one.
                 match sys::duplicate(stream.as_raw_fd()) {
                     Ok(socket) => {

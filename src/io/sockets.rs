@@ -5,6 +5,7 @@
 //! the socket flushes them before the shard is told that it can write ([`SocketTable::flush`]).
 
 use std::io::{self, ErrorKind, IoSlice};
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -123,15 +124,21 @@ impl SocketTable {
         }
     }
 
-    /// Forgets a client without closing its socket; gives its TLS session, if it has one.
-    pub fn remove(&mut self, client: ClientId) -> Option<Box<Session>> {
-        let link = std::mem::take(&mut self.entry(client)?.link);
-        self.doorman.leave(client.slot);
-        let Link::Tls(secure) = link else { return None };
+    /// Forgets a client without closing its socket; gives its TLS session, if it has one, and its address if a PROXY
+    /// header told it.
+    pub fn remove(&mut self, client: ClientId) -> (Option<Box<Session>>, Option<IpAddr>) {
+        let Some(entry) = self.entry(client) else {
+            return (None, None);
+        };
+        let link = std::mem::take(&mut entry.link);
+        let told = self.doorman.leave(client.slot);
+        let Link::Tls(secure) = link else {
+            return (None, told);
+        };
         if secure.session.is_handshaking() {
             self.handshake_ended(Metric::TlsHandshakesFailed);
         }
-        Some(secure.session)
+        (Some(secure.session), told)
     }
 
     /// Receives once from a client into `buffer`. `WouldBlock` if its socket is empty.

@@ -17,30 +17,25 @@ use super::tls::{End, Scratch, Session};
 pub struct Stream {
     tcp: TcpStream,
     tls: Option<Box<Session>>,
-    /// What a PROXY header told about it.
-    told: Option<IpAddr>,
 }
 
 impl Stream {
     /// Takes a connection over; also gives what was received of it already.
     pub fn adopt(handover: Handover) -> io::Result<(Self, Vec<u8>)> {
         let tcp = TcpStream::from_std(std::net::TcpStream::from(handover.socket))?;
-        let stream = Self {
-            tcp,
-            tls: handover.tls,
-            told: handover.told,
-        };
+        let stream = Self { tcp, tls: handover.tls };
         Ok((stream, handover.bytes))
     }
 
     /// Makes it ready for another core. `bytes` were received but not used.
-    pub fn hand_over(self, bytes: Vec<u8>) -> io::Result<Handover> {
+    /// `told` is what a PROXY header told of the client.
+    pub fn hand_over(self, bytes: Vec<u8>, told: Option<IpAddr>) -> io::Result<Handover> {
         // The runtime keeps its own reference to the descriptor, so the other core gets a second one.
         Ok(Handover {
             socket: sys::duplicate(self.fd())?,
             bytes,
             tls: self.tls,
-            told: self.told,
+            told,
         })
     }
 

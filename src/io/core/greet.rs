@@ -72,7 +72,7 @@ impl Core {
         limit_silence(&stream, config.tcp_user_timeout);
         let stream = TcpStream::from_std(stream)?;
         if !expects_header {
-            self.let_in(stream, peer, None, secure);
+            self.let_in(stream, peer, None, secure)?;
         } else if self.greeting.waiting.get() >= config.handshakes_max.div_ceil(config.workers.max(1)) {
             self.sockets.borrow().doorman().count(Metric::RefusedHandshakes);
             self.refuse(stream, secure);
@@ -90,15 +90,16 @@ impl Core {
     }
 
     /// The connection may get a slot, if its address has a place left.
-    fn let_in(self: &Rc<Self>, stream: TcpStream, peer: IpAddr, told: Option<IpAddr>, secure: bool) {
+    fn let_in(self: &Rc<Self>, stream: TcpStream, peer: IpAddr, told: Option<IpAddr>, secure: bool) -> io::Result<()> {
         let arrival = self.sockets.borrow().doorman().arrive(peer, told);
-        let Some(arrival) = arrival else {
-            return self.refuse(stream, secure);
-        };
-        match secure.then(|| self.session()).transpose() {
-            Ok(tls) => self.adopt(stream, Vec::new(), tls, arrival),
-            Err(error) => tracing::warn!(%error, "no TLS session for a connection"),
+        match arrival {
+            Some(arrival) => {
+                let tls = if secure { Some(self.session()?) } else { None };
+                self.adopt(stream, Vec::new(), tls, arrival);
+            }
+            None => self.refuse(stream, secure),
         }
+        Ok(())
     }
 
     /// A connection comes back from the control core; what its PROXY header told comes with it.
@@ -121,7 +122,7 @@ impl Core {
         }
     }
 
-    /// Tells a connection to come back later. One that speaks TLS is just closed: a handshake is what there is no room for.
+    /// Tells a connection to come back later; one that expects TLS could not read it and is just closed.
     pub(super) fn refuse(self: &Rc<Self>, stream: TcpStream, secure: bool) {
         if secure {
             return;
@@ -187,7 +188,11 @@ async fn await_header(core: Rc<Core>, stream: TcpStream, peer: IpAddr, secure: b
     };
     core.greeting.waiting.set(core.greeting.waiting.get() - 1);
     match told {
-        Some(told) => core.let_in(stream, peer, told, secure),
+        Some(told) => {
+            if let Err(error) = core.let_in(stream, peer, told, secure) {
+                tracing::warn!(%error, "a connection could not be taken in");
+            }
+        }
         None => core.sockets.borrow().doorman().count(Metric::RefusedProxyHeader),
     }
 }
