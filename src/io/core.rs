@@ -396,7 +396,7 @@ impl Core {
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) if greet::is_descriptor_shortage(&error) => {
-                    if !self.refuse_with_reserve(listener)? {
+                    if !self.refuse_with_reserve(listener, secure)? {
                         return Ok(());
                     }
                 }

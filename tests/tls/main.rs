@@ -10,6 +10,7 @@ mod authority;
 mod certificates;
 mod clients;
 mod hostile;
+mod limits;
 mod memory;
 mod settings;
 mod tunnel;
