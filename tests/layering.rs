@@ -22,7 +22,9 @@ const LAYERS: &[&[&str]] = &[
 ];
 
 /// Layers that take bytes and the time and give values: no socket, no clock, no runtime.
-const PURE: &[&str] = &["shard", "protocol", "engine", "wire", "config", "metrics", "limits", "time", "close"];
+const PURE: &[&str] = &[
+    "shard", "protocol", "engine", "wire", "config", "metrics", "limits", "time", "close",
+];
 
 /// What a pure layer must not name.
 const IMPURE: &[&str] = &[
@@ -57,7 +59,9 @@ fn sources() -> Vec<(PathBuf, String)> {
 
 /// The layer of a file, from its path below `src`.
 fn layer_of(path: &Path) -> String {
-    let below = path.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
+    let below = path
+        .strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
+        .unwrap();
     let first = below.components().next().unwrap().as_os_str().to_str().unwrap();
     first.trim_end_matches(".rs").to_owned()
 }
@@ -85,7 +89,9 @@ fn is_test_file(path: &Path) -> bool {
 /// Names that follow `crate::` in a line.
 fn named(line: &str) -> impl Iterator<Item = &str> {
     line.split("crate::").skip(1).map(|rest| {
-        let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+        let end = rest
+            .find(|c: char| !c.is_alphanumeric() && c != '_')
+            .unwrap_or(rest.len());
         &rest[..end]
     })
 }
@@ -108,7 +114,10 @@ fn layers_name_only_layers_below() {
 
 #[test]
 fn the_engine_names_no_door() {
-    for (path, text) in sources().iter().filter(|(path, _)| layer_of(path) == "engine" && !is_test_file(path)) {
+    for (path, text) in sources()
+        .iter()
+        .filter(|(path, _)| layer_of(path) == "engine" && !is_test_file(path))
+    {
         for (line, text) in code(text) {
             assert!(!text.contains("rainbow"), "{}:{line}: {text}", path.display());
         }
@@ -138,7 +147,9 @@ fn unsafe_code_has_one_home_and_every_block_an_argument() {
             !line.trim_start().starts_with("//") && (line.contains("unsafe {") || line.contains("unsafe fn"))
         }) {
             assert!(path.ends_with("io/sys.rs"), "{}:{}: {line}", path.display(), at + 1);
-            let argued = lines[at.saturating_sub(4)..at].iter().any(|line| line.contains("SAFETY:"));
+            let argued = lines[at.saturating_sub(4)..at]
+                .iter()
+                .any(|line| line.contains("SAFETY:"));
             assert!(argued, "{}:{}: no SAFETY argument above", path.display(), at + 1);
         }
     }
@@ -147,9 +158,13 @@ fn unsafe_code_has_one_home_and_every_block_an_argument() {
 /// The checks themselves: a planted upward name and a planted clock read are seen.
 #[test]
 fn the_checks_see_what_they_look_for() {
-    let planted = "use crate::shard::Shard;\n// use crate::io::x;\nlet now = Instant::now();\n#[cfg(test)]\nuse crate::main;";
+    let planted =
+        "use crate::shard::Shard;\n// use crate::io::x;\nlet now = Instant::now();\n#[cfg(test)]\nuse crate::main;";
     let names: Vec<&str> = code(planted).flat_map(|(_, line)| named(line)).collect();
     assert_eq!(names, ["shard"]);
-    assert!(rank("shard") < rank("engine"), "engine naming shard would be an upward arrow");
+    assert!(
+        rank("shard") < rank("engine"),
+        "engine naming shard would be an upward arrow"
+    );
     assert!(code(planted).any(|(_, line)| line.contains(IMPURE[5])));
 }

@@ -3,7 +3,7 @@
 //! ```text
 //!   accept ─▶ Handshaking ─▶ Authorising ─▶ Open ─▶ Closing ─▶ free
 //!                 │ │             └── client left ──▶ Closing (close callback if the business had said yes)
-//!                 │ └── not /connect/ ──▶ handed over to the control core
+//!                 │ └── no door's path ─▶ handed over to the control core
 //!                 └── refused: answered, and Handshaking again (keep-alive)
 //! ```
 //! Closing is a state machine of its own: the slot is free when the socket is closed, the messages still on their way to
@@ -12,9 +12,9 @@
 use crate::engine::ids::{ClientId, DeliveryKey};
 use crate::engine::outbox::Outbox;
 use crate::engine::wheel::TimerId;
-use crate::protocol::Session;
 use crate::protocol::rainbow::answer::Manner;
 use crate::protocol::rainbow::connect::{AcceptKey, Refusal};
+use crate::protocol::{Door, Session};
 use crate::wire::ws;
 
 /// Everything a shard keeps of one connection.
@@ -58,6 +58,8 @@ pub enum Phase {
 /// What the business's answer decides about.
 #[derive(Clone, Copy, Debug)]
 pub struct Upgrade {
+    /// Where the client wants in.
+    pub door: Door,
     /// Whether the request can become a websocket; told only to those the business admits (spec: section 3).
     pub accept: Result<AcceptKey, Refusal>,
     /// How an HTTP answer would have to be framed.

@@ -33,8 +33,10 @@ enum Run {
     Hungry,
     /// The session wants no more.
     Full,
-    /// The client's stream is over, with the code of its close frame.
-    End(CloseCause, Option<u16>),
+    /// The client closes, with the code of its close frame.
+    End(Option<u16>),
+    /// The client's stream cannot be followed any further.
+    Violation(ws::Error),
     /// The client is not open any more.
     Closed,
 }
@@ -152,13 +154,8 @@ impl Shard {
                     client.paused = client.open().is_some();
                 }
             }
-            Run::End(CloseCause::ClientClosed, code) => {
-                self.close_client(id, CloseCause::ClientClosed, code, now, sockets);
-            }
-            Run::End(CloseCause::MessageTooBig, _) => {
-                self.close_client(id, CloseCause::MessageTooBig, None, now, sockets);
-            }
-            Run::End(cause, _) => self.drop_client(id, cause, now, sockets),
+            Run::End(code) => self.close_client(id, CloseCause::ClientClosed, code, now, sockets),
+            Run::Violation(error) => self.on_violation(id, error, now, sockets),
         }
         used
     }
@@ -175,10 +172,7 @@ impl Shard {
         if !open.session.wants_input(&self.config) {
             return Err(Run::Full);
         }
-        let (step, used) = open
-            .decoder
-            .next(buffer, &limits)
-            .map_err(|error| Run::End(cause_of(error), None))?;
+        let (step, used) = open.decoder.next(buffer, &limits).map_err(Run::Violation)?;
         match step {
             ws::Step::Need(_) => return Err(Run::Hungry),
             ws::Step::Fragment => {}
@@ -190,11 +184,21 @@ impl Shard {
             }
             ws::Step::Pong(_) => open.session.on_pong(actions),
             ws::Step::Close(frame) => {
-                return Err(Run::End(CloseCause::ClientClosed, frame.map(|frame| frame.code)));
+                return Err(Run::End(frame.map(|frame| frame.code)));
             }
         }
         self.metrics.add(Metric::FramesIn, 1);
         Ok(used)
+    }
+
+    /// The client broke RFC 6455: its door decides what it is told.
+    fn on_violation(&mut self, id: ClientId, error: ws::Error, now: Instant, sockets: &mut dyn Sockets) {
+        tracing::debug!(%error, slot = id.slot, "client breaks the protocol");
+        let open = self.clients.get_mut(id.slot, id.generation).and_then(Client::open);
+        match open.and_then(|open| open.session.violation_code(error)) {
+            Some(code) => self.close_client(id, cause_of(error), Some(code), now, sockets),
+            None => self.drop_client(id, cause_of(error), now, sockets),
+        }
     }
 
     /// A closing client's frames are only searched for its close frame.
