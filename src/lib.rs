@@ -13,6 +13,8 @@ pub mod cluster;
 pub mod config;
 #[cfg(feature = "runtime")]
 pub mod control;
+#[cfg(feature = "runtime")]
+pub mod demo;
 pub mod engine;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use rainbow_server::cli::{self, Command, EXIT_USAGE};
 use rainbow_server::config::{Config, Overrides};
+use rainbow_server::demo::{self, Backend};
 use rainbow_server::log;
 use rainbow_server::server::{self, Service};
 
@@ -52,16 +53,25 @@ fn serve(service: Service, warnings: &[String]) -> ExitCode {
 }
 
 fn demo(overrides: Overrides) -> ExitCode {
-    let config = Config::demo(1, &overrides);
-    serve(
-        Service {
-            config,
-            file: None,
-            overrides,
-            assets: |_| None,
-        },
-        &[],
-    )
+    let backend = match Backend::start() {
+        Ok(backend) => backend,
+        Err(error) => return refuse(&format!("the built-in business server cannot start: {error}")),
+    };
+    let config = Config::demo(backend.port(), &overrides);
+    let _log = log::init(config.log_level, config.log_format);
+    match server::start(Service {
+        config,
+        file: None,
+        overrides,
+        assets: demo::asset,
+    }) {
+        Ok(running) => {
+            backend.serve_api(running.ports[0]);
+            println!("{}", demo::banner(running.ports[0]));
+            ExitCode::from(running.wait())
+        }
+        Err(error) => refuse(&error),
+    }
 }
 
 fn refuse(text: &str) -> ExitCode {

@@ -10,7 +10,7 @@
 //! Invariants:
 //! * With `cluster_udp = no` and no `cluster_peers` there is no socket and no task.
 //! * A peer in trouble never fails a call, and delays only what is asked of it. What it may hold is bounded (`queue.rs`).
-//! * Publishes of QoS 0 reach a peer in the order of their calls, channel by channel.
+//! * Of the publishes of one caller, a peer sees those to one channel in their order.
 //! * Targets of requests carry signatures and are never logged.
 
 mod discovery;
@@ -125,12 +125,16 @@ impl Inner {
             (Method::GET, Bytes::new())
         };
         let request = request(peer, method, &ask.target, body).ok_or(CallbackFailure::Unreachable)?;
-        let turn = self.queue.enter(peer, self.lane(&ask.target), request.body.len());
-        let pass = match monoio::time::timeout(ask.timeout, turn).await {
+        let (lane, is_answered) = self.lane(&ask.target).unzip();
+        let turn = self.queue.enter(peer, lane, request.body.len());
+        let mut pass = match monoio::time::timeout(ask.timeout, turn).await {
             Ok(Ok(pass)) => pass,
             Ok(Err(Full)) => return Err(CallbackFailure::Overloaded),
             Err(_) => return Err(CallbackFailure::TimedOut),
         };
+        if is_answered == Some(true) {
+            pass.leave_lane();
+        }
         let reply = self
             .client
             .call(request, self.clock.to_std(started + ask.timeout))
@@ -139,12 +143,13 @@ impl Inner {
         reply
     }
 
-    /// Publishes of QoS 0 to one channel stay in order, since their callers do not wait for peers.
-    fn lane(&self, target: &[u8]) -> Option<Lane> {
+    /// Publishes to one channel stay in order: its lane, and whether its caller waits for the answer of peers. What such a
+    /// caller publishes next comes later by itself, so it need not keep the lane.
+    fn lane(&self, target: &[u8]) -> Option<(Lane, bool)> {
         let query = target.strip_prefix(b"/send/?")?;
-        let is_unanswered = query::first(query, "qos")?.as_ref() == b"0";
-        let channel = query::first(query, "channel").filter(|_| is_unanswered)?;
-        Some(self.lanes.hash_one(channel.as_ref()))
+        let channel = query::first(query, "channel")?;
+        let is_answered = query::first(query, "qos")?.as_ref() != b"0";
+        Some((self.lanes.hash_one(channel.as_ref()), is_answered))
     }
 
     /// Whether a rainbow-server answers there.

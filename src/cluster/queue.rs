@@ -2,8 +2,9 @@
 //! bytes, and delays nobody else.
 //!
 //! * At most [`RUNNING_MAX`] requests to one peer run at a time; the others wait in the order of their arrival.
-//! * Requests of one lane run one after the other. A lane is what must stay in order: the QoS 0 publishes of a channel,
-//!   whose callers do not wait for peers and could otherwise see the second overtake the first on another connection.
+//! * Requests of one lane run one after the other, unless they leave it while they run ([`Pass::leave_lane`]). A lane is what
+//!   must stay in order: the publishes of a channel. Callers of QoS 0 do not wait for peers; what they publish next could
+//!   overtake on another connection.
 //! * At most [`WAITING_MAX`] requests and about [`WAITING_BYTES_MAX`] bytes wait per peer; further ones are refused.
 //!
 //! A wait may be dropped at any moment. Called by [`super::Cluster::call`]. The bounds are ours: the original lets ten
@@ -103,6 +104,25 @@ impl Queue {
         Ok(poll_fn(|context| place.turn.poll(context)).await)
     }
 
+    /// Gives up one thing, a lane or a place: enough for one other request at most.
+    fn release(self: &Rc<Self>, peer: SocketAddr, give_up: impl FnOnce(&mut Line)) {
+        let next = {
+            let mut lines = self.0.borrow_mut();
+            let Some(line) = lines.get_mut(&peer) else {
+                return;
+            };
+            give_up(line);
+            let next = line.next();
+            if line.running == 0 {
+                lines.remove(&peer);
+            }
+            next
+        };
+        if let Some(Waiting { lane, turn, .. }) = next {
+            turn.give(self.pass(peer, lane));
+        }
+    }
+
     fn pass(self: &Rc<Self>, peer: SocketAddr, lane: Option<Lane>) -> Pass {
         let queue = self.clone();
         Pass { queue, peer, lane }
@@ -117,13 +137,6 @@ impl Line {
     fn run(&mut self, lane: Option<Lane>) {
         self.running += 1;
         self.busy.extend(lane);
-    }
-
-    fn end(&mut self, lane: Option<Lane>) {
-        self.running -= 1;
-        if let Some(lane) = lane {
-            self.busy.remove(&lane);
-        }
     }
 
     fn wait(&mut self, lane: Option<Lane>, bytes: usize) -> Option<(u64, Rc<Turn>)> {
@@ -148,7 +161,7 @@ impl Line {
         Some(waiting)
     }
 
-    /// The longest waiting request that may run. The end of one request makes room for one at most.
+    /// The longest waiting request that may run.
     fn next(&mut self) -> Option<Waiting> {
         let ticket = *self.waiting.iter().find(|(_, waiting)| self.can_run(waiting.lane))?.0;
         let waiting = self.remove(ticket)?;
@@ -182,23 +195,20 @@ impl Drop for Place {
     }
 }
 
+impl Pass {
+    /// Lets the next one of the lane run already.
+    pub(super) fn leave_lane(&mut self) {
+        if let Some(lane) = self.lane.take() {
+            let give_up = |line: &mut Line| _ = line.busy.remove(&lane);
+            self.queue.release(self.peer, give_up);
+        }
+    }
+}
+
 impl Drop for Pass {
     fn drop(&mut self) {
-        let next = {
-            let mut lines = self.queue.0.borrow_mut();
-            let Some(line) = lines.get_mut(&self.peer) else {
-                return;
-            };
-            line.end(self.lane);
-            let next = line.next();
-            if line.running == 0 {
-                lines.remove(&self.peer);
-            }
-            next
-        };
-        if let Some(next) = next {
-            next.turn.give(self.queue.pass(self.peer, next.lane));
-        }
+        self.leave_lane();
+        self.queue.release(self.peer, |line| line.running -= 1);
     }
 }
 
@@ -265,6 +275,20 @@ mod tests {
         drop(large);
         assert!(poll(pin!(queue.enter(peer(1), Some(1), 1))).is_none(), "room again");
         drop(first);
+        assert!(queue.0.borrow().is_empty());
+    }
+
+    #[test]
+    fn a_lane_can_be_left_early() {
+        let queue = Rc::new(Queue::default());
+        let mut first = now(&queue, Some(1)).unwrap();
+        let mut second = pin!(queue.enter(peer(1), Some(1), 0));
+        assert!(poll(second.as_mut()).is_none());
+        first.leave_lane();
+        let second = poll(second.as_mut()).unwrap();
+        drop(first);
+        assert!(now(&queue, Some(1)).is_none(), "the second has the lane");
+        drop(second);
         assert!(queue.0.borrow().is_empty());
     }
 

@@ -145,6 +145,7 @@ impl Connection {
             if !self.output.is_empty() && !corked && !self.write().await {
                 return End::Closed;
             }
+            self.control.decongested().await;
             let answer = routes::respond(&self.control, &head, body, self.stream.as_raw_fd()).await;
             let mut manner = Manner::of(&head);
             manner.keep_alive &= !self.control.stopping.get();

@@ -44,6 +44,9 @@ use crate::time::Instant;
 use callback::Callbacks;
 use wait::Waits;
 
+/// Pause of a caller while this core's mail waits for room in other mailboxes.
+const CONGESTION_PAUSE: std::time::Duration = std::time::Duration::from_millis(2);
+
 /// What the control core is made of, moved to its thread.
 pub struct ControlSetup {
     /// Settings.
@@ -99,7 +102,7 @@ pub struct Control {
     file: Option<PathBuf>,
     overrides: Overrides,
     machine: Machine,
-    outlets: RefCell<Outlets>,
+    outlets: Rc<RefCell<Outlets>>,
     clock: Clock,
     home: HomeHash,
     identities: IdentityKey,
@@ -138,7 +141,8 @@ pub async fn run(setup: ControlSetup) {
         Err(error) => panic!("the callback client cannot start: {error}"),
     };
     let builder = Rc::new(door::Door::new(setup.config.clone()));
-    let completed: Rc<RefCell<Outlets>> = Rc::new(RefCell::new(setup.outlets.clone()));
+    let outlets = Rc::new(RefCell::new(setup.outlets));
+    let completed = outlets.clone();
     let completion = Rc::new(move |client: ClientId, token, outcome| {
         let mut outlets = completed.borrow_mut();
         outlets.post_shard(
@@ -154,7 +158,7 @@ pub async fn run(setup: ControlSetup) {
         file: setup.file,
         overrides: setup.overrides,
         machine: setup.machine,
-        outlets: RefCell::new(setup.outlets),
+        outlets,
         clock: setup.clock,
         home: setup.home,
         identities: setup.identities,
@@ -223,6 +227,14 @@ async fn tick(control: Rc<Control>) {
 }
 
 impl Control {
+    /// Waits while mail of this core finds no room: policy of a full mailbox (`engine::mailbox`).
+    async fn decongested(&self) {
+        while self.outlets.borrow().overflow() > 0 {
+            Box::pin(monoio::time::sleep(CONGESTION_PAUSE)).await;
+            self.outlets.borrow_mut().kick();
+        }
+    }
+
     /// The settings in force.
     fn config(&self) -> Arc<Config> {
         self.config.borrow().clone()

@@ -138,6 +138,9 @@ async fn mail(core: Rc<Core>, mailbox: Receiver<ShardMail>, sleeper: Sleeper) {
                 Err(error) => tracing::warn!(%error, "a connection could not be taken over"),
             }
         }
+        if core.congested() {
+            core.outlets.borrow_mut().kick();
+        }
         if core.more.get() || handled == MAILBOX_BATCH || core.congested() {
             sleeper.yield_now().await;
         } else if mailbox.prepare_sleep() {

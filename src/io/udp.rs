@@ -77,10 +77,12 @@ pub fn broadcast(address: Ipv4Addr, ports: PortRange, datagram: &[u8]) -> io::Re
     let socket = UdpSocket::bind(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0))?;
     socket.set_broadcast(true)?;
     socket.set_nonblocking(true)?;
-    let sent = ports
-        .iter()
-        .map(|port| socket.send_to(datagram, SocketAddrV4::new(address, port)));
-    sent.fold(Ok(()), |all, one| all.and(one.map(drop)))
+    let mut result = Ok(());
+    for port in ports.iter() {
+        let sent = socket.send_to(datagram, SocketAddrV4::new(address, port));
+        result = result.and(sent.map(drop));
+    }
+    result
 }
 
 /// True if `address` is one of this machine's: only those can be bound.

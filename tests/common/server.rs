@@ -8,6 +8,7 @@ use super::{http, ms, ports};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,9 @@ pub struct Builder {
     config: Vec<(String, String)>,
     args: Vec<String>,
     env: Vec<(String, String)>,
+    /// Without a file, with the built-in business server.
+    demo: bool,
+    port: Option<Arc<ports::Port>>,
 }
 
 impl Builder {
@@ -47,6 +51,17 @@ impl Builder {
             config: Vec::new(),
             args: Vec::new(),
             env: Vec::new(),
+            demo: false,
+            port: None,
+        }
+    }
+
+    /// `--demo` instead of a configuration file.
+    pub fn demo() -> Self {
+        Self {
+            args: vec!["--demo".into()],
+            demo: true,
+            ..Self::bare()
         }
     }
 
@@ -66,6 +81,12 @@ impl Builder {
     /// Adds a command line argument after `-f FILE -p PORT`.
     pub fn arg(mut self, arg: &str) -> Self {
         self.args.push(arg.into());
+        self
+    }
+
+    /// Listens on this port instead of one claimed at the start.
+    pub fn on(mut self, port: &Arc<ports::Port>) -> Self {
+        self.port = Some(Arc::clone(port));
         self
     }
 
@@ -99,10 +120,14 @@ impl Builder {
         let lines: String = self.config.iter().map(|(k, v)| format!("{k} = {v}\n")).collect();
         std::fs::write(&ini, format!("[main]\n{lines}")).expect("ini file");
         let file = File::create(&log).expect("log file");
-        let port = ports::claim();
+        let port = self.port.clone().unwrap_or_else(|| Arc::new(ports::claim()));
         let child = Command::new(env!("CARGO_BIN_EXE_rainbow-server"))
-            .arg("-f")
-            .arg(&ini)
+            .args(
+                (!self.demo)
+                    .then_some(["-f".as_ref(), ini.as_os_str()])
+                    .into_iter()
+                    .flatten(),
+            )
             .args(["-p", &port.number.to_string()])
             .args(&self.args)
             .envs(self.env.iter().map(|(k, v)| (k.as_str(), v.as_str())))
@@ -124,7 +149,7 @@ impl Builder {
 /// A running server. Dropping it kills the process; a panicking test prints the end of the log first.
 pub struct Server {
     child: Child,
-    port: ports::Port,
+    port: Arc<ports::Port>,
     dir: PathBuf,
     pub ini: PathBuf,
     log: PathBuf,
