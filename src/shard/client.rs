@@ -15,6 +15,7 @@ use crate::engine::wheel::TimerId;
 use crate::protocol::rainbow::answer::Manner;
 use crate::protocol::rainbow::connect::{AcceptKey, Refusal};
 use crate::protocol::{Door, Session};
+use crate::wire::deflate::Agreed;
 use crate::wire::ws;
 
 /// Everything a shard keeps of one connection.
@@ -62,6 +63,8 @@ pub struct Upgrade {
     pub door: Door,
     /// Whether the request can become a websocket; told only to those the business admits (spec: section 3).
     pub accept: Result<AcceptKey, Refusal>,
+    /// The compression it would have.
+    pub deflate: Option<Agreed>,
     /// How an HTTP answer would have to be framed.
     pub manner: Manner,
 }
@@ -71,6 +74,8 @@ pub struct Upgrade {
 pub struct Open {
     /// Incoming frames.
     pub decoder: ws::Decoder,
+    /// Messages may be compressed.
+    pub deflate: Option<Agreed>,
     /// The door's state.
     pub session: Session,
     /// Runs out with [`crate::close::CloseCause::KeepAliveTimeout`].
@@ -84,6 +89,8 @@ pub struct Closing {
     pub session: Option<Session>,
     /// Looks for the client's own close frame.
     pub decoder: ws::Decoder,
+    /// As while it was open.
+    pub deflate: Option<Agreed>,
     /// Runs out when the peer does not end the connection itself.
     pub linger: Option<TimerId>,
     /// The socket is still open.

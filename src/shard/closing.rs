@@ -126,6 +126,7 @@ impl Shard {
             client.phase = Phase::Closing(Closing {
                 session: Some(session),
                 decoder: ws::Decoder::new(),
+                deflate: None,
                 linger: None,
                 socket: false,
                 answered: true,
@@ -148,6 +149,7 @@ impl Shard {
         let closing = Closing {
             session: None,
             decoder: ws::Decoder::new(),
+            deflate: None,
             linger: None,
             socket: true,
             answered,
@@ -171,6 +173,7 @@ impl Shard {
                 if let Some(Phase::Closing(closing)) = self.phase_mut(id) {
                     closing.session = Some(open.session);
                     closing.decoder = open.decoder;
+                    closing.deflate = open.deflate;
                 }
                 tracing::debug!(cause = cause.label(), slot = id.slot, "client closes");
                 self.settle_closing(id);

@@ -17,6 +17,7 @@ use crate::protocol::rainbow::answer::{HttpAnswer, Manner};
 use crate::protocol::rainbow::connect::{self, Question, Refusal};
 use crate::protocol::{Actions, Door, Session};
 use crate::time::Instant;
+use crate::wire::deflate::{self, Agreed};
 use crate::wire::http1::{self, Framing, RequestHead};
 use crate::wire::ws;
 
@@ -141,12 +142,13 @@ impl Shard {
             }
         };
         let session = upgrade.door.session(context!(self, id), effects, actions);
-        self.open(id, session);
+        self.open(id, session, upgrade.deflate);
         self.perform_steps(id, actions, now);
         // Written at the end of the turn, after the subscriptions were posted: a publish caused by this answer cannot
         // miss the client.
         let mut switching = Vec::with_capacity(256);
-        connect::switching(&mut switching, &accept, &self.date(now));
+        let extensions = upgrade.deflate.map(Agreed::answer);
+        connect::switching(&mut switching, &accept, extensions.as_deref(), &self.date(now));
         self.queue(id, &switching, now, sockets);
         self.on_tail(id, now, sockets);
         self.resume_after_auth(id, sockets);
@@ -175,6 +177,7 @@ impl Shard {
         let upgrade = Upgrade {
             door,
             accept: connect::upgrade_check(&head.headers),
+            deflate: self.config.compression.then(|| agreement(head)).flatten(),
             manner,
         };
         let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
@@ -210,10 +213,11 @@ impl Shard {
         }));
     }
 
-    fn open(&mut self, id: ClientId, session: Session) {
+    fn open(&mut self, id: ClientId, session: Session, deflate: Option<Agreed>) {
         if let Some(client) = self.clients.get_mut(id.slot, id.generation) {
             client.phase = Phase::Open(Open {
                 decoder: ws::Decoder::new(),
+                deflate,
                 session,
                 keep_alive: None,
             });
@@ -310,4 +314,10 @@ impl Shard {
     fn date(&self, now: Instant) -> [u8; 29] {
         crate::wire::date::http_date((self.started_unix_micros + now.as_micros()) / 1_000_000)
     }
+}
+
+/// The compression this request gets, where it is on.
+fn agreement(head: &RequestHead) -> Option<Agreed> {
+    let offers = head.headers.joined("sec-websocket-extensions")?;
+    deflate::negotiate(&offers)
 }

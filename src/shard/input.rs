@@ -7,11 +7,13 @@ use super::client::{Client, Phase};
 use super::sockets::Sockets;
 use super::{Shard, context};
 use crate::close::CloseCause;
+use crate::config::Config;
 use crate::engine::ids::ClientId;
 use crate::limits::EARLY_BYTES_MAX;
 use crate::metrics::Metric;
 use crate::protocol::Actions;
 use crate::time::Instant;
+use crate::wire::deflate::Agreed;
 use crate::wire::ws;
 
 /// What the caller does with the socket next.
@@ -141,6 +143,7 @@ impl Shard {
                 self.perform_steps(id, &mut actions, now);
             }
         };
+        self.pack_reply(id, &mut actions.reply);
         let reply = std::mem::take(&mut actions.reply);
         self.write(id, &reply, None, now, sockets);
         actions.reply = reply;
@@ -163,12 +166,12 @@ impl Shard {
     /// Handles the first frame of `buffer`; returns its length.
     fn on_frame(&mut self, id: ClientId, buffer: &mut [u8], actions: &mut Actions) -> Result<usize, Run> {
         let context = context!(self, id);
-        let limits = self.frame_limits();
         let open = self
             .clients
             .get_mut(id.slot, id.generation)
             .and_then(Client::open)
             .ok_or(Run::Closed)?;
+        let limits = frame_limits(&self.config, open.deflate);
         if !open.session.wants_input(&self.config) {
             return Err(Run::Full);
         }
@@ -176,7 +179,19 @@ impl Shard {
         match step {
             ws::Step::Need(_) => return Err(Run::Hungry),
             ws::Step::Fragment => {}
-            ws::Step::Message { kind, payload, .. } => open.session.on_message(context, kind, &payload, actions),
+            ws::Step::Message {
+                kind,
+                compressed,
+                payload,
+            } => {
+                let payload = if compressed {
+                    let unpacked = self.codec.unpack(&payload, kind, limits.message_max);
+                    unpacked.map_err(Run::Violation)?
+                } else {
+                    &payload
+                };
+                open.session.on_message(context, kind, payload, actions);
+            }
             ws::Step::Ping(payload) => {
                 let (header, len) = ws::header(ws::Opcode::Pong, payload.len());
                 actions.reply.extend_from_slice(&header[..len]);
@@ -203,13 +218,13 @@ impl Shard {
 
     /// A closing client's frames are only searched for its close frame.
     fn on_closing_bytes(&mut self, id: ClientId, sockets: &mut dyn Sockets) {
-        let limits = self.frame_limits();
         let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
             return;
         };
         let Phase::Closing(closing) = &mut client.phase else {
             return;
         };
+        let limits = frame_limits(&self.config, closing.deflate);
         let mut used = 0;
         while !closing.answered {
             match closing
@@ -240,13 +255,13 @@ impl Shard {
             Some(_) => Input::Continue,
         }
     }
+}
 
-    fn frame_limits(&self) -> ws::Limits {
-        ws::Limits {
-            message_max: self.config.message_max,
-            accept_unmasked: self.config.accept_unmasked,
-            rsv1: false,
-        }
+fn frame_limits(config: &Config, deflate: Option<Agreed>) -> ws::Limits {
+    ws::Limits {
+        message_max: config.message_max,
+        accept_unmasked: config.accept_unmasked,
+        rsv1: deflate.is_some(),
     }
 }
 
