@@ -225,12 +225,10 @@ impl Connection {
             let received = {
                 let mut scratch = self.control.scratch.borrow_mut();
                 sys::recv(self.stream.as_raw_fd(), &mut scratch)
-                    .map(|count| self.input.extend_from_slice(&scratch[..count]))
-                    .map(|()| scratch.len())
+                    .inspect(|&count| self.input.extend_from_slice(&scratch[..count]))
             };
             match received {
-                Ok(_) if self.input.is_empty() => return false,
-                Ok(_) => return true,
+                Ok(count) => return count > 0,
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                     if self.stream.readable(false).await.is_err() {
                         return false;
