@@ -144,6 +144,7 @@ fn only_what_becomes_shorter_is_compressed() {
     assert!(packed.frames.starts_with(&ping) && packed.frames.ends_with(&pong));
     assert_eq!((packed.frames[ping.len()], packed.longest), (0xc1, 512));
     let agreed = |bits| negotiate(format!("permessage-deflate; server_max_window_bits={bits}").as_bytes()).unwrap();
+    assert!(agreed(15).fits(PACK_BYTES_MAX) && !agreed(14).fits(20_000));
     assert!(agreed(9).fits(packed.longest) && !agreed(8).fits(packed.longest));
 }
 
