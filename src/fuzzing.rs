@@ -10,10 +10,12 @@
 //! `fuzz/fuzz_targets/*.rs` with its `[[bin]]` entry, and put a dozen meaningful seeds into `fuzz/corpus/name/`. The smoke
 //! test fails as long as one of these is missing.
 
+mod deflate;
 mod http;
 mod query;
 mod ws;
 
+pub use deflate::deflate;
 pub use http::{http_body, http_request, http_response};
 pub use query::query;
 pub use ws::{ws_frames, ws_messages};
@@ -23,6 +25,7 @@ pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target, for the smoke test.
 pub const TARGETS: &[Target] = &[
+    ("deflate", deflate),
     ("http_body", http_body),
     ("http_request", http_request),
     ("http_response", http_response),
