@@ -10,14 +10,20 @@
 //! `fuzz/fuzz_targets/*.rs` with its `[[bin]]` entry, and put a dozen meaningful seeds into `fuzz/corpus/name/`. The smoke
 //! test fails as long as one of these is missing.
 
+mod config;
 mod deflate;
 mod http;
 mod query;
+mod rainbow;
+mod shard;
 mod ws;
 
+pub use config::ini;
 pub use deflate::deflate;
 pub use http::{http_body, http_request, http_response};
 pub use query::query;
+pub use rainbow::{api_requests, datagrams, packets, replies};
+pub use shard::shard_ops;
 pub use ws::{ws_frames, ws_messages};
 
 /// A body and the name its target, its corpus folder and its function share.
@@ -25,11 +31,17 @@ pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target, for the smoke test.
 pub const TARGETS: &[Target] = &[
+    ("api_requests", api_requests),
+    ("datagrams", datagrams),
     ("deflate", deflate),
     ("http_body", http_body),
     ("http_request", http_request),
     ("http_response", http_response),
+    ("ini", ini),
+    ("packets", packets),
     ("query", query),
+    ("replies", replies),
+    ("shard_ops", shard_ops),
     ("ws_frames", ws_frames),
     ("ws_messages", ws_messages),
 ];

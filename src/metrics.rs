@@ -110,6 +110,9 @@ metrics! {
     AuthDenied Counter "auth_total" [r#"result="denied""#] Sum "Connect callbacks by result.";
     AuthUnavailable Counter "auth_total" [r#"result="unavailable""#] Sum "Connect callbacks by result.";
     AuthGone Counter "auth_total" [r#"result="gone""#] Sum "Connect callbacks by result.";
+    SignaturesWrong Counter "signatures_refused_total" [r#"reason="wrong""#] Sum "Calls whose signature was not accepted.";
+    SignaturesReplayed Counter "signatures_refused_total" [r#"reason="replayed""#] Sum "Calls whose signature was not accepted.";
+    SignaturesNoRoom Counter "signatures_refused_total" [r#"reason="no_room""#] Sum "Calls whose signature was not accepted.";
     MailboxKicks Counter "mailbox_kicks_total" [""] Cores "Wake-ups of a sleeping core.";
     MailboxOverflows Counter "mailbox_overflows_total" [""] Cores "Envelopes that found a full mailbox.";
     OutboxOverflows Counter "outbox_overflows_total" [""] Sum "Clients closed because their outbox was full.";

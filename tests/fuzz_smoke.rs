@@ -98,7 +98,9 @@ macro_rules! smoke_tests {
     };
 }
 
-smoke_tests! { deflate http_body http_request http_response query ws_frames ws_messages }
+smoke_tests! {
+    api_requests datagrams deflate http_body http_request http_response ini packets query replies shard_ops ws_frames ws_messages
+}
 
 #[test]
 fn every_body_has_a_test_and_a_target_file() {

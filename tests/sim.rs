@@ -1,13 +1,34 @@
 //! The shards without sockets and clock: frame scripts (`sim/scripts/`) and the seeded simulator (`sim/world.rs`).
 //!
-//! `SIM_SEEDS=2000 cargo test --test sim` runs more seeds, `SIM_SEED=17 cargo test --test sim seeds` repeats one.
+//! `SIM_SEEDS=2000 cargo test --test sim seeds` runs more seeds, `SIM_SEED=17 cargo test --test sim seeds` repeats one.
 
+#[path = "sim/bugs.rs"]
+mod bugs;
+#[path = "sim/business.rs"]
+mod business;
+#[path = "sim/conn.rs"]
+mod conn;
+#[path = "sim/control.rs"]
+mod control;
+#[path = "sim/coverage.rs"]
+mod coverage;
+#[path = "sim/far.rs"]
+mod far;
 #[path = "sim/net.rs"]
 mod net;
+#[path = "sim/oracle.rs"]
+mod oracle;
+#[path = "sim/records.rs"]
+mod records;
 #[path = "sim/rig.rs"]
 mod rig;
-#[path = "sim/wire.rs"]
-mod wire;
-
+#[path = "sim/rng.rs"]
+mod rng;
 #[path = "sim/scripts/mod.rs"]
 mod scripts;
+#[path = "sim/seeds.rs"]
+mod seeds;
+#[path = "sim/wire.rs"]
+mod wire;
+#[path = "sim/world.rs"]
+mod world;

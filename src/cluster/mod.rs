@@ -74,7 +74,7 @@ impl Cluster {
             clock,
             port: announce.port,
             bind: config.bind.clone(),
-            peers: RefCell::new(Peers::new(announce.identity, config.cluster_name.clone(), [])),
+            peers: RefCell::new(Peers::new(announce.identity, config.cluster_name.clone())),
             discovery: config.cluster_udp.then(|| Discovery::new(config, &announce)),
             fixed: config.cluster_peers.iter().map(Fixed::new).collect(),
             queue: Rc::default(),

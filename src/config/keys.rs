@@ -4,7 +4,7 @@
 //! one row here and one field in `config/mod.rs`. `tests/config_table.rs` compares the two committed files with the table.
 
 use super::kind::Kind;
-use super::types::{Driver, ForwardOrder, LogFormat, LogLevel};
+use super::types::{Driver, ForwardOrder, LogFormat, LogLevel, Scheme};
 
 /// When a changed value takes effect after SIGHUP or `/updateconfig/`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,8 +112,8 @@ const fn key(name: &'static str, kind: Kind, default: &'static str, reload: Relo
     }
 }
 
-use Kind::{Address, Addresses, Bool, Bytes, Choice, Ignored, Integer, Path, Peers, Port, Ports, SecondPort};
-use Kind::{Seconds, Secret, Text, Url};
+use Kind::{Address, Addresses, Bool, Bytes, Choice, Ignored, Integer, Path, Peers, Port, Ports, Schemes};
+use Kind::{SecondPort, Seconds, Secret, Text, Url};
 use Reload::{Hot, NewConnections, Restart};
 
 const K: usize = 1024;
@@ -126,6 +126,10 @@ pub static GROUPS: &[Group] = &[
     Group {
         heading: "Business server",
         keys: BUSINESS,
+    },
+    Group {
+        heading: "Signatures (docs/signature.md)",
+        keys: SIGNATURES,
     },
     Group {
         heading: "Listening",
@@ -184,6 +188,57 @@ static BUSINESS: &[Key] = &[
         "Shared secret of the signature, the same on both sides. Empty means that anybody can sign.",
     )
     .alias(&["security_key"]),
+];
+
+static SIGNATURES: &[Key] = &[
+    key(
+        "signature",
+        Choice {
+            words: Scheme::WORDS,
+            set: |c, word| Scheme::from_word(word).map(|choice| c.signature = choice).is_some(),
+            word: |c| c.signature.word(),
+        },
+        "sha1",
+        Hot,
+        "How calls are signed, in both directions and between servers. sha1: token, timestamp and nonce, as versions up \
+         to 0.05 do. hmac-sha256: method, path, query and body as well.",
+    ),
+    key(
+        "signature_accept",
+        Schemes(|c| &mut c.signature_accept),
+        "",
+        Hot,
+        "What callers may sign with, for the time of a change: sha1, hmac-sha256. Empty: what signature says.",
+    ),
+    key(
+        "security_token_previous",
+        Secret(|c| &mut c.security_token_previous),
+        "",
+        Hot,
+        "Another secret callers may sign with, for the time of a change; this server never does. Empty: none.",
+    ),
+    key(
+        "signature_window",
+        Seconds(1000, HOUR, |c| &mut c.signature_window),
+        "10",
+        Hot,
+        "The timestamp of a call must be less than this far from the server's time.",
+    ),
+    key(
+        "replay_protection",
+        Bool(|c| &mut c.replay_protection),
+        "no",
+        Hot,
+        "Accept a call signed with sha1 once only. One signed with hmac-sha256 is never accepted twice.",
+    ),
+    key(
+        "replay_max",
+        Integer(1000, 64_000_000, |c| &mut c.replay_max),
+        "1000000",
+        Hot,
+        "Most signatures remembered for that, each for two to four times signature_window; further calls are refused.",
+    )
+    .unit("signatures"),
 ];
 
 static LISTENING: &[Key] = &[

@@ -5,7 +5,7 @@
 //! Callers: `config/load.rs`, `config/render.rs`.
 
 use super::Config;
-use super::types::{Peer, PortRange, Secret};
+use super::types::{Peer, PortRange, Scheme, Secret};
 use super::url::Endpoint;
 use super::value::*;
 use std::net::{IpAddr, Ipv4Addr};
@@ -49,6 +49,8 @@ pub enum Kind {
     Addresses(Place<Vec<IpAddr>>),
     /// `host:port` of cluster peers.
     Peers(Place<Vec<Peer>>),
+    /// Schemes of signatures.
+    Schemes(Place<Vec<Scheme>>),
     /// `first-last`.
     Ports(Place<PortRange>),
     /// An IPv4 address or empty.
@@ -94,6 +96,7 @@ impl Kind {
             }
             Kind::Addresses(place) => *place(config) = addresses(text)?,
             Kind::Peers(place) => *place(config) = items(text, peer)?,
+            Kind::Schemes(place) => *place(config) = items(text, scheme)?,
             Kind::Ports(place) => *place(config) = port_range(text)?,
             Kind::Address(place) => *place(config) = optional(text, address_v4)?,
             Kind::Path(place) => *place(config) = optional(text, one_path)?,
@@ -117,6 +120,7 @@ impl Kind {
             Kind::Choice { word, .. } => word(config).to_owned(),
             Kind::Addresses(place) => joined(place(config)),
             Kind::Peers(place) => joined(place(config)),
+            Kind::Schemes(place) => joined(&place(config).iter().map(|scheme| scheme.word()).collect::<Vec<_>>()),
             Kind::Ports(place) => place(config).to_string(),
             Kind::Address(place) => place(config).map(|address| address.to_string()).unwrap_or_default(),
             Kind::Path(place) => place(config)
@@ -142,6 +146,7 @@ impl Kind {
             Kind::Choice { words, .. } => words.join(" or "),
             Kind::Addresses(_) => "list of IP addresses".into(),
             Kind::Peers(_) => "list of host:port, may be empty".into(),
+            Kind::Schemes(_) => format!("list of {}, may be empty", Scheme::WORDS.join(", ")),
             Kind::Ports(_) => "ports first-last".into(),
             Kind::Address(_) => "IPv4 address or empty".into(),
             Kind::Path(_) => "file or empty".into(),

@@ -18,7 +18,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
-pub use types::{Driver, ForwardOrder, LogFormat, LogLevel, Peer, PortRange, Secret};
+pub use types::{Driver, ForwardOrder, LogFormat, LogLevel, Peer, PortRange, Scheme, Secret};
 pub use url::Endpoint;
 
 /// The section all settings stand in.
@@ -52,6 +52,19 @@ settings! {
     close_url: Endpoint,
     /// Shared secret of the signature.
     security_token: Secret,
+
+    /// How we sign.
+    signature: Scheme,
+    /// What callers may sign with; empty: `signature`.
+    signature_accept: Vec<Scheme>,
+    /// A second secret callers may use; empty: none.
+    security_token_previous: Secret,
+    /// How far a caller's timestamp may be from our time.
+    signature_window: Duration,
+    /// Accept a SHA-1 signature once only; the others always are.
+    replay_protection: bool,
+    /// Signatures remembered at most.
+    replay_max: usize,
 
     /// The wanted port; see `ports` for what to listen on.
     http_port: u16,

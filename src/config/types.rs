@@ -79,6 +79,17 @@ choice! {
 }
 
 choice! {
+    /// How requests are signed (`docs/signature.md`).
+    Scheme {
+        /// The original's: token, timestamp and nonce (spec §5).
+        #[default]
+        Sha1 = "sha1",
+        /// Method, path, query and body as well.
+        HmacSha256 = "hmac-sha256",
+    }
+}
+
+choice! {
     /// Least important record that is still logged.
     LogLevel {
         /// Only what needs an operator.

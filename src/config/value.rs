@@ -3,7 +3,7 @@
 //! Refusals are phrases that end in what is accepted and quote at most a short, escaped part of the text.
 
 use super::kind::{PORT_DEFAULT, Reading};
-use super::types::{Peer, PortRange};
+use super::types::{Peer, PortRange, Scheme};
 use super::url;
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr};
@@ -209,6 +209,10 @@ pub(super) fn peer(word: &str) -> Result<Peer, String> {
         host,
         port: port.ok_or_else(refusal)?,
     })
+}
+
+pub(super) fn scheme(word: &str) -> Result<Scheme, String> {
+    Scheme::from_word(word).ok_or_else(|| format!("{} is not one of: {}", quoted(word), Scheme::WORDS.join(", ")))
 }
 
 pub(super) fn port_range(text: &str) -> Result<PortRange, String> {

@@ -10,8 +10,7 @@ use super::callback::{Builder, LaneLimits, Settings};
 use crate::config::{self, Config};
 use crate::engine::command::{CallbackRequest, Endpoint};
 use crate::io::http::{Options, Origin, Request, Url};
-use crate::protocol::rainbow::sign::{self, Signer};
-use crate::wire::query::Encoder;
+use crate::protocol::rainbow::sign::{Body, Signer};
 
 /// Builds requests from the configuration in force.
 pub struct Door {
@@ -49,19 +48,16 @@ impl Builder for Door {
 
     fn build(&self, request: &CallbackRequest, unix_seconds: u64, nonce: u64) -> Option<Request> {
         let (url, origin) = self.endpoint(request.endpoint);
-        let token = self.config.security_token.expose().as_bytes();
-        let mut query = request.query.to_vec();
-        if !query.is_empty() {
-            query.push(b'&');
-        }
-        Signer {
-            token,
-            unix_seconds,
-            nonce: sign::nonce(nonce as u32),
-        }
-        .sign(&mut Encoder::new(&mut query));
         let is_message = request.endpoint == Endpoint::Message;
-        let target = url.request_target(is_message.then_some(request.msgtype), &String::from_utf8(query).ok()?);
+        let (method, body) = if is_message {
+            (Method::POST, request.body.clone())
+        } else {
+            (Method::GET, Bytes::new())
+        };
+        let query = str::from_utf8(&request.query).ok()?;
+        let target = url.request_target(is_message.then_some(request.msgtype), query);
+        let mut target = target.into_bytes();
+        Signer::of(&self.config, unix_seconds, nonce).sign(method.as_str(), &mut target, &Body::new(&body));
         Some(Request {
             url: Url {
                 origin: origin.clone(),
@@ -71,9 +67,9 @@ impl Builder for Door {
                     .as_ref()
                     .map(|value| Bytes::copy_from_slice(value.as_bytes())),
             },
-            method: if is_message { Method::POST } else { Method::GET },
+            method,
             headers: request.headers.clone(),
-            body: request.body.clone(),
+            body,
         })
     }
 }

@@ -15,12 +15,12 @@ use super::wait::Countdown;
 use crate::engine::command::{CallbackOutcome, Command, Publish, Qos};
 use crate::engine::ids::Ticket;
 use crate::engine::receipt::{Answer, Status};
-use crate::metrics::{Extra, Gauge, render};
+use crate::metrics::{Extra, Gauge, Metric, render};
 use crate::protocol::rainbow::answer::HttpAnswer;
 use crate::protocol::rainbow::api::{self, Ask, SendAsk, SubAsk};
 use crate::protocol::rainbow::relay::{self, PeerRequest, SubTally};
 use crate::protocol::rainbow::serverinfo::{self, ServerInfo};
-use crate::protocol::rainbow::sign::{self, Signer, Verdict};
+use crate::protocol::rainbow::sign::{Body, Refusal, Rules, Scheme, Signed, Signer};
 use crate::wire::http1::RequestHead;
 
 /// Answers one request whose body is complete.
@@ -36,21 +36,18 @@ pub async fn respond(control: &Rc<Control>, head: &RequestHead, body: Vec<u8>, s
 
 async fn dispatch(control: &Rc<Control>, head: &RequestHead, body: Vec<u8>, socket: RawFd) -> HttpAnswer {
     let body = Bytes::from(body);
-    let config = control.config();
-    let token = config.security_token.expose().as_bytes();
     let request = api::Request {
         method: &head.method,
         path: head.path(),
         query: head.query(),
         body: &body,
     };
-    let now = control.clock.unix_micros();
-    let ask = match api::parse(&request, token, now) {
+    let ask = match api::parse(&request, |signed| control.verify(signed)) {
         Ok(ask) => ask,
         Err(answer) => return answer,
     };
     let is_guarded = matches!(ask, Ask::ServerInfo { .. } | Ask::UpdateConfig { .. } | Ask::Metrics);
-    if is_guarded && !config.api_open && !is_trusted(head, token, now, socket) {
+    if is_guarded && !control.config().api_open && !is_trusted(control, &request, socket) {
         return HttpAnswer::page(StatusCode::FORBIDDEN);
     }
     match ask {
@@ -68,9 +65,9 @@ async fn dispatch(control: &Rc<Control>, head: &RequestHead, body: Vec<u8>, sock
 }
 
 /// With `api_open = no`, endpoints the original leaves unsigned are for this machine and for whoever signs (peers do).
-fn is_trusted(head: &RequestHead, token: &[u8], now: u64, socket: RawFd) -> bool {
+fn is_trusted(control: &Control, request: &api::Request<'_>, socket: RawFd) -> bool {
     let is_local = crate::io::sys::peer_address(socket).is_some_and(|peer| peer.ip().to_canonical().is_loopback());
-    is_local || matches!(sign::check(head.query(), token, now), Verdict::Genuine)
+    is_local || control.verify(&request.signed()).is_ok()
 }
 
 async fn send(control: &Rc<Control>, ask: SendAsk, body: Bytes) -> HttpAnswer {
@@ -111,7 +108,7 @@ fn told(control: &Control, qos: Qos, answer: &Answer) -> HttpAnswer {
         (Qos::AtMostOnce, Status::Complete) => HttpAnswer::done(),
         (_, Status::Complete) => HttpAnswer::delivered(answer.connections, &answer.data),
         (_, Status::TimedOut) => {
-            control.own_metrics().add(crate::metrics::Metric::PublishTimeouts, 1);
+            control.own_metrics().add(Metric::PublishTimeouts, 1);
             // Without a count the answer is the original's, byte for byte.
             HttpAnswer::timed_out(Some(answer.connections).filter(|connections| *connections > 0))
         }
@@ -120,8 +117,9 @@ fn told(control: &Control, qos: Qos, answer: &Answer) -> HttpAnswer {
 
 /// Passes a publish to every peer, each in a task of its own; each answer or failure is counted under `ticket`.
 fn ask_peers(control: &Rc<Control>, peers: &[SocketAddr], ask: &SendAsk, body: &Bytes, ticket: Ticket) {
+    let signed = Body::new(body);
     for peer in peers {
-        let request = control.signed(|signer| PeerRequest::send(ask, signer));
+        let request = control.signed(|signer| PeerRequest::send(ask, &signed, signer));
         let (control, peer, body) = (control.clone(), *peer, body.clone());
         monoio::spawn(async move {
             let outcome = control.cluster.call(peer, &request, body).await;
@@ -194,7 +192,9 @@ async fn unsub(control: &Rc<Control>, ask: SubAsk, body: Bytes) -> HttpAnswer {
 }
 
 async fn server_info(control: &Rc<Control>) -> HttpAnswer {
-    let others = Others::ask(control, false, &Bytes::new(), PeerRequest::server_info);
+    let others = Others::ask(control, false, &Bytes::new(), |_, signer| {
+        PeerRequest::server_info(signer)
+    });
     let mut servers = vec![control.server_info().await];
     for outcome in others.outcomes().await {
         if let CallbackOutcome::Answered(reply) = outcome {
@@ -205,12 +205,9 @@ async fn server_info(control: &Rc<Control>) -> HttpAnswer {
 }
 
 fn update_config(control: &Rc<Control>, local_only: bool) -> HttpAnswer {
-    drop(Others::ask(
-        control,
-        local_only,
-        &Bytes::new(),
-        PeerRequest::update_config,
-    ));
+    drop(Others::ask(control, local_only, &Bytes::new(), |_, signer| {
+        PeerRequest::update_config(signer)
+    }));
     if let Err(error) = control.reload() {
         tracing::error!(%error, "reload refused, the old settings stay in force");
     }
@@ -242,6 +239,11 @@ fn metrics(control: &Control) -> HttpAnswer {
             "rainbow_callback_connections_opened",
             "Callback connections opened so far.",
             usage.dialled as f64,
+        ),
+        gauge(
+            "rainbow_signatures_remembered",
+            "Signatures that would be recognised as used before.",
+            control.replays.borrow().len() as f64,
         ),
         gauge(
             "rainbow_cluster_peers",
@@ -288,13 +290,34 @@ impl Control {
     /// Builds a request to a peer with a fresh signature.
     fn signed(&self, build: impl FnOnce(&Signer<'_>) -> PeerRequest) -> PeerRequest {
         let config = self.config();
-        let token = config.security_token.expose().as_bytes();
-        let nonce = sign::nonce(getrandom::u32().unwrap_or_default());
-        build(&Signer {
-            token,
-            unix_seconds: self.clock.unix_micros() / 1_000_000,
-            nonce,
-        })
+        let random = getrandom::u64().unwrap_or_default();
+        build(&Signer::of(&config, self.clock.unix_micros() / 1_000_000, random))
+    }
+
+    /// Whether a caller's request may be believed. Remembers it where replays are refused: ask once per request.
+    fn verify(&self, request: &Signed<'_>) -> Result<(), Refusal> {
+        let verdict = self.admit(request);
+        if let Err(refusal) = verdict {
+            let metric = match refusal {
+                Refusal::Incomplete | Refusal::NotANumber | Refusal::Wrong => Metric::SignaturesWrong,
+                Refusal::Used | Refusal::TooOld => Metric::SignaturesReplayed,
+                Refusal::NoRoom => Metric::SignaturesNoRoom,
+            };
+            self.own_metrics().add(metric, 1);
+        }
+        verdict
+    }
+
+    fn admit(&self, request: &Signed<'_>) -> Result<(), Refusal> {
+        let config = self.config();
+        let proof = Rules::of(&config).check(request, self.clock.unix_micros())?;
+        if proof.scheme == Scheme::Sha1 && !config.replay_protection {
+            return Ok(());
+        }
+        let (window, capacity) = (config.signature_window, config.replay_max);
+        self.replays
+            .borrow_mut()
+            .admit(&proof, window, capacity, self.clock.now())
     }
 }
 
@@ -305,7 +328,12 @@ struct Others {
 }
 
 impl Others {
-    fn ask(control: &Rc<Control>, local_only: bool, body: &Bytes, build: impl Fn(&Signer<'_>) -> PeerRequest) -> Self {
+    fn ask(
+        control: &Rc<Control>,
+        local_only: bool,
+        body: &Bytes,
+        build: impl Fn(&Body<'_>, &Signer<'_>) -> PeerRequest,
+    ) -> Self {
         let peers = if local_only {
             Vec::new()
         } else {
@@ -313,8 +341,9 @@ impl Others {
         };
         let arrived = Rc::new(RefCell::new(Vec::new()));
         let all = Countdown::new(peers.len());
+        let signed = Body::new(body);
         for peer in peers {
-            let request = control.signed(&build);
+            let request = control.signed(|signer| build(&signed, signer));
             let (control, body, arrived, all) = (control.clone(), body.clone(), arrived.clone(), all.clone());
             monoio::spawn(async move {
                 let outcome = control.cluster.call(peer, &request, body).await;

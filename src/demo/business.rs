@@ -16,7 +16,7 @@ use http::{Method, StatusCode};
 use super::TOKEN;
 use super::wire::{Answer, Wire};
 use crate::protocol::rainbow::json;
-use crate::protocol::rainbow::sign::{self, Signer, Verdict};
+use crate::protocol::rainbow::sign::{Body, Rules, Scheme, Secrets, Signed, Signer};
 use crate::wire::http1::RequestHead;
 use crate::wire::query;
 
@@ -30,10 +30,23 @@ const TIMEOUT_S: u64 = 4;
 /// Longest name shown, in characters.
 const NAME_CHARS_MAX: usize = 40;
 
+/// What callbacks are measured by. The gateway of the demonstration signs as the original does.
+const RULES: Rules<'static> = Rules {
+    secrets: Secrets::one(TOKEN.as_bytes()),
+    accept: &[Scheme::Sha1],
+    window: Duration::from_secs(10),
+};
+
 /// Answers one callback. `api_port` is where the gateway listens, 0 if that is not known yet.
 pub fn answer(head: &RequestHead, body: &[u8], api_port: u16) -> Answer {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    if sign::check(head.query(), TOKEN.as_bytes(), now.as_micros() as u64) != Verdict::Genuine {
+    let signed = Signed {
+        method: head.method.as_str(),
+        path: head.path(),
+        query: head.query(),
+        body,
+    };
+    if RULES.check(&signed, now.as_micros() as u64).is_err() {
         return Answer::new(StatusCode::FORBIDDEN, "the signature is missing or wrong\n");
     }
     match (&head.method, head.path()) {
@@ -115,12 +128,12 @@ fn send(api_port: u16, msgtype: u16, qos: u8, payload: &[u8]) -> io::Result<Vec<
     parameters.pair(b"msgtype", msgtype.to_string().as_bytes());
     parameters.pair(b"qos", qos.to_string().as_bytes());
     parameters.pair(b"timeout", TIMEOUT_S.to_string().as_bytes());
-    let nonce = sign::nonce(getrandom::u32().unwrap_or_default());
     Signer {
-        token: TOKEN.as_bytes(),
+        scheme: Scheme::Sha1,
+        secret: TOKEN.as_bytes(),
         unix_seconds: now.as_secs(),
-        nonce,
+        random: getrandom::u64().unwrap_or_default(),
     }
-    .sign(&mut parameters);
+    .sign("POST", &mut target, &Body::new(payload));
     Wire::connect(api_port, Duration::from_secs(TIMEOUT_S + 2))?.post(&target, payload)
 }

@@ -1,7 +1,6 @@
 use super::*;
 use crate::config::{Config, Overrides};
 use crate::protocol::rainbow::sign;
-use crate::wire::query;
 use std::io::{Read, Write};
 use std::sync::mpsc;
 
@@ -18,10 +17,18 @@ fn gateway() -> (u16, mpsc::Receiver<Sent>) {
             let mut wire = wire::Wire::new(stream, SILENCE_MAX).unwrap();
             let (head, body) = wire.request().unwrap().unwrap();
             let target = [head.path(), b"?", head.query()].concat();
-            assert_eq!(
-                sign::check(head.query(), TOKEN.as_bytes(), now_micros()),
-                sign::Verdict::Genuine
-            );
+            let signed = sign::Signed {
+                method: head.method.as_str(),
+                path: head.path(),
+                query: head.query(),
+                body: &body,
+            };
+            let rules = sign::Rules {
+                secrets: sign::Secrets::one(TOKEN.as_bytes()),
+                accept: &[sign::Scheme::Sha1],
+                window: Duration::from_secs(10),
+            };
+            assert!(rules.check(&signed, now_micros()).is_ok(), "{target:?}");
             sender
                 .send((String::from_utf8(target).unwrap(), String::from_utf8(body).unwrap()))
                 .unwrap();
@@ -40,11 +47,12 @@ fn now_micros() -> u64 {
 fn request(method: &str, path: &str, token: &str, headers: &str, body: &str) -> Vec<u8> {
     let mut target = format!("{path}?").into_bytes();
     let signer = sign::Signer {
-        token: token.as_bytes(),
+        scheme: sign::Scheme::Sha1,
+        secret: token.as_bytes(),
         unix_seconds: now_micros() / 1_000_000,
-        nonce: 4321,
+        random: 4321,
     };
-    signer.sign(&mut query::Encoder::new(&mut target));
+    signer.sign(method, &mut target, &sign::Body::new(body.as_bytes()));
     let target = String::from_utf8(target).unwrap();
     let length = body.len();
     format!("{method} {target} HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n{headers}\r\n{body}").into_bytes()

@@ -66,8 +66,8 @@ pub enum AtDeadline {
 pub enum Command {
     /// To the home of the channel: distribute.
     Publish(Arc<Publish>),
-    /// From the home of the channel: deliver to your members.
-    Deliver(Arc<Publish>),
+    /// From the home of the channel: deliver to your members, as one of so many shards.
+    Deliver(Arc<Publish>, u32),
     /// To the home of the channel: `shard` has its first member, or lost its last.
     Interest {
         /// The channel.
@@ -141,8 +141,8 @@ pub enum Command {
 /// From a shard to the control core.
 #[derive(Debug)]
 pub enum Report {
-    /// The home has handed the publish to `shards` shards; as many [`Report::Part`]s will follow if it asked for
-    /// acknowledgement.
+    /// The home has handed the publish to `shards` shards. Told only where no [`Report::Part`] will tell: if no
+    /// acknowledgement was asked for, or nobody is in the channel.
     Published {
         /// Of the publish.
         ticket: Ticket,
@@ -181,6 +181,8 @@ pub enum Report {
 pub struct Part {
     /// Of the publish.
     pub ticket: Ticket,
+    /// How many shards have a share; each sends one part.
+    pub shards: u32,
     /// Members that acknowledged.
     pub done: u32,
     /// Members that failed: retries used up, disconnected, or could not take the message.

@@ -5,7 +5,7 @@
 //!               │ deadline T: peers are waited for no longer               ▲
 //!               └──▶ grace ── the last part came, or T + RECEIPT_GRACE ────┘
 //! ```
-//! Inputs may come in any order (a quick shard's part overtakes the home's "published"). Rules (spec: sections 8, 12, 17):
+//! Inputs may come in any order. The home tells how many shards there are only where no part does. Rules (spec: sections 8, 12, 17):
 //! - At most once: answered when the home has published; peers and parts do not matter.
 //! - Else complete when every shard with members has sent its part and every peer its answer. Members that failed are
 //!   simply not counted.
@@ -212,6 +212,7 @@ impl Receipt {
     }
 
     fn add(&mut self, part: Part) {
+        self.shards.get_or_insert(part.shards);
         self.parts += 1;
         self.connections = self.connections.saturating_add(u64::from(part.done));
         self.silent |= part.silent > 0;
@@ -288,9 +289,10 @@ mod tests {
         }
     }
 
-    fn part(done: u32, silent: u32, data: Option<(u64, &'static str)>) -> Part {
+    fn part(shards: u32, done: u32, silent: u32, data: Option<(u64, &'static str)>) -> Part {
         Part {
             ticket: Ticket(1),
+            shards,
             done,
             failed: 1,
             silent,
@@ -341,7 +343,7 @@ mod tests {
             receipts.on_published(Ticket(1), 4),
             Some(answer(Status::Complete, 0, ""))
         );
-        assert_eq!(receipts.on_part(part(1, 0, None)), None);
+        assert_eq!(receipts.on_part(part(4, 1, 0, None)), None);
         let mut receipts = opened(Question {
             qos: Qos::AtMostOnce,
             ..question(0)
@@ -354,12 +356,12 @@ mod tests {
     #[test]
     fn parts_may_overtake_the_home_and_the_latest_data_wins() {
         let mut receipts = opened(question(0));
-        assert_eq!(receipts.on_part(part(2, 0, Some((30, "late")))), None);
-        assert_eq!(receipts.on_part(part(1, 0, Some((20, "early")))), None);
+        assert_eq!(receipts.on_part(part(3, 2, 0, Some((30, "late")))), None);
+        assert_eq!(receipts.on_part(part(3, 1, 0, Some((20, "early")))), None);
         assert_eq!(receipts.on_published(Ticket(1), 3), None);
-        let last = receipts.on_part(part(0, 0, Some((40, ""))));
+        let last = receipts.on_part(part(3, 0, 0, Some((40, ""))));
         assert_eq!(last, Some(answer(Status::Complete, 3, "late")));
-        assert_eq!(receipts.on_part(part(1, 0, None)), None, "closed");
+        assert_eq!(receipts.on_part(part(3, 1, 0, None)), None, "closed");
     }
 
     #[test]
@@ -368,7 +370,7 @@ mod tests {
         receipts.on_published(Ticket(1), 1);
         assert_eq!(receipts.on_peer(Ticket(1), PeerPart::default()), None);
         assert_eq!(receipts.on_peer(Ticket(1), peer(u64::MAX, "first")), None);
-        assert_eq!(receipts.on_part(part(2, 0, None)), None);
+        assert_eq!(receipts.on_part(part(1, 2, 0, None)), None);
         let last = receipts.on_peer(Ticket(1), peer(7, "second"));
         assert_eq!(last, Some(answer(Status::Complete, u64::MAX, "first")));
     }
@@ -377,9 +379,9 @@ mod tests {
     fn silent_members_time_out_or_count_as_failed() {
         let mut receipts = opened(question(0));
         receipts.on_published(Ticket(1), 2);
-        assert_eq!(receipts.on_part(part(3, 0, Some((5, "d")))), None);
+        assert_eq!(receipts.on_part(part(2, 3, 0, Some((5, "d")))), None);
         assert_eq!(
-            receipts.on_part(part(1, 2, None)),
+            receipts.on_part(part(2, 1, 2, None)),
             Some(answer(Status::TimedOut, 4, "d"))
         );
 
@@ -390,7 +392,7 @@ mod tests {
         });
         receipts.on_published(Ticket(1), 1);
         assert_eq!(
-            receipts.on_part(part(1, 2, None)),
+            receipts.on_part(part(2, 1, 2, None)),
             Some(answer(Status::Complete, 1, ""))
         );
 
@@ -399,7 +401,7 @@ mod tests {
             ..question(1)
         });
         receipts.on_published(Ticket(1), 1);
-        let unheard_peer = receipts.on_part(part(1, 2, None));
+        let unheard_peer = receipts.on_part(part(2, 1, 2, None));
         assert_eq!(unheard_peer, Some(answer(Status::TimedOut, 1, "")));
     }
 
@@ -407,7 +409,7 @@ mod tests {
     fn a_hanging_peer_is_waited_for_until_the_deadline() {
         let mut receipts = opened(question(1));
         receipts.on_published(Ticket(1), 1);
-        assert_eq!(receipts.on_part(part(1, 0, None)), None);
+        assert_eq!(receipts.on_part(part(1, 1, 0, None)), None);
         assert_eq!(receipts.on_deadline(Ticket(1), Instant::ZERO), Deadline::Again(T));
         let timeout = Deadline::Answered(answer(Status::TimedOut, 1, ""));
         assert_eq!(receipts.on_deadline(Ticket(1), T), timeout);
@@ -420,13 +422,13 @@ mod tests {
         receipts.on_published(Ticket(1), 1);
         assert_eq!(receipts.on_deadline(Ticket(1), T), Deadline::Again(end));
         assert_eq!(
-            receipts.on_part(part(2, 0, None)),
+            receipts.on_part(part(1, 2, 0, None)),
             Some(answer(Status::Complete, 2, ""))
         );
 
         let mut receipts = opened(question(0));
         receipts.on_published(Ticket(1), 2);
-        receipts.on_part(part(2, 0, None));
+        receipts.on_part(part(1, 2, 0, None));
         let later = T + Duration::from_millis(1);
         assert_eq!(receipts.on_deadline(Ticket(1), later), Deadline::Again(end));
         let timeout = Deadline::Answered(answer(Status::TimedOut, 2, ""));
@@ -501,10 +503,12 @@ mod tests {
         }
         let over = now >= (T + RECEIPT_GRACE).as_micros();
         if question.qos == Qos::AtMostOnce {
+            let published = published || parts > 0;
             let status = if published { Status::Complete } else { Status::TimedOut };
             return (published || over).then_some((status, 0));
         }
-        let (local, all) = (published && parts == shards, peers == question.peers);
+        // Each part tells how many there are, so the home need not.
+        let (local, all) = ((published || parts > 0) && parts == shards, peers == question.peers);
         let bad = silent && question.at_deadline == AtDeadline::TimedOut;
         let status = if local && all && !bad {
             Status::Complete
@@ -525,7 +529,7 @@ mod tests {
             for (at, event) in events.iter().enumerate() {
                 let output = match *event {
                     Event::Published => receipts.on_published(Ticket(1), shards),
-                    Event::Part { done, silent } => receipts.on_part(part(done, silent, None)),
+                    Event::Part { done, silent } => receipts.on_part(part(shards, done, silent, None)),
                     Event::Peer { connections } => receipts.on_peer(Ticket(1), peer(connections, "")),
                     Event::At(micros) => {
                         now = now.max(micros);

@@ -1,5 +1,6 @@
 //! What travels between cores, and each core's way to all others.
 
+use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -50,16 +51,43 @@ pub enum Signal {
 }
 
 /// One core's senders to all cores. Posted mail is seen after [`Outlets::kick`].
+///
+/// Mail keeps its order also across receivers: once one mailbox is full, everything posted later waits behind, whoever it is
+/// for. Otherwise an answer could overtake the effect it speaks of.
 #[derive(Clone)]
 pub struct Outlets {
     shards: Vec<Sender<ShardMail, Waker>>,
     control: Sender<ControlMail, Waker>,
+    /// A mailbox was full, and its mail is still here.
+    stuck: bool,
+    behind: Behind,
+}
+
+/// Mail on its way.
+enum Parcel {
+    Shard(ShardId, ShardMail),
+    Control(ControlMail),
+}
+
+/// What waits behind a full mailbox; a clone starts without.
+#[derive(Default)]
+struct Behind(VecDeque<Parcel>);
+
+impl Clone for Behind {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
 }
 
 impl Outlets {
     /// From the senders of all mailboxes, shards by number.
     pub fn new(shards: Vec<Sender<ShardMail, Waker>>, control: Sender<ControlMail, Waker>) -> Self {
-        Self { shards, control }
+        Self {
+            shards,
+            control,
+            stuck: false,
+            behind: Behind::default(),
+        }
     }
 
     /// Number of shards.
@@ -69,24 +97,104 @@ impl Outlets {
 
     /// Posts to a shard; a shard that does not exist gets nothing.
     pub fn post_shard(&mut self, shard: ShardId, mail: ShardMail) {
-        if let Some(sender) = self.shards.get_mut(shard.index()) {
-            sender.post(mail);
-        }
+        self.post(Parcel::Shard(shard, mail));
     }
 
     /// Posts to the control core.
     pub fn post_control(&mut self, mail: ControlMail) {
-        self.control.post(mail);
+        self.post(Parcel::Control(mail));
     }
 
-    /// Wakes every core something was posted to.
+    /// Wakes every core something was posted to; tries again what had found no room.
     pub fn kick(&mut self) {
         self.shards.iter_mut().for_each(Sender::kick);
         self.control.kick();
+        if self.stuck && self.sender_overflow() == 0 {
+            self.stuck = false;
+            while !self.stuck
+                && let Some(parcel) = self.behind.0.pop_front()
+            {
+                self.pass(parcel);
+            }
+            self.kick();
+        }
     }
 
-    /// Messages that found a full mailbox and wait here. While there are any, take no new work from sockets.
+    /// Messages that found no room and wait here. While there are any, take no new work from sockets.
     pub fn overflow(&self) -> usize {
+        if self.stuck {
+            self.sender_overflow() + self.behind.0.len()
+        } else {
+            0
+        }
+    }
+
+    fn post(&mut self, parcel: Parcel) {
+        if self.stuck {
+            self.behind.0.push_back(parcel);
+        } else {
+            self.pass(parcel);
+        }
+    }
+
+    fn pass(&mut self, parcel: Parcel) {
+        self.stuck = match parcel {
+            Parcel::Shard(shard, mail) => self.shards.get_mut(shard.index()).is_some_and(|sender| {
+                sender.post(mail);
+                sender.overflow_len() > 0
+            }),
+            Parcel::Control(mail) => {
+                self.control.post(mail);
+                self.control.overflow_len() > 0
+            }
+        };
+    }
+
+    fn sender_overflow(&self) -> usize {
         self.shards.iter().map(Sender::overflow_len).sum::<usize>() + self.control.overflow_len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::command::Command;
+    use crate::engine::ids::Ticket;
+    use crate::engine::mailbox::{Receiver, mailbox};
+
+    fn census(number: u64) -> ShardMail {
+        ShardMail::Command(Command::Census {
+            cursor: 0,
+            ticket: Ticket(number),
+        })
+    }
+
+    fn received(mailbox: &Receiver<ShardMail>) -> Vec<u64> {
+        let mut numbers = Vec::new();
+        mailbox.drain(usize::MAX, |mail| match mail {
+            ShardMail::Command(Command::Census { ticket, .. }) => numbers.push(ticket.0),
+            other => panic!("{other:?}"),
+        });
+        numbers
+    }
+
+    #[test]
+    fn mail_waits_behind_a_full_mailbox_whoever_it_is_for() {
+        let waker = Waker::new().unwrap();
+        let (small, full) = mailbox(2, waker.clone());
+        let (large, other) = mailbox(100, waker.clone());
+        let (control, _control) = mailbox(100, waker);
+        let mut outlets = Outlets::new(vec![small, large], control);
+        for number in 0..4 {
+            outlets.post_shard(ShardId(0), census(number));
+        }
+        outlets.post_shard(ShardId(1), census(4));
+        outlets.kick();
+        assert_eq!(outlets.overflow(), 3);
+        assert_eq!(received(&other), Vec::<u64>::new(), "4 would overtake 2 and 3");
+        assert_eq!(received(&full), [0, 1]);
+        outlets.kick();
+        assert_eq!(outlets.overflow(), 0);
+        assert_eq!((received(&full), received(&other)), (vec![2, 3], vec![4]));
     }
 }

@@ -32,11 +32,12 @@ impl Shard {
         let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
             return;
         };
-        if frame.is_empty() && client.outbox.is_empty() {
-            return self.close_socket(id, sockets);
+        if !frame.is_empty() {
+            // Only pings and pongs can have filled the room for control frames: then the client just sees TCP end.
+            let _ = client.outbox.push_control(&frame, &mut self.pool);
         }
-        // Only pings and pongs can have filled the room for control frames: then the client just sees TCP end.
-        let _ = client.outbox.push_control(&frame, &mut self.pool);
+        // Also without a frame the socket is not closed at once: with input still unread the kernel would reset the
+        // connection, and the HTTP answer just written could be lost.
         let linger = self.wheel.insert(now + CLOSE_TIMEOUT, Timer::Linger(id));
         if let Phase::Closing(closing) = &mut client.phase {
             closing.linger = Some(linger);

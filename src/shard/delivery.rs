@@ -14,7 +14,7 @@ use super::sockets::Sockets;
 use crate::engine::command::{Part, Publish, Report};
 use crate::engine::ids::{ClientId, DeliveryKey};
 use crate::engine::wheel::TimerId;
-use crate::limits::RETRY_INTERVAL;
+use crate::limits::{FANOUT_SLICE_MEMBERS, RETRY_INTERVAL};
 use crate::metrics::Metric;
 use crate::time::Instant;
 
@@ -22,7 +22,9 @@ use crate::time::Instant;
 #[derive(Debug)]
 pub struct Delivery {
     publish: Arc<Publish>,
-    /// Members and their message ids, in order of transmission; settled ones are removed at the next retry.
+    /// Shards this publish went to.
+    shards: u32,
+    /// Members and their message ids, in order of transmission; settled ones are removed in the next round of retries.
     waiting: Vec<Waiting>,
     /// Members this publish is for.
     members: u32,
@@ -30,12 +32,24 @@ pub struct Delivery {
     failed: u32,
     data: Option<(Instant, Bytes)>,
     retries_left: u32,
+    /// A round of retries that is under way.
+    round: Option<Round>,
     /// The fan-out is over: `members` is final.
     sent: bool,
     /// The control core has been told.
     told: bool,
     retry: Option<TimerId>,
     deadline: Option<TimerId>,
+}
+
+/// One round over the members that have not answered, in slices of [`FANOUT_SLICE_MEMBERS`] like the fan-out itself.
+#[derive(Clone, Copy, Debug)]
+struct Round {
+    started: Instant,
+    /// Position in `waiting` where the next slice begins.
+    next: usize,
+    /// Entries in front of it that still wait; the gap behind them is closed at the end of the round.
+    kept: usize,
 }
 
 /// One member that has been sent the message.
@@ -48,15 +62,23 @@ struct Waiting {
 
 impl Shard {
     /// Opens the record of `publish` for `members` members; both timers start now.
-    pub(super) fn open_delivery(&mut self, publish: &Arc<Publish>, members: usize, now: Instant) -> DeliveryKey {
+    pub(super) fn open_delivery(
+        &mut self,
+        publish: &Arc<Publish>,
+        shards: u32,
+        members: usize,
+        now: Instant,
+    ) -> DeliveryKey {
         let (slot, generation) = self.deliveries.insert(Delivery {
             publish: publish.clone(),
+            shards,
             waiting: Vec::with_capacity(members),
             members: members as u32,
             done: 0,
             failed: 0,
             data: None,
             retries_left: publish.retries,
+            round: None,
             sent: false,
             told: false,
             retry: None,
@@ -144,22 +166,48 @@ impl Shard {
             return;
         }
         let again = delivery.retries_left > 0;
-        delivery.retries_left = delivery.retries_left.saturating_sub(1);
+        let mut round = delivery.round.take().unwrap_or(Round {
+            started: now,
+            next: 0,
+            kept: 0,
+        });
         let mut waiting = std::mem::take(&mut delivery.waiting);
         let publish = delivery.publish.clone();
-        waiting.retain(|member| self.still_waiting(*member, key));
-        for member in &waiting {
-            if again {
-                self.repeat_to(*member, &publish, now, sockets);
-            } else {
-                self.give_up(*member, key, now, sockets);
+        let end = waiting.len().min(round.next + FANOUT_SLICE_MEMBERS);
+        for at in round.next..end {
+            let member = waiting[at];
+            if !self.still_waiting(member, key) {
+                continue;
             }
+            waiting[round.kept] = member;
+            round.kept += 1;
+            let id = self.client_id(member.slot, member.generation);
+            self.contained(id, now, sockets, |shard, sockets| {
+                if again {
+                    shard.repeat_to(member, &publish, now, sockets);
+                } else {
+                    shard.give_up(member, key, now, sockets);
+                }
+            });
         }
-        // A member whose connection broke just now has been counted; its entry is dropped at the next retry.
-        if let Some(delivery) = self.deliveries.get_mut(key.slot, key.generation).filter(|_| again) {
-            delivery.waiting = waiting;
-            delivery.retry = Some(self.wheel.insert(now + RETRY_INTERVAL, Timer::Retry(key)));
+        round.next = end;
+        // Settled meanwhile: the last member was given up, or its connection broke just now.
+        let Some(delivery) = self.deliveries.get_mut(key.slot, key.generation) else {
+            return;
+        };
+        if end < waiting.len() {
+            delivery.retry = Some(self.wheel.insert(now, Timer::Retry(key)));
+            delivery.round = Some(round);
+        } else if again {
+            waiting.truncate(round.kept);
+            delivery.retries_left -= 1;
+            delivery.retry = Some(self.wheel.insert(round.started + RETRY_INTERVAL, Timer::Retry(key)));
+        } else {
+            // Whoever is not counted now was lost in a panic.
+            delivery.failed = delivery.members.saturating_sub(delivery.done);
+            return self.settle_delivery(key);
         }
+        delivery.waiting = waiting;
     }
 
     fn still_waiting(&mut self, member: Waiting, key: DeliveryKey) -> bool {
@@ -224,6 +272,7 @@ impl Delivery {
     fn part(&self) -> Part {
         Part {
             ticket: self.publish.ticket,
+            shards: self.shards,
             done: self.done,
             failed: self.failed,
             silent: self.members.saturating_sub(self.done + self.failed),

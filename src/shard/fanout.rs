@@ -42,8 +42,18 @@ pub struct Fanout {
 #[derive(Debug)]
 struct Batch {
     channel: ChannelName,
-    publishes: Vec<(Arc<Publish>, Option<DeliveryKey>)>,
+    publishes: Vec<Entry>,
     bytes: usize,
+}
+
+/// One publish of a batch.
+#[derive(Debug)]
+struct Entry {
+    publish: Arc<Publish>,
+    /// Shards it went to.
+    shards: u32,
+    /// Its acknowledgements, if it asked for them, once the fan-out has begun.
+    delivery: Option<DeliveryKey>,
 }
 
 /// A batch to a large channel.
@@ -83,7 +93,7 @@ impl Fanout {
     }
 
     /// Adds a publish to this turn.
-    pub fn collect(&mut self, publish: Arc<Publish>) {
+    pub fn collect(&mut self, publish: Arc<Publish>, shards: u32) {
         let bytes = publish.payload.len();
         let open = self
             .collected
@@ -93,11 +103,19 @@ impl Fanout {
         match open {
             Some(batch) if batch.has_room(bytes) => {
                 batch.bytes += bytes;
-                batch.publishes.push((publish, None));
+                batch.publishes.push(Entry {
+                    publish,
+                    shards,
+                    delivery: None,
+                });
             }
             _ => self.collected.push_back(Batch {
                 channel: publish.channel.clone(),
-                publishes: vec![(publish, None)],
+                publishes: vec![Entry {
+                    publish,
+                    shards,
+                    delivery: None,
+                }],
                 bytes,
             }),
         }
@@ -115,7 +133,7 @@ impl Batch {
 
     /// No publish asks for acknowledgement: every member gets the same bytes.
     fn is_shared(&self) -> bool {
-        self.publishes.iter().all(|(publish, _)| publish.qos == Qos::AtMostOnce)
+        self.publishes.iter().all(|entry| entry.publish.qos == Qos::AtMostOnce)
     }
 }
 
@@ -138,7 +156,7 @@ impl Shard {
         };
         let end = slicing.members.len().min(slicing.next + FANOUT_SLICE_MEMBERS);
         for target in &slicing.members[slicing.next..end] {
-            self.deliver_to(*target, &slicing.batch, slicing.shared.as_mut(), true, now, sockets);
+            self.deliver(*target, &slicing.batch, slicing.shared.as_mut(), true, now, sockets);
         }
         slicing.next = end;
         if end < slicing.members.len() {
@@ -168,9 +186,14 @@ impl Shard {
                 generation,
             });
         }
-        for (publish, delivery) in &mut batch.publishes {
+        for Entry {
+            publish,
+            shards,
+            delivery,
+        } in &mut batch.publishes
+        {
             if publish.qos != Qos::AtMostOnce {
-                *delivery = Some(self.open_delivery(publish, members.len(), now));
+                *delivery = Some(self.open_delivery(publish, *shards, members.len(), now));
             }
         }
         let mut shared = self.shared_frames(&batch, &members);
@@ -183,14 +206,14 @@ impl Shard {
             });
         }
         for target in &members {
-            self.deliver_to(*target, &batch, shared.as_mut(), false, now, sockets);
+            self.deliver(*target, &batch, shared.as_mut(), false, now, sockets);
         }
         self.end(&batch);
         self.fanout.members = members;
     }
 
     fn end(&mut self, batch: &Batch) {
-        for key in batch.publishes.iter().filter_map(|(_, delivery)| *delivery) {
+        for key in batch.publishes.iter().filter_map(|entry| entry.delivery) {
             self.delivery_sent(key);
         }
     }
@@ -203,13 +226,29 @@ impl Shard {
         let mut frames = Vec::with_capacity(batch.bytes + batch.publishes.len() * 16);
         let target = members.first()?;
         let open = self.clients.get_mut(target.slot, target.generation)?.open()?;
-        for (publish, _) in &batch.publishes {
+        for Entry { publish, .. } in &batch.publishes {
             open.session.shared_frame(publish, &mut frames);
         }
         Some(Shared {
             plain: Bytes::from(frames),
             packed: None,
         })
+    }
+
+    /// One member's share of a batch.
+    fn deliver(
+        &mut self,
+        target: Target,
+        batch: &Batch,
+        shared: Option<&mut Shared>,
+        check_membership: bool,
+        now: Instant,
+        sockets: &mut dyn Sockets,
+    ) {
+        let id = self.client_id(target.slot, target.generation);
+        self.contained(id, now, sockets, |shard, sockets| {
+            shard.deliver_to(target, batch, shared, check_membership, now, sockets);
+        });
     }
 
     fn deliver_to(
@@ -230,7 +269,7 @@ impl Shard {
             .map(|open| open.deflate)
             .filter(|_| !left);
         let Some(deflate) = open else {
-            let keys = batch.publishes.iter().filter_map(|(_, delivery)| *delivery);
+            let keys = batch.publishes.iter().filter_map(|entry| entry.delivery);
             return keys.for_each(|key| self.member_skipped(key));
         };
         self.metrics.add(Metric::Deliveries, batch.publishes.len() as u64);
@@ -240,7 +279,7 @@ impl Shard {
         }
         let mut frames = std::mem::take(&mut self.scratch);
         frames.clear();
-        for (publish, delivery) in &batch.publishes {
+        for Entry { publish, delivery, .. } in &batch.publishes {
             self.frame_for(target, publish, *delivery, &mut frames);
         }
         self.write(id, &frames, None, now, sockets);

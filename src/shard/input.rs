@@ -46,6 +46,11 @@ enum Run {
 impl Shard {
     /// Bytes arrived. They may be changed in place; what is needed later is copied.
     pub fn on_bytes(&mut self, id: ClientId, bytes: &mut [u8], now: Instant, sockets: &mut dyn Sockets) -> Input {
+        let step = |shard: &mut Self, sockets: &mut dyn Sockets| shard.take_bytes(id, bytes, now, sockets);
+        self.contained(id, now, sockets, step).unwrap_or(Input::Gone)
+    }
+
+    fn take_bytes(&mut self, id: ClientId, bytes: &mut [u8], now: Instant, sockets: &mut dyn Sockets) -> Input {
         self.metrics.add(Metric::BytesIn, bytes.len() as u64);
         let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
             return Input::Gone;

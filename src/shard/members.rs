@@ -15,18 +15,20 @@ impl Shard {
     pub(super) fn distribute(&mut self, publish: Arc<Publish>) {
         self.metrics.add(Metric::Publishes, 1);
         let interested = self.interest.shards(&publish.channel);
+        let shards = interested.count_ones();
         for shard in shards_of(interested) {
             if shard == self.id {
-                self.fanout.collect(publish.clone());
+                self.fanout.collect(publish.clone(), shards);
             } else {
-                self.commands.push((shard, Command::Deliver(publish.clone())));
+                self.commands.push((shard, Command::Deliver(publish.clone(), shards)));
             }
         }
-        self.report(Report::Published {
-            ticket: publish.ticket,
-            shards: interested.count_ones(),
-        });
-        debug_assert!(publish.qos == Qos::AtMostOnce || publish.deadline.as_micros() > 0);
+        if publish.qos == Qos::AtMostOnce || shards == 0 {
+            self.report(Report::Published {
+                ticket: publish.ticket,
+                shards,
+            });
+        }
     }
 
     /// Puts an admitted client into a channel. False if there is no such client, or it is in `channels_max` channels.

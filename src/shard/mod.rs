@@ -14,10 +14,11 @@
 //! | `members.rs` | join, leave, occupy, census |
 //! | `fanout.rs`, `delivery.rs` | publish → members; acknowledgements, retries |
 //! | `output.rs` | bytes out, corking, slow consumers |
-//! | `closing.rs` | how a client ends |
+//! | `closing.rs`, `contain.rs` | how a client ends; what a panic costs |
 
 mod client;
 mod closing;
+mod contain;
 mod delivery;
 mod fanout;
 mod handshake;
@@ -83,6 +84,24 @@ pub struct Setup {
     pub config: Arc<Config>,
     /// This core's counters.
     pub metrics: Arc<CoreMetrics>,
+}
+
+/// What a shard holds at a moment.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Connections in any phase.
+    pub clients: usize,
+    /// Publishes with members that neither acknowledged nor failed.
+    pub deliveries: usize,
+    /// Timers on the wheel.
+    pub timers: usize,
+    /// Pairs of client and channel.
+    pub memberships: usize,
+    /// Channels at home here that have members anywhere.
+    pub interests: usize,
+    /// Bytes in the fullest outbox.
+    pub outbox_bytes_max: usize,
 }
 
 /// One core's clients and channels.
@@ -177,7 +196,7 @@ impl Shard {
     pub fn on_writable(&mut self, id: ClientId, now: Instant, sockets: &mut dyn Sockets) {
         if let Some(client) = self.clients.get_mut(id.slot, id.generation) {
             client.write_armed = false;
-            self.flush(id, now, sockets);
+            self.contained(id, now, sockets, |shard, sockets| shard.flush(id, now, sockets));
         }
     }
 
@@ -192,14 +211,14 @@ impl Shard {
         if self.fanout.has_collected()
             && !matches!(
                 command,
-                Command::Publish(_) | Command::Deliver(_) | Command::Interest { .. }
+                Command::Publish(_) | Command::Deliver(..) | Command::Interest { .. }
             )
         {
             self.run_collected(now, sockets);
         }
         match command {
             Command::Publish(publish) => self.distribute(publish),
-            Command::Deliver(publish) => self.fanout.collect(publish),
+            Command::Deliver(publish, shards) => self.fanout.collect(publish, shards),
             Command::Interest { channel, shard, joined } => self.interest.note(&channel, shard, joined),
             Command::Join {
                 client,
@@ -223,7 +242,14 @@ impl Shard {
                 ticket,
             } => self.occupy(channel, client, ticket),
             Command::Vacate { channel } => self.vacate(&channel),
-            Command::CallbackDone { client, token, outcome } => self.on_callback(client, token, outcome, now, sockets),
+            Command::CallbackDone { client, token, outcome } => {
+                let step = |shard: &mut Self, sockets: &mut dyn Sockets| {
+                    shard.on_callback(client, token, outcome, now, sockets)
+                };
+                if self.contained(client, now, sockets, step).is_none() {
+                    self.forget_unanswered(client);
+                }
+            }
             Command::Census { cursor, ticket } => self.census(cursor, ticket),
             Command::Close { client, cause, ticket } => {
                 let found = self
@@ -285,10 +311,36 @@ impl Shard {
         self.clients.len()
     }
 
+    /// Panics contained so far, for the simulator.
+    #[doc(hidden)]
+    pub fn debug_panics(&self) -> u64 {
+        self.metrics.value(Metric::Panics)
+    }
+
+    /// What the shard holds, for the simulator.
+    #[doc(hidden)]
+    pub fn debug_counts(&self) -> Counts {
+        let outboxes = self.clients.iter().map(|(_, _, client)| client.outbox.len_bytes());
+        Counts {
+            clients: self.clients.len(),
+            deliveries: self.deliveries.len(),
+            timers: self.wheel.len(),
+            memberships: self.members.memberships(),
+            interests: self.interest.len(),
+            outbox_bytes_max: outboxes.max().unwrap_or(0),
+        }
+    }
+
     fn on_timer(&mut self, timer: Timer, now: Instant, sockets: &mut dyn Sockets) {
         match timer {
-            Timer::Handshake(id) => self.on_handshake_timeout(id, now, sockets),
-            Timer::KeepAlive(id) => self.on_keep_alive(id, now, sockets),
+            Timer::Handshake(id) => {
+                self.contained(id, now, sockets, |shard, sockets| {
+                    shard.on_handshake_timeout(id, now, sockets)
+                });
+            }
+            Timer::KeepAlive(id) => {
+                self.contained(id, now, sockets, |shard, sockets| shard.on_keep_alive(id, now, sockets));
+            }
             Timer::Linger(id) => {
                 if let Some(Phase::Closing(closing)) = self.phase_mut(id) {
                     closing.linger = None;

@@ -1,5 +1,5 @@
 //! Bytes to clients. What the socket does not take at once waits in the client's outbox; a client whose outbox is full is
-//! closed (policy: slow consumer). Control frames are exempt from the bound.
+//! closed (policy: slow consumer). Our close frame is exempt from the bound.
 //!
 //! Replies caused by mailbox messages are corked: they are queued, and each client is written once at the end of the turn.
 
@@ -104,7 +104,7 @@ impl Shard {
         for id in dirty.drain(..) {
             if let Some(client) = self.clients.get_mut(id.slot, id.generation) {
                 client.dirty = false;
-                self.flush(id, now, sockets);
+                self.contained(id, now, sockets, |shard, sockets| shard.flush(id, now, sockets));
             }
         }
         self.dirty = dirty;

@@ -110,7 +110,8 @@ impl Agreed {
     }
 }
 
-/// Compressor and decompressor of one core. Empty until first used; then some 300 KiB.
+/// Compressor and decompressor of one core. Empty until first used; then some 300 KiB. Both are taken out for a message and
+/// put back when it went well, so that nothing a failed one left behind meets the next.
 #[derive(Debug, Default)]
 pub struct Codec {
     engines: Option<Box<Engines>>,
@@ -141,13 +142,14 @@ impl Codec {
         if self.unpacked.capacity() > BUFFER_KEPT_MAX {
             self.unpacked = Vec::new();
         }
-        let Engines { decompress, .. } = &mut **self.engines.get_or_insert_default();
-        decompress.reset(false);
+        let mut engines = self.engines.take().unwrap_or_default();
+        engines.decompress.reset(false);
         if !packed.is_empty() {
-            let mut resets = 0;
+            let (decompress, mut resets) = (&mut engines.decompress, 0);
             inflate(decompress, packed, message_max, &mut resets, &mut self.unpacked)?;
             inflate(decompress, &TAIL, message_max, &mut resets, &mut self.unpacked)?;
         }
+        self.engines = Some(engines);
         if kind == Kind::Text && simdutf8::basic::from_utf8(&self.unpacked).is_err() {
             return Err(Error::InvalidUtf8);
         }
@@ -184,7 +186,8 @@ impl Codec {
         if payload.len() > PACK_BYTES_MAX {
             return false;
         }
-        let Engines { compress, .. } = &mut **self.engines.get_or_insert_default();
+        let mut engines = self.engines.take().unwrap_or_default();
+        let compress = &mut engines.compress;
         compress.reset();
         self.packed.clear();
         self.packed.shrink_to(BUFFER_KEPT_MAX);
@@ -194,9 +197,9 @@ impl Codec {
         // A full buffer means that the flush is not complete. What is left over then survives a reset (zlib-rs 0.6 panics
         // later), so this compressor is not used again.
         if status.is_err() || compress.total_in() as usize != payload.len() || made >= self.packed.len() {
-            self.engines = None;
             return false;
         }
+        self.engines = Some(engines);
         self.packed.truncate(made);
         let Some(body) = self.packed.strip_suffix(&TAIL).map(<[u8]>::len) else {
             return false;

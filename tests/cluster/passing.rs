@@ -85,7 +85,9 @@ fn messages_of_one_caller_keep_their_order() {
         for n in 0..MESSAGES {
             let (id, payload) = other.expect_send(SOON);
             assert_eq!(payload, n.to_string().into_bytes());
-            id.map(|id| other.send(&packet::ack(id, "")));
+            if let Some(id) = id {
+                other.send(&packet::ack(id, ""));
+            }
         }
     });
 }

@@ -19,6 +19,8 @@ pub struct Socket {
     pub write_max: usize,
     /// The next write fails.
     pub broken: bool,
+    /// The next write panics.
+    pub explosive: bool,
     /// The shard waits for room.
     pub want_write: bool,
     /// The shard has asked for more input.
@@ -35,6 +37,8 @@ pub struct Socket {
 #[derive(Debug, Default)]
 pub struct Net {
     pub sockets: HashMap<ClientId, Socket>,
+    /// Whose socket was used, for the simulator.
+    pub touched: Vec<ClientId>,
 }
 
 impl Default for Socket {
@@ -44,6 +48,7 @@ impl Default for Socket {
             room: usize::MAX,
             write_max: usize::MAX,
             broken: false,
+            explosive: false,
             want_write: false,
             resumed: false,
             finished: false,
@@ -55,11 +60,10 @@ impl Default for Socket {
 
 impl Net {
     fn usable(&mut self, client: ClientId, what: &str) -> &mut Socket {
-        let socket = self
-            .sockets
-            .get_mut(&client)
-            .unwrap_or_else(|| panic!("{what} on a socket of nobody: {client:?}"));
+        let found = self.sockets.get_mut(&client);
+        let socket = found.unwrap_or_else(|| panic!("{what} on a socket of nobody: {client:?}"));
         assert!(!socket.closed, "{what} on a closed socket: {client:?}");
+        self.touched.push(client);
         socket
     }
 }
@@ -69,15 +73,18 @@ impl Sockets for Net {
         let socket = self.usable(client, "send");
         assert!(!socket.finished, "send after finish: {client:?}");
         socket.writes += 1;
+        assert!(!std::mem::take(&mut socket.explosive), "planted");
         if socket.broken {
             return Sent::Broken;
         }
-        let mut taken = 0;
-        let all = parts.iter().flat_map(|part| part.iter().copied());
-        for byte in all.take(socket.room.min(socket.write_max)) {
-            socket.out.push(byte);
-            taken += 1;
+        let mut left = socket.room.min(socket.write_max);
+        let before = socket.out.len();
+        for part in parts {
+            let taken = part.len().min(left);
+            socket.out.extend_from_slice(&part[..taken]);
+            left -= taken;
         }
+        let taken = socket.out.len() - before;
         socket.room -= taken;
         Sent::Taken(taken)
     }

@@ -30,7 +30,18 @@ pub fn config(lines: &str) -> Config {
         .0
 }
 
-pub fn shards(count: usize, seed: u64, config: &Config) -> Vec<Shard> {
+pub fn metrics(count: usize) -> Vec<Arc<CoreMetrics>> {
+    let labels = Labels {
+        close_causes: &CloseCause::LABELS,
+        api_routes: &[],
+    };
+    (0..count)
+        .map(|id| Arc::new(CoreMetrics::new(id.to_string(), labels)))
+        .collect()
+}
+
+pub fn shards(metrics: &[Arc<CoreMetrics>], seed: u64, config: &Config) -> Vec<Shard> {
+    let count = metrics.len();
     let setup = |id: usize| Setup {
         id: ShardId(id as u16),
         shards: count,
@@ -39,13 +50,7 @@ pub fn shards(count: usize, seed: u64, config: &Config) -> Vec<Shard> {
         started_unix_micros: 1_700_000_000_000_000,
         seed,
         config: Arc::new(config.clone()),
-        metrics: Arc::new(CoreMetrics::new(
-            id.to_string(),
-            Labels {
-                close_causes: &CloseCause::LABELS,
-                api_routes: &[],
-            },
-        )),
+        metrics: metrics[id].clone(),
     };
     (0..count).map(|id| Shard::new(setup(id))).collect()
 }
@@ -59,7 +64,7 @@ pub fn retries_of(timeout_secs: u64) -> (u32, AtDeadline) {
     let retries = timeout_secs.saturating_sub(1) / 3;
     (
         retries as u32,
-        if timeout_secs % 3 == 0 {
+        if timeout_secs.is_multiple_of(3) {
             AtDeadline::Failed
         } else {
             AtDeadline::TimedOut
@@ -78,6 +83,9 @@ pub fn reply(status: u16, headers: &[(&'static str, &str)], body: &str) -> Callb
 
 pub const ADMITTED: &str = "{\"status\": \"success\"}";
 
+/// Channels with their members, and where the next page begins.
+type Page = (Vec<(ChannelName, u32)>, Option<u32>);
+
 pub struct Rig {
     pub now: Instant,
     pub shards: Vec<Shard>,
@@ -86,12 +94,14 @@ pub struct Rig {
     pub parts: Vec<Part>,
     pub published: HashMap<Ticket, u32>,
     pub done: HashMap<Ticket, bool>,
-    pub census: Vec<(Vec<(ChannelName, u32)>, Option<u32>)>,
+    pub census: Vec<Page>,
     pub drained: usize,
     pub home: HomeHash,
     mail: Vec<VecDeque<Command>>,
     more: Vec<bool>,
     tickets: u64,
+    /// Panics planted so far.
+    pub panics: u64,
 }
 
 impl Rig {
@@ -102,7 +112,7 @@ impl Rig {
     pub fn with(count: usize, lines: &str) -> Self {
         Self {
             now: Instant::from_micros(1_000_000),
-            shards: shards(count, 5, &config(lines)),
+            shards: shards(&metrics(count), 5, &config(lines)),
             nets: (0..count).map(|_| Net::default()).collect(),
             callbacks: VecDeque::new(),
             parts: Vec::new(),
@@ -114,6 +124,7 @@ impl Rig {
             mail: (0..count).map(|_| VecDeque::new()).collect(),
             more: vec![false; count],
             tickets: 0,
+            panics: 0,
         }
     }
 
@@ -132,6 +143,10 @@ impl Rig {
         let result = call(&mut self.shards[index], &mut self.nets[index], self.now);
         self.collect(index);
         self.more[index] = self.shards[index].end_turn(self.now, &mut self.nets[index]);
+        assert!(
+            self.shards[index].debug_panics() <= self.panics,
+            "a panic that no script planted"
+        );
         self.collect(index);
         result
     }
@@ -146,7 +161,11 @@ impl Rig {
         for report in reports {
             match report {
                 Report::Callback(request) => self.callbacks.push_back(request),
-                Report::Part(part) => self.parts.push(part),
+                Report::Part(part) => {
+                    let told = self.published.entry(part.ticket).or_insert(part.shards);
+                    assert_eq!(*told, part.shards, "every part tells the same number of shards");
+                    self.parts.push(part);
+                }
                 Report::Published { ticket, shards } => {
                     assert!(self.published.insert(ticket, shards).is_none());
                 }

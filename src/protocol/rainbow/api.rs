@@ -12,7 +12,7 @@ use http::{Method, StatusCode};
 use super::answer::HttpAnswer;
 use super::json::{self, Field};
 use super::number;
-use super::sign::{self, Verdict};
+use super::sign::{Refusal, Signed};
 use crate::engine::command::{AtDeadline, ChannelName, Qos, exhausted_after};
 use crate::time::Duration;
 use crate::wire::query;
@@ -93,6 +93,18 @@ pub struct Request<'a> {
     pub body: &'a [u8],
 }
 
+impl<'a> Request<'a> {
+    /// What its signature covers.
+    pub fn signed(&self) -> Signed<'a> {
+        Signed {
+            method: self.method.as_str(),
+            path: self.path,
+            query: self.query,
+            body: self.body,
+        }
+    }
+}
+
 /// What a caller wants done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ask {
@@ -156,14 +168,18 @@ pub struct SubAsk {
     pub local_only: bool,
 }
 
-/// Reads a request at `now_micros` microseconds since 1970. `Err` is the answer when there is nothing to be done.
-pub fn parse(request: &Request<'_>, token: &[u8], now_micros: u64) -> Result<Ask, HttpAnswer> {
+/// Reads a request; `verify` says whether its signature is good, and is asked at most once. `Err` is the answer when there
+/// is nothing to be done.
+pub fn parse(
+    request: &Request<'_>,
+    verify: impl FnOnce(&Signed<'_>) -> Result<(), Refusal>,
+) -> Result<Ask, HttpAnswer> {
     if !is_known(request.method) {
         return Err(HttpAnswer::page(StatusCode::METHOD_NOT_ALLOWED));
     }
     let route = route(request.path);
     if matches!(route, Route::Send | Route::Sub | Route::Unsub) {
-        check_signature(request.query, token, now_micros)?;
+        verify(&request.signed()).map_err(refused)?;
     }
     let local_only = is_local_only(request.query);
     match (route, request.method) {
@@ -195,12 +211,14 @@ fn is_known(method: &Method) -> bool {
     known.contains(&method)
 }
 
-fn check_signature(query: &[u8], token: &[u8], now_micros: u64) -> Result<(), HttpAnswer> {
-    match sign::check(query, token, now_micros) {
-        Verdict::Genuine => Ok(()),
-        Verdict::Incomplete => Err(HttpAnswer::page(StatusCode::BAD_REQUEST)),
-        Verdict::NotANumber => Err(HttpAnswer::page(StatusCode::INTERNAL_SERVER_ERROR)),
-        Verdict::Refused => Err(HttpAnswer::failed("signature error")),
+fn refused(refusal: Refusal) -> HttpAnswer {
+    match refusal {
+        Refusal::Incomplete => HttpAnswer::page(StatusCode::BAD_REQUEST),
+        Refusal::NotANumber => HttpAnswer::page(StatusCode::INTERNAL_SERVER_ERROR),
+        Refusal::Wrong => HttpAnswer::failed("signature error"),
+        Refusal::Used => HttpAnswer::failed("signature used before"),
+        Refusal::TooOld => HttpAnswer::failed("signature too old"),
+        Refusal::NoRoom => HttpAnswer::failed("too many signatures"),
     }
 }
 

@@ -1,24 +1,22 @@
 //! Tests of [`super`], by behaviour.
 
 use super::*;
-use crate::protocol::rainbow::sign::Signer;
+use crate::protocol::rainbow::sign::{Body, Rules, Scheme, Secrets, Signer};
 use proptest::prelude::*;
 
 const TOKEN: &[u8] = b"testtoken";
 const NOW: u64 = 1_420_000_000_500_000;
 
 fn signed(query: &str) -> String {
-    let mut out = query.as_bytes().to_vec();
-    if !query.is_empty() {
-        out.push(b'&');
-    }
+    let mut out = format!("?{query}").into_bytes();
     Signer {
-        token: TOKEN,
+        scheme: Scheme::Sha1,
+        secret: TOKEN,
         unix_seconds: NOW / 1_000_000,
-        nonce: 1234,
+        random: 234,
     }
-    .sign(&mut query::Encoder::new(&mut out));
-    String::from_utf8(out).unwrap()
+    .sign("POST", &mut out, &Body::default());
+    String::from_utf8(out.split_off(1)).unwrap()
 }
 
 fn call(method: &str, path: &str, query: &str, body: &str) -> Result<Ask, HttpAnswer> {
@@ -29,7 +27,12 @@ fn call(method: &str, path: &str, query: &str, body: &str) -> Result<Ask, HttpAn
         query: query.as_bytes(),
         body: body.as_bytes(),
     };
-    parse(&request, TOKEN, NOW)
+    let rules = Rules {
+        secrets: Secrets::one(TOKEN),
+        accept: &[Scheme::Sha1],
+        window: Duration::from_secs(10),
+    };
+    parse(&request, |signed| rules.check(signed, NOW).map(drop))
 }
 
 fn send(query: &str) -> Result<Ask, HttpAnswer> {

@@ -4,9 +4,8 @@
 //!             online, unknown           probe answered 200
 //!   (nobody) ────────────────▶ Probing ────────────────────▶ Alive ── online: heard again
 //!       ▲        probe failed     │                            │
-//!       ├─────────────────────────┴────────────────────────────┘
-//!       │        offline, or not heard for 30 s
-//!       └── Fixed peers (configured) are never removed
+//!       └─────────────────────────┴────────────────────────────┘
+//!                offline, or not heard for 30 s
 //! ```
 //! Datagrams are not authenticated: nothing in one is believed but that a server may listen at its source address, and that
 //! server has to answer `/hello/` before it is told anything. Bounds: [`PEERS_MAX`] and [`PROBES_MAX`]; further ones are
@@ -86,7 +85,6 @@ pub fn announcement(
 enum Peer {
     Probing { since: Instant },
     Alive { heard: Instant },
-    Fixed,
 }
 
 /// What follows from a datagram.
@@ -109,13 +107,9 @@ pub struct Peers {
 }
 
 impl Peers {
-    /// `fixed` are the configured peers: always in, never probed.
-    pub fn new(own: ServerIdentity, cluster_name: String, fixed: impl IntoIterator<Item = SocketAddr>) -> Self {
-        let table = fixed
-            .into_iter()
-            .take(PEERS_MAX)
-            .map(|address| (canonical(address), Peer::Fixed))
-            .collect();
+    /// Nobody yet. `own` is how announcements of this server are told from others.
+    pub fn new(own: ServerIdentity, cluster_name: String) -> Self {
+        let table = HashMap::new();
         Self {
             own,
             cluster_name,
@@ -167,12 +161,9 @@ impl Peers {
     }
 
     fn on_offline(&mut self, address: SocketAddr) -> Heard {
-        match self.table.get(&address) {
-            None | Some(Peer::Fixed) => Heard::Nothing,
-            Some(Peer::Probing { .. } | Peer::Alive { .. }) => {
-                self.table.remove(&address);
-                Heard::Left(address)
-            }
+        match self.table.remove(&address) {
+            None => Heard::Nothing,
+            Some(_) => Heard::Left(address),
         }
     }
 
@@ -193,7 +184,6 @@ impl Peers {
     pub fn on_tick(&mut self, now: Instant) -> Vec<SocketAddr> {
         let mut dropped = Vec::new();
         self.table.retain(|address, peer| match *peer {
-            Peer::Fixed => true,
             Peer::Probing { since } => now.since(since) <= PEER_EXPIRY,
             Peer::Alive { heard } => {
                 let is_alive = now.since(heard) <= PEER_EXPIRY;

@@ -7,7 +7,7 @@
 use super::answer::HttpAnswer;
 use super::api::{SendAsk, TIMEOUT_MAX_S};
 use super::json;
-use super::sign::Signer;
+use super::sign::{Body, Signer};
 use crate::engine::command::{CallbackOutcome, CallbackReply};
 use crate::engine::receipt::PeerPart;
 use crate::time::Duration;
@@ -32,7 +32,7 @@ pub struct PeerRequest {
 
 impl PeerRequest {
     /// `/send/`: the peer gives up a second earlier, so that its answer is in time.
-    pub fn send(ask: &SendAsk, signer: &Signer<'_>) -> Self {
+    pub fn send(ask: &SendAsk, body: &Body<'_>, signer: &Signer<'_>) -> Self {
         let whole = ask.timeout_s.clamp(1, TIMEOUT_MAX_S);
         let theirs = if whole >= 4 { whole - 1 } else { whole };
         let mut target = b"/send/?".to_vec();
@@ -41,7 +41,8 @@ impl PeerRequest {
         query.pair(b"msgtype", ask.msgtype.to_string().as_bytes());
         query.pair(b"qos", (ask.qos as u8).to_string().as_bytes());
         query.pair(b"timeout", theirs.to_string().as_bytes());
-        sign(query, signer);
+        query.pair(b"cluster", b"1");
+        signer.sign("POST", &mut target, body);
         Self {
             target,
             is_post: true,
@@ -50,39 +51,38 @@ impl PeerRequest {
     }
 
     /// `/sub/`
-    pub fn sub(signer: &Signer<'_>) -> Self {
-        Self::plain("/sub/", true, signer)
+    pub fn sub(body: &Body<'_>, signer: &Signer<'_>) -> Self {
+        Self::plain("/sub/", Some(body), signer)
     }
 
     /// `/unsub/`
-    pub fn unsub(signer: &Signer<'_>) -> Self {
-        Self::plain("/unsub/", true, signer)
+    pub fn unsub(body: &Body<'_>, signer: &Signer<'_>) -> Self {
+        Self::plain("/unsub/", Some(body), signer)
     }
 
     /// `/serverinfo/`
     pub fn server_info(signer: &Signer<'_>) -> Self {
-        Self::plain("/serverinfo/", false, signer)
+        Self::plain("/serverinfo/", None, signer)
     }
 
     /// `/updateconfig/`
     pub fn update_config(signer: &Signer<'_>) -> Self {
-        Self::plain("/updateconfig/", false, signer)
+        Self::plain("/updateconfig/", None, signer)
     }
 
-    fn plain(path: &str, is_post: bool, signer: &Signer<'_>) -> Self {
-        let mut target = format!("{path}?").into_bytes();
-        sign(Encoder::new(&mut target), signer);
+    /// A POST with a body, or a GET.
+    fn plain(path: &str, body: Option<&Body<'_>>, signer: &Signer<'_>) -> Self {
+        let mut target = format!("{path}?cluster=1").into_bytes();
+        match body {
+            Some(body) => signer.sign("POST", &mut target, body),
+            None => signer.sign("GET", &mut target, &Body::default()),
+        }
         Self {
             target,
-            is_post,
+            is_post: body.is_some(),
             timeout: PEER_TIMEOUT,
         }
     }
-}
-
-fn sign(mut query: Encoder<'_>, signer: &Signer<'_>) {
-    query.pair(b"cluster", b"1");
-    signer.sign(&mut query);
 }
 
 /// Members that acknowledged at a peer and their data; nothing for errors, timeouts and anything not understood.
@@ -153,13 +153,15 @@ mod tests {
     use super::*;
     use crate::engine::command::{CallbackFailure, ChannelName, Qos};
     use crate::protocol::rainbow::api;
+    use crate::protocol::rainbow::sign::{Rules, Scheme, Secrets};
     use bytes::Bytes;
     use http::Method;
 
     const SIGNER: Signer<'static> = Signer {
-        token: b"testtoken",
+        scheme: Scheme::Sha1,
+        secret: b"testtoken",
         unix_seconds: 1_420_000_000,
-        nonce: 1234,
+        random: 234,
     };
     const SIGNED: &str = "cluster=1&timestamp=1420000000&nonce=1234&signature=3bb158b1b16ea2a6dbdfb5881080954c8c0c75c8";
 
@@ -185,7 +187,7 @@ mod tests {
     #[test]
     fn the_recorded_requests() {
         for (timeout_s, theirs) in [(1, 1), (3, 3), (4, 3), (6, 5), (10, 9)] {
-            let request = PeerRequest::send(&ask("room", timeout_s), &SIGNER);
+            let request = PeerRequest::send(&ask("room", timeout_s), &Body::default(), &SIGNER);
             let target = format!("/send/?channel=room&msgtype=7&qos=1&timeout={theirs}&{SIGNED}");
             assert_eq!(String::from_utf8(request.target).unwrap(), target);
             assert_eq!(
@@ -194,8 +196,8 @@ mod tests {
             );
         }
         for (request, path, is_post) in [
-            (PeerRequest::sub(&SIGNER), "/sub/", true),
-            (PeerRequest::unsub(&SIGNER), "/unsub/", true),
+            (PeerRequest::sub(&Body::default(), &SIGNER), "/sub/", true),
+            (PeerRequest::unsub(&Body::default(), &SIGNER), "/unsub/", true),
             (PeerRequest::server_info(&SIGNER), "/serverinfo/", false),
             (PeerRequest::update_config(&SIGNER), "/updateconfig/", false),
         ] {
@@ -206,24 +208,33 @@ mod tests {
 
     #[test]
     fn a_peer_reads_what_we_ask() {
-        let request = PeerRequest::send(&ask("你 &b", 10), &SIGNER);
-        let (path, query) = request.target.split_at("/send/?".len());
-        let path = &path[..path.len() - 1];
-        let read = api::Request {
-            method: &Method::POST,
-            path,
-            query,
-            body: b"",
-        };
-        let expected = SendAsk {
-            timeout_s: 9,
-            local_only: true,
-            ..ask("你 &b", 10)
-        };
-        assert_eq!(
-            api::parse(&read, b"testtoken", 1_420_000_000_000_000),
-            Ok(api::Ask::Send(expected))
-        );
+        for scheme in [Scheme::Sha1, Scheme::HmacSha256] {
+            let request = PeerRequest::send(
+                &ask("你 &b", 10),
+                &Body::new(b"\0payload"),
+                &Signer { scheme, ..SIGNER },
+            );
+            let (path, query) = request.target.split_at("/send/?".len());
+            let path = &path[..path.len() - 1];
+            let read = api::Request {
+                method: &Method::POST,
+                path,
+                query,
+                body: b"\0payload",
+            };
+            let expected = SendAsk {
+                timeout_s: 9,
+                local_only: true,
+                ..ask("你 &b", 10)
+            };
+            let rules = Rules {
+                secrets: Secrets::one(b"testtoken"),
+                accept: &[scheme],
+                window: Duration::from_secs(10),
+            };
+            let parsed = api::parse(&read, |signed| rules.check(signed, 1_420_000_000_000_000).map(drop));
+            assert_eq!(parsed, Ok(api::Ask::Send(expected)));
+        }
     }
 
     #[test]

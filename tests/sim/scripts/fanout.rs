@@ -5,9 +5,10 @@ use rainbow_server::engine::command::{Command, Endpoint, Qos};
 use rainbow_server::engine::ids::{ClientId, ShardId, Ticket};
 use rainbow_server::limits::FANOUT_SLICE_MEMBERS;
 use rainbow_server::shard::Input;
+use rainbow_server::time::Duration;
 
 use crate::rig::{ADMITTED, Rig, reply};
-use crate::wire::{self, Packet};
+use crate::wire::{self, Frame, Packet};
 
 const HOME: ShardId = ShardId(0);
 
@@ -127,6 +128,56 @@ fn who_leaves_before_its_turn_is_skipped_and_who_comes_is_not_served_twice() {
 }
 
 #[test]
+fn retries_of_a_large_channel_are_sliced_too() {
+    let mut rig = Rig::new(1);
+    let ids = crowd(&mut rig, 1000);
+    rig.publish("large", Qos::AtLeastOnce, b"1", 4);
+    ids.iter().for_each(|id| assert_eq!(rig.packets(*id).len(), 1));
+    rig.bytes(ids[5], &wire::ack(1, b""));
+    rig.advance(Duration::from_millis(2_990));
+    rig.now = rig.now + Duration::from_millis(20);
+    for slice in 1..5 {
+        rig.turn(HOME, |shard, net, now| shard.on_tick(now, net));
+        let served = ids.iter().filter(|id| !rig.nets[0].sockets[id].out.is_empty()).count();
+        // One had answered, one will be gone when its slice comes.
+        assert_eq!(served, (slice * FANOUT_SLICE_MEMBERS - 1).min(998));
+        // Answers and ends between two slices.
+        if slice == 2 {
+            rig.bytes(ids[0], &wire::ack(1, b""));
+            rig.end(ids[999]);
+        }
+    }
+}
+
+#[test]
+fn rounds_of_a_large_channel_keep_their_count() {
+    let mut rig = Rig::new(1);
+    let ids = crowd(&mut rig, 1000);
+    let ticket = rig.publish("large", Qos::AtLeastOnce, b"1", 7);
+    for id in &ids[..100] {
+        rig.bytes(*id, &wire::ack(1, b""));
+    }
+    rig.secs(4);
+    for id in &ids[900..] {
+        rig.bytes(*id, &wire::ack(1, b""));
+    }
+    rig.secs(4);
+    assert_eq!(rig.part(ticket), Some((200, 0, 800, String::new())));
+    rig.secs(2);
+    for (at, id) in ids.iter().enumerate() {
+        let frames = rig.frames(*id);
+        let pings = frames.iter().filter(|frame| **frame == Frame::Ping).count();
+        let expected = match at {
+            0..100 => (1, 0),
+            100..900 => (4, 1),
+            _ => (2, 0),
+        };
+        assert_eq!((frames.len(), pings), expected, "{at}");
+    }
+    assert_eq!(rig.shards[0].debug_counts().deliveries, 0);
+}
+
+#[test]
 fn acknowledgements_during_the_slicing_count() {
     let mut rig = Rig::new(1);
     let ids = crowd(&mut rig, 600);
@@ -163,7 +214,7 @@ fn publishes_during_the_slicing_wait_for_their_turn() {
     rig.step(0);
     post(&mut rig, "large", Qos::AtMostOnce, "b");
     rig.step(0);
-    ids[10..].iter().for_each(|id| drop(rig.end(*id)));
+    ids[10..].iter().for_each(|id| rig.end(*id));
     post(&mut rig, "large", Qos::AtMostOnce, "c");
     rig.settle();
     for id in &ids[..10] {
@@ -206,7 +257,9 @@ fn a_batch_is_bounded() {
     let mut rig = Rig::new(1);
     let id = rig.connect(0, &["large"]);
     let before = rig.socket(id).writes;
-    (0..300).for_each(|n| drop(post(&mut rig, "large", Qos::AtMostOnce, &n.to_string())));
+    for n in 0..300 {
+        post(&mut rig, "large", Qos::AtMostOnce, &n.to_string());
+    }
     rig.step(0);
     assert_eq!(rig.socket(id).writes, before + 3);
     let expected: Vec<_> = (0..300).map(|n| n.to_string()).collect();

@@ -3,6 +3,7 @@
 mod channels;
 mod closing;
 mod connect;
+mod containment;
 mod downstream;
 mod fanout;
 mod upstream;

@@ -249,6 +249,25 @@ fn the_patience_with_those_who_owe_is_bounded() {
     assert!(rig.callbacks.len() <= 8, "{}", rig.callbacks.len());
 }
 
+#[test]
+fn who_does_not_read_the_answers_is_a_slow_consumer() {
+    let mut rig = Rig::with(1, "outbox_bytes=64k");
+    let id = rig.connect(0, &[]);
+    rig.socket(id).room = 0;
+    for n in 0..10 {
+        rig.bytes(id, &send(false, 1, 1, n, b""));
+        if let Some(request) = rig
+            .callbacks
+            .pop_front()
+            .filter(|request| request.endpoint == Endpoint::Message)
+        {
+            rig.answer_ok(&request, &"x".repeat(20_000));
+        }
+    }
+    rig.secs(6);
+    assert!(rig.socket(id).closed);
+}
+
 /// It is we who do not read: its pong may be waiting in the socket.
 #[test]
 fn a_paused_client_is_not_closed_for_a_missing_pong() {

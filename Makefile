@@ -1,0 +1,32 @@
+# make run: the demo. make test: everything. make check: what has to be clean before a commit.
+
+CARGO ?= cargo
+# The black-box tests mostly sleep, so many of them fit on one core.
+TEST_THREADS ?= 24
+FUZZ_SMOKE_ITERATIONS ?= 200000
+
+.PHONY: run build test check fuzz-smoke loom
+
+run:
+	$(CARGO) run --release -- --demo
+
+build:
+	$(CARGO) build --release
+
+test:
+	$(CARGO) test --features fuzzing -- --test-threads=$(TEST_THREADS)
+	$(CARGO) test --no-default-features --lib
+
+check:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets --features fuzzing -- -D warnings
+	$(CARGO) check --no-default-features
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --no-deps
+
+# Every fuzz body over its corpus and over mutations of it; needs no nightly compiler.
+fuzz-smoke:
+	FUZZ_SMOKE_ITERATIONS=$(FUZZ_SMOKE_ITERATIONS) $(CARGO) test --release --features fuzzing --test fuzz_smoke
+
+# Model check of the sleep protocol between cores.
+loom:
+	RUSTFLAGS="--cfg loom" $(CARGO) test --test mailbox_loom --release --no-default-features --target-dir target/loom

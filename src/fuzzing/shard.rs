@@ -1,0 +1,488 @@
+//! Sequences of operations on two shards: clients that say anything, callers that ask anything, a business that answers
+//! anything, sockets that take what they like, in any order. Whatever happened, when all is over nothing is left and
+//! everybody was answered exactly once.
+
+use std::collections::{HashMap, VecDeque};
+use std::io::IoSlice;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::close::CloseCause;
+use crate::config::{Config, Overrides};
+use crate::engine::command::{
+    AtDeadline, CallbackFailure, CallbackOutcome, CallbackReply, CallbackRequest, ChannelName, Command, Endpoint,
+    Publish, Qos, Report, exhausted_after,
+};
+use crate::engine::ids::{ClientId, IdentityKey, ShardId, Ticket};
+use crate::engine::registry::HomeHash;
+use crate::metrics::{CoreMetrics, Labels};
+use crate::shard::{Input, Sent, Setup, Shard, Sockets};
+use crate::time::{Duration, Instant};
+use crate::wire::ws;
+
+/// Operations looked at of one input.
+const OPERATIONS_MAX: usize = 400;
+const CHANNELS: [&str; 3] = ["a", "b", "c"];
+const CONNECT: &[u8] = b"GET /connect/?X-DEVICEID=d&X-CLIENT-OS=o HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n\
+Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+/// Runs the operations `data` stands for, ends everything, and looks at what is left.
+pub fn shard_ops(data: &[u8]) {
+    let mut world = World::new(data.first().copied().unwrap_or_default());
+    let mut input = Input8(data.get(1..).unwrap_or_default());
+    for _ in 0..OPERATIONS_MAX {
+        let Some(operation) = input.byte() else { break };
+        world.operate(operation, &mut input);
+    }
+    world.end();
+}
+
+/// The rest of the input.
+struct Input8<'a>(&'a [u8]);
+
+impl Input8<'_> {
+    fn byte(&mut self) -> Option<u8> {
+        let (first, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(*first)
+    }
+
+    fn pick(&mut self, below: usize) -> usize {
+        usize::from(self.byte().unwrap_or_default()) % below.max(1)
+    }
+
+    fn bytes(&mut self) -> Vec<u8> {
+        let (taken, rest) = self.0.split_at(self.pick(64).min(self.0.len()));
+        self.0 = rest;
+        taken.to_vec()
+    }
+}
+
+/// Sockets whose far end reads as told.
+#[derive(Default)]
+struct Net {
+    room: HashMap<ClientId, usize>,
+    want_write: Vec<ClientId>,
+    resumed: Vec<ClientId>,
+}
+
+impl Sockets for Net {
+    fn send(&mut self, client: ClientId, parts: &[IoSlice<'_>]) -> Sent {
+        let offered: usize = parts.iter().map(|part| part.len()).sum();
+        let Some(room) = self.room.get_mut(&client) else {
+            panic!("written after close")
+        };
+        let taken = offered.min(*room);
+        *room -= taken;
+        Sent::Taken(taken)
+    }
+
+    fn want_write(&mut self, client: ClientId) {
+        self.want_write.push(client);
+    }
+
+    fn resume(&mut self, client: ClientId) {
+        self.resumed.push(client);
+    }
+
+    fn finish(&mut self, client: ClientId) {
+        assert!(self.room.contains_key(&client), "finished after close");
+    }
+
+    fn close(&mut self, client: ClientId) {
+        assert!(self.room.remove(&client).is_some(), "closed twice");
+    }
+}
+
+/// What one publish was answered with.
+#[derive(Default)]
+struct Answers {
+    shards: Option<u32>,
+    parts: u32,
+}
+
+struct World {
+    now: Instant,
+    shards: Vec<Shard>,
+    nets: Vec<Net>,
+    mail: Vec<VecDeque<Command>>,
+    clients: Vec<ClientId>,
+    callbacks: VecDeque<CallbackRequest>,
+    publishes: HashMap<Ticket, (Qos, Answers)>,
+    questions: HashMap<Ticket, u32>,
+    admitted: HashMap<ClientId, u32>,
+    closed: HashMap<ClientId, u32>,
+    tickets: u64,
+    drained: usize,
+    home: HomeHash,
+}
+
+impl World {
+    fn new(kind: u8) -> Self {
+        let order = if kind & 1 == 0 { "none" } else { "client" };
+        let text = format!(
+            "[main]\nconnect_url=http://b/c\nforward_url=http://b/m/{{message_type}}\nclose_url=http://b/x\n\
+             security_token=t\nworkers=2\nconnections_max=64\nforward_order={order}\nforward_queue=4\noutbox_bytes=64k\n\
+             inflight_max=4\nchannels_max=2\n"
+        );
+        let (config, _) = Config::from_file_text("fuzz", &text, &Overrides::default()).expect("valid");
+        let home = HomeHash::new(1, 2);
+        let labels = Labels {
+            close_causes: &CloseCause::LABELS,
+            api_routes: &[],
+        };
+        let setup = |id: u16| Setup {
+            id: ShardId(id),
+            shards: 2,
+            home: home.clone(),
+            identities: IdentityKey::new(1, [1; 32]),
+            started_unix_micros: 0,
+            seed: 1,
+            config: Arc::new(config.clone()),
+            metrics: Arc::new(CoreMetrics::new(id.to_string(), labels)),
+        };
+        Self {
+            now: Instant::from_micros(1),
+            shards: (0..2).map(|id| Shard::new(setup(id))).collect(),
+            nets: vec![Net::default(), Net::default()],
+            mail: vec![VecDeque::new(), VecDeque::new()],
+            clients: Vec::new(),
+            callbacks: VecDeque::new(),
+            publishes: HashMap::new(),
+            questions: HashMap::new(),
+            admitted: HashMap::new(),
+            closed: HashMap::new(),
+            tickets: 0,
+            drained: 0,
+            home,
+        }
+    }
+
+    fn operate(&mut self, operation: u8, input: &mut Input8<'_>) {
+        match operation % 14 {
+            0 => self.accept(input.pick(2)),
+            1..=4 => self.say(input),
+            5 => {
+                if let Some(id) = self.client(input) {
+                    self.gone(id);
+                }
+            }
+            6 | 7 => self.answer(input),
+            8 => self.publish(input),
+            9 => self.change_membership(input),
+            10 => self.pass(Duration::from_millis(40 * input.pick(256) as u64)),
+            11 => {
+                if let Some(id) = self.client(input) {
+                    let room = [0, 1, 10, 200, usize::MAX][input.pick(5)];
+                    self.nets[id.shard.index()]
+                        .room
+                        .entry(id)
+                        .and_modify(|left| *left = room);
+                    self.writable(id.shard.index());
+                }
+            }
+            12 => {
+                if let Some(client) = self.client(input) {
+                    let ticket = self.question();
+                    self.post(
+                        client.shard,
+                        Command::Close {
+                            client,
+                            cause: CloseCause::Kicked,
+                            ticket,
+                        },
+                    );
+                }
+            }
+            _ => self.deliver(input.pick(2), 1 + input.pick(4)),
+        }
+    }
+
+    fn accept(&mut self, shard: usize) {
+        let now = self.now;
+        if let Some(id) = self.shards[shard].on_accept(now) {
+            self.nets[shard].room.insert(id, usize::MAX);
+            self.clients.push(id);
+        }
+    }
+
+    fn client(&mut self, input: &mut Input8<'_>) -> Option<ClientId> {
+        let at = input.pick(self.clients.len());
+        self.clients.get(at).copied()
+    }
+
+    fn say(&mut self, input: &mut Input8<'_>) {
+        let Some(id) = self.client(input) else { return };
+        let key = [1, 2, 3, 4];
+        let mut bytes = Vec::new();
+        let message_id = input.byte().unwrap_or_default();
+        match input.pick(10) {
+            0 => bytes.extend_from_slice(CONNECT),
+            1 => ws::client_frame(&mut bytes, true, ws::Opcode::Binary, key, &[0x10, 0, 7, b'p']),
+            2 => ws::client_frame(
+                &mut bytes,
+                true,
+                ws::Opcode::Binary,
+                key,
+                &[0x12, 0, 7, 0, message_id, b'p'],
+            ),
+            3 => ws::client_frame(
+                &mut bytes,
+                true,
+                ws::Opcode::Binary,
+                key,
+                &[0x1c, 0, 7, 0, message_id, b'p'],
+            ),
+            4 => ws::client_frame(&mut bytes, true, ws::Opcode::Binary, key, &[0x20, 0, message_id, b'd']),
+            5 => ws::client_frame(&mut bytes, true, ws::Opcode::Binary, key, &[0x30, 0, message_id]),
+            6 => ws::client_frame(&mut bytes, true, ws::Opcode::Binary, key, &[0x40, 0, message_id]),
+            7 => ws::client_frame(&mut bytes, true, ws::Opcode::Pong, key, b""),
+            8 => ws::client_frame(&mut bytes, true, ws::Opcode::Close, key, &[3, 232]),
+            _ => bytes = input.bytes(),
+        }
+        self.bytes(id, &mut bytes);
+    }
+
+    fn bytes(&mut self, id: ClientId, bytes: &mut [u8]) {
+        let shard = id.shard.index();
+        if !self.nets[shard].room.contains_key(&id) {
+            return;
+        }
+        let now = self.now;
+        let input = self.shards[shard].on_bytes(id, bytes, now, &mut self.nets[shard]);
+        if let Input::HandOver(_) = input {
+            self.nets[shard].room.remove(&id);
+        }
+        self.end_turn(shard);
+    }
+
+    fn gone(&mut self, id: ClientId) {
+        let shard = id.shard.index();
+        if self.nets[shard].room.contains_key(&id) {
+            let now = self.now;
+            self.shards[shard].on_end(id, CloseCause::ClientGone, now, &mut self.nets[shard]);
+            self.end_turn(shard);
+        }
+    }
+
+    fn answer(&mut self, input: &mut Input8<'_>) {
+        let at = input.pick(self.callbacks.len());
+        let Some(request) = self.callbacks.remove(at) else {
+            return;
+        };
+        let outcome = match input.pick(6) {
+            0 => CallbackOutcome::Failed(CallbackFailure::TimedOut),
+            1 => reply(500, None),
+            2 => reply(200, None),
+            channel => reply(200, CHANNELS.get(channel - 3).copied()),
+        };
+        self.answered(request, outcome);
+    }
+
+    fn answered(&mut self, request: CallbackRequest, outcome: CallbackOutcome) {
+        let CallbackRequest {
+            client,
+            token,
+            endpoint,
+            ..
+        } = request;
+        let yes = matches!(&outcome, CallbackOutcome::Answered(reply) if reply.is_success());
+        if endpoint == Endpoint::Connect && yes {
+            *self.admitted.entry(client).or_default() += 1;
+        }
+        if endpoint != Endpoint::Close {
+            self.post(client.shard, Command::CallbackDone { client, token, outcome });
+        }
+    }
+
+    fn publish(&mut self, input: &mut Input8<'_>) {
+        let channel: ChannelName = CHANNELS[input.pick(3)].as_bytes().into();
+        let qos = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce][input.pick(3)];
+        let retries = input.pick(3) as u32;
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        self.publishes.insert(ticket, (qos, Answers::default()));
+        let home = self.home.home_of(&channel);
+        let publish = Publish {
+            ticket,
+            channel,
+            msgtype: 7,
+            qos,
+            payload: Bytes::from(vec![b'x'; input.pick(256) * 64]),
+            retries,
+            deadline: self.now + exhausted_after(retries),
+            at_deadline: AtDeadline::TimedOut,
+        };
+        self.post(home, Command::Publish(Arc::new(publish)));
+    }
+
+    fn change_membership(&mut self, input: &mut Input8<'_>) {
+        let channel: ChannelName = CHANNELS[input.pick(3)].as_bytes().into();
+        let Some(client) = self.client(input) else { return };
+        let ticket = self.question();
+        let home = self.home.home_of(&channel);
+        match input.pick(3) {
+            0 => self.post(
+                client.shard,
+                Command::Join {
+                    client,
+                    channel,
+                    ticket,
+                },
+            ),
+            1 => self.post(
+                client.shard,
+                Command::Leave {
+                    client,
+                    channel,
+                    ticket,
+                },
+            ),
+            _ => self.post(
+                home,
+                Command::Occupy {
+                    channel,
+                    client: Some(client),
+                    ticket,
+                },
+            ),
+        }
+    }
+
+    fn question(&mut self) -> Ticket {
+        self.tickets += 1;
+        self.questions.insert(Ticket(self.tickets), 0);
+        Ticket(self.tickets)
+    }
+
+    fn post(&mut self, shard: ShardId, command: Command) {
+        self.mail[shard.index()].push_back(command);
+    }
+
+    fn deliver(&mut self, shard: usize, count: usize) {
+        let now = self.now;
+        for _ in 0..count {
+            let Some(command) = self.mail[shard].pop_front() else {
+                break;
+            };
+            self.shards[shard].on_command(command, now, &mut self.nets[shard]);
+        }
+        self.end_turn(shard);
+    }
+
+    fn writable(&mut self, shard: usize) {
+        let now = self.now;
+        for id in std::mem::take(&mut self.nets[shard].want_write) {
+            match self.nets[shard].room.get(&id) {
+                Some(0) => self.nets[shard].want_write.push(id),
+                Some(_) => self.shards[shard].on_writable(id, now, &mut self.nets[shard]),
+                None => {}
+            }
+        }
+        self.end_turn(shard);
+    }
+
+    fn pass(&mut self, span: Duration) {
+        self.now = self.now + span;
+        let now = self.now;
+        for shard in 0..self.shards.len() {
+            while self.shards[shard].on_tick(now, &mut self.nets[shard]) {}
+            self.end_turn(shard);
+        }
+    }
+
+    fn end_turn(&mut self, shard: usize) {
+        let now = self.now;
+        while self.shards[shard].end_turn(now, &mut self.nets[shard]) {}
+        let (mut commands, mut reports) = (Vec::new(), Vec::new());
+        self.shards[shard].take_commands(&mut commands);
+        self.shards[shard].take_reports(&mut reports);
+        for (target, command) in commands {
+            self.post(target, command);
+        }
+        for report in reports {
+            self.on_report(report);
+        }
+    }
+
+    fn on_report(&mut self, report: Report) {
+        match report {
+            Report::Published { ticket, shards } => {
+                let (_, answers) = self.publishes.get_mut(&ticket).expect("a publish of ours");
+                assert!(answers.shards.replace(shards).is_none(), "published twice");
+            }
+            Report::Part(part) => {
+                let (qos, answers) = self.publishes.get_mut(&part.ticket).expect("a publish of ours");
+                assert_ne!(*qos, Qos::AtMostOnce, "nobody asked");
+                assert_eq!(*answers.shards.get_or_insert(part.shards), part.shards);
+                answers.parts += 1;
+            }
+            Report::Done { ticket, .. } => *self.questions.get_mut(&ticket).expect("a question of ours") += 1,
+            Report::Callback(request) => {
+                if request.endpoint == Endpoint::Close {
+                    *self.closed.entry(request.client).or_default() += 1;
+                }
+                self.callbacks.push_back(request);
+            }
+            Report::Census { .. } => {}
+            Report::Drained { .. } => self.drained += 1,
+        }
+    }
+
+    /// Ends everything and checks that nothing is left.
+    fn end(mut self) {
+        for shard in 0..2 {
+            self.post(ShardId(shard), Command::Drain);
+        }
+        for _ in 0..200 {
+            for shard in 0..2 {
+                self.nets[shard].room.values_mut().for_each(|room| *room = usize::MAX);
+                self.deliver(shard, usize::MAX);
+                self.writable(shard);
+            }
+            while let Some(request) = self.callbacks.pop_front() {
+                self.answered(request, reply(500, None));
+            }
+            self.pass(Duration::from_secs(1));
+        }
+        assert_eq!(self.drained, 2, "a shard is not empty");
+        for shard in &self.shards {
+            assert_eq!(shard.debug_panics(), 0, "a panic was contained");
+            let counts = shard.debug_counts();
+            assert_eq!((counts.clients, counts.deliveries, counts.memberships), (0, 0, 0));
+            assert_eq!((counts.interests, counts.timers), (0, 0));
+        }
+        assert_eq!(
+            self.admitted, self.closed,
+            "one close callback for each admitted client"
+        );
+        for (ticket, (qos, answers)) in &self.publishes {
+            let shards = answers.shards.expect("a publish was not answered");
+            let expected = if *qos == Qos::AtMostOnce { 0 } else { shards };
+            assert_eq!(answers.parts, expected, "{ticket:?}");
+        }
+        assert!(
+            self.questions.values().all(|answers| *answers == 1),
+            "one answer for each question"
+        );
+        assert!(
+            self.nets.iter().all(|net| net.room.is_empty()),
+            "a socket was left open"
+        );
+    }
+}
+
+fn reply(status: u16, channel: Option<&str>) -> CallbackOutcome {
+    let header = |name: &str| {
+        (
+            Bytes::from("rainbowclientchannel"),
+            Bytes::copy_from_slice(name.as_bytes()),
+        )
+    };
+    CallbackOutcome::Answered(CallbackReply {
+        status,
+        headers: channel.map(header).into_iter().collect(),
+        body: Bytes::from_static(b"{\"status\": \"success\"}"),
+    })
+}

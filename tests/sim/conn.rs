@@ -1,0 +1,374 @@
+//! One connection of the simulator: the client at its far end, with its habits, and the bytes on their way.
+
+use rainbow_server::engine::ids::ClientId;
+use rainbow_server::time::{Duration, Instant};
+
+use crate::records::{Received, Upstream};
+use crate::rng::Rng;
+use crate::wire::{self, Frame, Packet};
+
+/// How a client behaves, in percent where nothing else is said.
+pub struct Habits {
+    pub acks: u64,
+    pub acks_twice: u64,
+    pub acks_by_rec: u64,
+    pub unknown_acks: u64,
+    pub ack_delay_ms: u64,
+    pub pongs: u64,
+    pub answers_close: u64,
+    pub releases: u64,
+    pub repeats: u64,
+    pub nonsense: u64,
+    /// Per action: sends what is no websocket frame.
+    pub garbage: u64,
+    /// Per action: leaves.
+    pub leaves: u64,
+    pub messages: u32,
+    pub read_delay_ms: u64,
+    pub read_bytes: usize,
+    /// Bytes the socket buffers hold.
+    pub window: usize,
+}
+
+impl Habits {
+    pub fn new(rng: &mut Rng) -> Self {
+        let good = Self {
+            acks: 100,
+            acks_twice: 2,
+            acks_by_rec: 30,
+            unknown_acks: 2,
+            ack_delay_ms: 400,
+            pongs: 100,
+            answers_close: 95,
+            releases: 100,
+            repeats: 20,
+            nonsense: 3,
+            garbage: 0,
+            leaves: 0,
+            messages: rng.within(0, 25) as u32,
+            read_delay_ms: 20,
+            read_bytes: 64 * 1024,
+            window: 256 * 1024,
+        };
+        match rng.index(10) {
+            0 => Self {
+                acks: 0,
+                pongs: 100,
+                ..good
+            },
+            1 => Self {
+                acks: 30,
+                pongs: 0,
+                ack_delay_ms: 5_000,
+                ..good
+            },
+            2 => Self {
+                read_delay_ms: 900,
+                read_bytes: 700,
+                window: 3000,
+                ..good
+            },
+            3 => Self {
+                read_delay_ms: 20_000,
+                read_bytes: 10,
+                window: 100,
+                answers_close: 0,
+                ..good
+            },
+            4 => Self { garbage: 8, ..good },
+            5 | 6 => Self { leaves: 10, ..good },
+            7 => Self {
+                acks_twice: 60,
+                unknown_acks: 40,
+                repeats: 70,
+                nonsense: 30,
+                ..good
+            },
+            _ => good,
+        }
+    }
+}
+
+/// How the far end ended its direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Fin,
+    Reset,
+}
+
+pub struct Conn {
+    pub number: usize,
+    pub shard: usize,
+    pub id: Option<ClientId>,
+    pub habits: Habits,
+    /// Has the headers of a websocket request.
+    pub upgrades: bool,
+    /// Bytes the shard has not read yet.
+    pub up: Vec<u8>,
+    pub up_end: Option<End>,
+    /// The shard reads.
+    pub reading: bool,
+    pub was_paused: bool,
+    /// The shard has nothing to do with it any more.
+    pub over: bool,
+    pub readable_planned: bool,
+    pub writable_planned: bool,
+    pub read_planned: bool,
+    inbuf: Vec<u8>,
+    /// Status of the answer to its request.
+    pub status: Option<u16>,
+    pub close_seen: bool,
+    /// It did something that ends its session.
+    pub leaving: bool,
+    /// It was well when the server began to stop.
+    pub stayed: bool,
+    pub sent: Vec<Upstream>,
+    pub received: Vec<Received>,
+    pub ping_unanswered: Option<Instant>,
+    /// The first error its stream had.
+    pub fault: Option<String>,
+    next_id: u16,
+}
+
+/// What a client does because of what it read.
+pub enum Reaction {
+    /// Write this after so many milliseconds.
+    Say(u64, Vec<u8>),
+    /// It acknowledges a publish.
+    Acknowledge {
+        publish: usize,
+        after_ms: u64,
+        bytes: Vec<u8>,
+    },
+    /// End the connection after so many milliseconds.
+    Leave(u64, End),
+}
+
+impl Conn {
+    pub fn new(number: usize, shard: usize, rng: &mut Rng) -> Self {
+        Self {
+            number,
+            shard,
+            id: None,
+            habits: Habits::new(rng),
+            upgrades: !rng.chance(3),
+            up: Vec::new(),
+            up_end: None,
+            reading: true,
+            was_paused: false,
+            over: false,
+            readable_planned: false,
+            writable_planned: false,
+            read_planned: false,
+            inbuf: Vec::new(),
+            status: None,
+            close_seen: false,
+            leaving: false,
+            stayed: false,
+            sent: Vec::new(),
+            received: Vec::new(),
+            ping_unanswered: None,
+            fault: None,
+            next_id: 2,
+        }
+    }
+
+    /// Admitted, and neither side has begun to end it.
+    pub fn is_well(&self) -> bool {
+        self.status == Some(101) && !self.leaving && !self.close_seen && !self.over && self.up_end.is_none()
+    }
+
+    pub fn request(&self) -> Vec<u8> {
+        let request = wire::connect_request(&self.number.to_string());
+        if self.upgrades {
+            return request;
+        }
+        String::from_utf8(request)
+            .unwrap()
+            .replace("Upgrade: websocket\r\n", "")
+            .into_bytes()
+    }
+
+    /// A fresh message of any level.
+    pub fn message(&mut self, rng: &mut Rng) -> Vec<u8> {
+        let qos = *rng.pick(&[0, 1, 1, 2, 2, 2, 3]);
+        let id = self.next_id;
+        self.next_id += 1;
+        let padding = if rng.chance(10) {
+            rng.within(0, 3_000) as usize
+        } else {
+            0
+        };
+        let payload = format!("u {} {} {}", self.number, self.sent.len(), ".".repeat(padding));
+        self.sent.push(Upstream {
+            qos,
+            id,
+            released: false,
+            under_way: 0,
+            forwards: 0,
+            failures: 0,
+            failed_at: None,
+            forwards_owed: 1,
+            succeeded: false,
+            answers_due: 0,
+            answers: 0,
+        });
+        wire::send(false, qos, id, id, payload.as_bytes())
+    }
+
+    /// Repeats a QoS 2 message that was not released, with DUP.
+    pub fn repetition(&mut self, now: Instant, rng: &mut Rng) -> Option<Vec<u8>> {
+        let open = self
+            .sent
+            .iter()
+            .enumerate()
+            .filter(|(_, message)| message.qos == 2 && !message.released);
+        let open: Vec<_> = open.map(|(at, message)| (at, message.id)).collect();
+        if open.is_empty() {
+            return None;
+        }
+        let (at, id) = *rng.pick(&open);
+        let message = &mut self.sent[at];
+        let failed_long_ago = message.failed_at.is_some_and(|at| at + Duration::from_secs(2) < now);
+        if failed_long_ago && message.under_way == 0 && !message.succeeded {
+            message.forwards_owed = message.forwards + 1;
+        }
+        Some(wire::send(
+            true,
+            2,
+            id,
+            id,
+            format!("u {} {at} again", self.number).as_bytes(),
+        ))
+    }
+
+    /// Bytes arrived.
+    pub fn read(&mut self, bytes: &[u8], now: Instant, rng: &mut Rng) -> Vec<Reaction> {
+        self.inbuf.extend_from_slice(bytes);
+        let mut reactions = Vec::new();
+        if self.status.is_none() {
+            if !self.inbuf.starts_with(b"HTTP/1.1 ") && self.inbuf.len() >= 9 {
+                self.blame("something before the HTTP answer");
+            }
+            let Some((status, _)) = wire::take_answer(&mut self.inbuf) else {
+                return reactions;
+            };
+            self.status = Some(status);
+            if status != 101 {
+                self.leaving = true;
+                return vec![Reaction::Leave(rng.within(0, 50), End::Fin)];
+            }
+        }
+        if self.status != Some(101) {
+            return reactions;
+        }
+        match wire::take_frames(&mut self.inbuf) {
+            Ok(frames) => frames
+                .into_iter()
+                .for_each(|frame| self.on_frame(frame, now, rng, &mut reactions)),
+            Err(error) => self.blame(&error),
+        }
+        reactions
+    }
+
+    pub fn blame(&mut self, fault: &str) {
+        self.fault
+            .get_or_insert_with(|| format!("client {}: {fault}", self.number));
+    }
+
+    fn on_frame(&mut self, frame: Frame, now: Instant, rng: &mut Rng, reactions: &mut Vec<Reaction>) {
+        if self.close_seen {
+            return self.blame(&format!("{frame:?} after the close frame"));
+        }
+        match frame {
+            Frame::Packet(packet) => self.on_packet(packet, rng, reactions),
+            Frame::Ping if rng.chance(self.habits.pongs) => {
+                reactions.push(Reaction::Say(rng.within(0, 500), wire::pong()))
+            }
+            Frame::Ping => self.ping_unanswered = self.ping_unanswered.or(Some(now)),
+            Frame::Pong(_) => {}
+            Frame::Close(_) => {
+                self.close_seen = true;
+                if rng.chance(self.habits.answers_close) {
+                    reactions.push(Reaction::Say(0, wire::close(Some(1000))));
+                    reactions.push(Reaction::Leave(rng.within(1, 300), End::Fin));
+                }
+            }
+        }
+    }
+
+    fn on_packet(&mut self, packet: Packet, rng: &mut Rng, reactions: &mut Vec<Reaction>) {
+        match packet {
+            Packet::Send {
+                dup, qos, id, payload, ..
+            } => {
+                let text = String::from_utf8_lossy(&payload);
+                let number = text
+                    .strip_prefix("p ")
+                    .and_then(|rest| rest.split(' ').next()?.parse().ok());
+                let Some(publish) = number else {
+                    return self.blame("a payload nobody published");
+                };
+                self.received.push(Received { publish, dup });
+                if qos > 0 && rng.chance(self.habits.acks) {
+                    self.acknowledge(publish, id, rng, reactions);
+                }
+            }
+            Packet::Ack { id, .. } => self.on_answer(id, 1),
+            Packet::Rec { id, .. } => {
+                self.on_answer(id, 2);
+                if rng.chance(self.habits.releases) {
+                    self.sent
+                        .iter_mut()
+                        .filter(|message| message.id == id)
+                        .for_each(|message| message.released = true);
+                    reactions.push(Reaction::Say(rng.within(0, 100), wire::rel(id)));
+                }
+            }
+            Packet::Rel { .. } | Packet::Com { .. } => {}
+        }
+    }
+
+    fn acknowledge(&mut self, publish: usize, id: u16, rng: &mut Rng, reactions: &mut Vec<Reaction>) {
+        let data = if rng.chance(50) {
+            format!("a {publish} {}", self.number)
+        } else {
+            String::new()
+        };
+        let by_rec = rng.chance(self.habits.acks_by_rec);
+        let bytes = if by_rec {
+            wire::rec(id, data.as_bytes())
+        } else {
+            wire::ack(id, data.as_bytes())
+        };
+        if rng.chance(self.habits.unknown_acks) {
+            reactions.push(Reaction::Say(
+                rng.within(0, 500),
+                wire::ack(id.wrapping_add(5000), b"unknown"),
+            ));
+        }
+        if rng.chance(self.habits.acks_twice) {
+            reactions.push(Reaction::Say(
+                self.habits.ack_delay_ms + rng.within(1, 2000),
+                bytes.clone(),
+            ));
+        }
+        let after_ms = rng.within(0, self.habits.ack_delay_ms);
+        reactions.push(Reaction::Acknowledge {
+            publish,
+            after_ms,
+            bytes,
+        });
+    }
+
+    fn on_answer(&mut self, id: u16, qos: u8) {
+        match self
+            .sent
+            .iter_mut()
+            .find(|message| message.id == id && message.qos == qos)
+        {
+            Some(message) if message.answers < message.answers_due => message.answers += 1,
+            _ => self.blame(&format!("an answer to message {id} that the business did not give")),
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! What happened in a run, as seen from outside the shards: the only thing the oracle judges from.
+
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+
+use rainbow_server::engine::command::{AtDeadline, Part, Qos};
+use rainbow_server::engine::ids::ClientId;
+use rainbow_server::engine::receipt::Answer;
+use rainbow_server::time::Instant;
+
+/// A point in the one total order of everything the control model does and sees.
+pub type Seq = u64;
+
+#[derive(Default)]
+pub struct Records {
+    pub publishes: Vec<Published>,
+    pub changes: Vec<Change>,
+    pub sessions: BTreeMap<ClientId, SessionRecord>,
+    /// Questions of the API other than publishes: (what, answers).
+    pub questions: Vec<(String, u32)>,
+    pub drained: Vec<u32>,
+    /// Positions in `changes`, by client and channel; made when the run has gone quiet.
+    pub index: OnceCell<Vec<Vec<usize>>>,
+}
+
+/// One publish of the API.
+pub struct Published {
+    pub channel: usize,
+    pub qos: Qos,
+    pub issued: Seq,
+    pub issued_at: Instant,
+    pub deadline: Instant,
+    pub at_deadline: AtDeadline,
+    pub retries: u32,
+    pub shards: Vec<u32>,
+    pub parts: Vec<Part>,
+    /// Each answer, when it was given, and how many parts had come by then.
+    pub answers: Vec<(Instant, Answer, usize)>,
+    /// Connections that acknowledged, and when their acknowledgement was written.
+    pub acks: BTreeMap<usize, Instant>,
+}
+
+/// Something that changes who is in a channel.
+pub struct Change {
+    /// Changes of one operation: its leaves come before its joins.
+    pub operation: usize,
+    /// `None`: everybody.
+    pub conn: Option<usize>,
+    pub channel: usize,
+    pub join: bool,
+    pub issued: Seq,
+    pub issued_at: Instant,
+    pub answered: Option<Seq>,
+    /// It was answered with "no such client".
+    pub void: bool,
+}
+
+/// What the business knows of one identity.
+#[derive(Default)]
+pub struct SessionRecord {
+    pub admitted: bool,
+    /// Let in by the business, but its request cannot become a websocket: it is told only of those that left meanwhile.
+    pub refused: bool,
+    pub close_callbacks: u32,
+    /// Message callbacks not yet answered.
+    pub under_way: u32,
+}
+
+/// One message of a client.
+pub struct Upstream {
+    pub qos: u8,
+    pub id: u16,
+    /// When it was last repeated or first sent; ids are released by a REL.
+    pub released: bool,
+    pub under_way: u32,
+    pub forwards: u32,
+    pub failures: u32,
+    pub failed_at: Option<Instant>,
+    /// At least so many forwards have to be seen.
+    pub forwards_owed: u32,
+    pub succeeded: bool,
+    /// The callback answers that went to the client, and those that arrived.
+    pub answers_due: u32,
+    pub answers: u32,
+}
+
+/// One copy of a publish that reached a client.
+pub struct Received {
+    pub publish: usize,
+    pub dup: bool,
+}
