@@ -5,6 +5,7 @@
 
 use crate::config::ini::FILE_BYTES_MAX;
 use crate::config::{Config, ConfigError, Note, Origin, Overrides, Warning, render};
+use crate::io::tls::{self, Fault};
 use lexopt::{Arg, Parser, ValueExt};
 use std::ffi::OsString;
 use std::fmt;
@@ -163,27 +164,38 @@ pub fn load(file: &Path, overrides: &Overrides) -> Result<(Config, Vec<Warning>)
         })]);
     }
     let (config, warnings) = Config::from_file_text(&label, &String::from_utf8_lossy(&bytes), overrides)?;
-    match unreadable_ca(&label, &config) {
-        Some(error) => Err(vec![error]),
-        None => Ok((config, warnings)),
+    let faults = file_faults(&config);
+    if faults.is_empty() {
+        return Ok((config, warnings));
     }
+    Err(faults
+        .into_iter()
+        .map(|fault| located(&label, &config, fault))
+        .collect())
 }
 
-/// The parser cannot look at files; a wrong path should not wait for the first https call to show.
-fn unreadable_ca(label: &str, config: &Config) -> Option<ConfigError> {
-    let error = std::fs::File::open(config.ca_file.as_ref()?).err()?;
-    let setting = config.settings.iter().find(|setting| setting.name == "ca_file");
+/// The parser cannot look at files; a wrong path should not wait for the first https call or client to show.
+fn file_faults(config: &Config) -> Vec<Fault> {
+    let ca = config.ca_file.as_ref().and_then(|path| std::fs::File::open(path).err());
+    let ca = ca.map(|error| Fault {
+        key: "ca_file",
+        text: format!("cannot be read: {error}"),
+    });
+    ca.into_iter().chain(tls::check(config)).collect()
+}
+
+fn located(label: &str, config: &Config, fault: Fault) -> ConfigError {
+    let setting = config.settings.iter().find(|setting| setting.name == fault.key);
     let line = setting.and_then(|setting| match setting.origin {
         Origin::File { line, .. } => Some(line),
         _ => None,
     });
-    let text = format!("cannot be read: {error}");
-    Some(ConfigError(Note {
+    ConfigError(Note {
         file: label.to_owned(),
         line,
-        key: Some("ca_file".into()),
-        text,
-    }))
+        key: Some(fault.key.into()),
+        text: fault.text,
+    })
 }
 
 /// `--check-config`: the explanation of a valid file, or its errors. Errors go to standard error, exit [`EXIT_USAGE`].

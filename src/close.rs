@@ -20,6 +20,8 @@ pub enum CloseCause {
     SlowConsumer,
     /// No whole request head within `handshake_timeout`.
     HandshakeTimeout,
+    /// What came was not TLS, or its handshake or a record failed.
+    TlsFailed,
     /// The request head was not acceptable HTTP, or too large.
     BadRequest,
     /// The request was answered with an error before any upgrade (no credentials, wrong headers, wrong method).
@@ -44,7 +46,7 @@ pub enum CloseCause {
 
 impl CloseCause {
     /// Every cause, in the order of [`CloseCause::index`].
-    pub const ALL: [CloseCause; 18] = [
+    pub const ALL: [CloseCause; 19] = [
         CloseCause::ClientClosed,
         CloseCause::ClientGone,
         CloseCause::SocketError,
@@ -53,6 +55,7 @@ impl CloseCause {
         CloseCause::KeepAliveTimeout,
         CloseCause::SlowConsumer,
         CloseCause::HandshakeTimeout,
+        CloseCause::TlsFailed,
         CloseCause::BadRequest,
         CloseCause::Refused,
         CloseCause::Denied,
@@ -66,7 +69,7 @@ impl CloseCause {
     ];
 
     /// Labels in the order of [`CloseCause::ALL`], for the metrics table.
-    pub const LABELS: [&'static str; 18] = [
+    pub const LABELS: [&'static str; 19] = [
         "client_closed",
         "client_gone",
         "socket_error",
@@ -75,6 +78,7 @@ impl CloseCause {
         "keep_alive_timeout",
         "slow_consumer",
         "handshake_timeout",
+        "tls_failed",
         "bad_request",
         "refused",
         "denied",
@@ -110,6 +114,7 @@ impl CloseCause {
             CloseCause::ClientGone
             | CloseCause::SocketError
             | CloseCause::HandshakeTimeout
+            | CloseCause::TlsFailed
             | CloseCause::BadRequest
             | CloseCause::Refused
             | CloseCause::Denied

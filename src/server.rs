@@ -20,6 +20,7 @@ use crate::io::listen;
 use crate::io::mail::{ControlMail, Outlets, ShardMail, Signal};
 use crate::io::runtime::{ActiveDriver, start_core};
 use crate::io::sys;
+use crate::io::tls::{self, Identity};
 use crate::io::wake::Waker;
 use crate::limits::{MAILBOX_CAPACITY, SHARDS_MAX};
 use crate::metrics::{CoreMetrics, Labels};
@@ -70,6 +71,8 @@ pub fn start(service: Service) -> Result<Running, String> {
     let config = Arc::new(config);
     let driver = ActiveDriver::choose(config.driver)?;
     let (ports, listeners) = bind(&config)?;
+    let (tls_port, tls) = bind_tls(&config)?.unzip();
+    let mut tls = tls.unwrap_or_default().into_iter();
 
     let (shard_inboxes, control_inbox, outlets) = mailboxes(config.workers)?;
     let metrics = metrics(config.workers, driver);
@@ -87,6 +90,7 @@ pub fn start(service: Service) -> Result<Running, String> {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         ?ports,
+        tls_port,
         workers = config.workers,
         driver = driver.label(),
         connections_max = config.connections_max,
@@ -101,6 +105,7 @@ pub fn start(service: Service) -> Result<Running, String> {
                 ..shard.clone()
             },
             listeners,
+            tls: tls.next(),
             mailbox: inbox.receiver,
             waker: inbox.waker,
             outlets: outlets.clone(),
@@ -157,6 +162,22 @@ fn bind(config: &Config) -> Result<(Vec<u16>, Vec<Vec<TcpListener>>), String> {
         }
     }
     Ok((ports, per_shard))
+}
+
+/// Listening sockets of one shard, and what to serve them with.
+type TlsListeners = (Vec<TcpListener>, Identity);
+
+/// Binds the TLS port for every shard, and reads its certificates; `None` without one.
+fn bind_tls(config: &Config) -> Result<Option<(u16, Vec<TlsListeners>)>, String> {
+    let identity = tls::load(config).map_err(|fault| format!("{}: {}", fault.key, fault.text))?;
+    let Some((port, identity)) = config.tls_port.zip(identity) else {
+        return Ok(None);
+    };
+    // A search would hide the port from the clients that know its number.
+    let per_shard = listen::bind_port(port, &config.bind, config.workers)
+        .map_err(|error| format!("tls_port {port} cannot be bound: {error}; free it, or set another one"))?;
+    let per_shard = per_shard.into_iter().map(|listeners| (listeners, identity.clone()));
+    Ok(Some((port, per_shard.collect())))
 }
 
 type Mailboxes = (Vec<Inbox<ShardMail>>, Inbox<ControlMail>, Outlets);

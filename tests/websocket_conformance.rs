@@ -160,11 +160,14 @@ fn echo_sends_messages_back_and_asks_nobody() {
     server.expect_no_channels();
 }
 
+/// What it is, frames as first byte and payload, and RFC 6455's close code for it.
+type Violation<'a, P> = (&'a str, &'a [(u8, P)], u16);
+
 /// The same violation at both doors: RFC 6455's close codes at one, the original's silence (spec: section 14) at the other.
 #[test]
 fn the_door_decides_what_a_violation_is_answered_with() {
     let (business, server) = start(|b| b.set("message_max", 1024));
-    let cases: &[(&str, &[(u8, &[u8])], u16)] = &[
+    let cases: &[Violation<&[u8]>] = &[
         ("reserved bit 1", &[(0xc1, b"x")], 1002),
         ("reserved bit 3", &[(0x92, b"x")], 1002),
         ("reserved bit of a control frame", &[(0xc9, b"x")], 1002),
@@ -295,7 +298,7 @@ fn compressed_messages_go_both_ways() {
 #[test]
 fn broken_compression_ends_the_connection() {
     let (_business, server) = start(|b| b.set("compression", "on").set("message_max", "1m"));
-    let cases: &[(&str, &[(u8, Vec<u8>)], u16)] = &[
+    let cases: &[Violation<Vec<u8>>] = &[
         ("no deflate stream", &[(0xc2, vec![0xff; 50])], 1007),
         ("text that is not UTF-8", &[(0xc1, deflate(&[b'a', 0xff]))], 1007),
         ("a bomb", &[(0xc2, deflate(&vec![0; (1 << 20) + 1]))], 1009),

@@ -129,6 +129,10 @@ fn refusals_of_every_kind() {
         ),
         ("pin = maybe", "t.ini:6: pin: \"maybe\" is neither yes nor no"),
         (
+            "signature_accept = sha1, md5",
+            "t.ini:6: signature_accept: \"md5\" is not one of: sha1, hmac-sha256",
+        ),
+        (
             "drain_timeout = 1e3",
             "t.ini:6: drain_timeout: \"1e3\" is not a number of seconds 0..3600",
         ),
@@ -230,6 +234,10 @@ fn warnings() {
         (
             "socket_port = 1985",
             "t.ini:6: socket_port: has no effect without http_port; write http_port for the listening port",
+        ),
+        (
+            "signature_accept = hmac-sha256",
+            "t.ini:6: signature_accept: leaves out what signature says: servers of a cluster with this file refuse each other",
         ),
         (
             "security_token =",

@@ -112,8 +112,8 @@ const fn key(name: &'static str, kind: Kind, default: &'static str, reload: Relo
     }
 }
 
-use Kind::{Address, Addresses, Bool, Bytes, Choice, Ignored, Integer, Path, Peers, Port, Ports, Schemes};
-use Kind::{SecondPort, Seconds, Secret, Text, Url};
+use Kind::{Address, Addresses, Bool, Bytes, Choice, Ignored, Integer, OptionalPort, Path, Paths, Peers, Port, Ports};
+use Kind::{Schemes, SecondPort, Seconds, Secret, Text, Url};
 use Reload::{Hot, NewConnections, Restart};
 
 const K: usize = 1024;
@@ -265,6 +265,36 @@ static LISTENING: &[Key] = &[
         "Addresses to listen on.",
     ),
     key(
+        "tls_port",
+        OptionalPort(|c| &mut c.tls_port),
+        "0",
+        Restart,
+        "Port for wss and https; http_port stays without TLS. 0: none.",
+    ),
+    key(
+        "tls_cert",
+        Paths(|c| &mut c.tls_cert),
+        "",
+        NewConnections,
+        "PEM files, each with a certificate and the chain above it. A client gets the one that has the name it asked for, \
+         the first one if none has. Read again at every reload.",
+    ),
+    key(
+        "tls_key",
+        Paths(|c| &mut c.tls_key),
+        "",
+        NewConnections,
+        "PEM files with the keys of tls_cert, in the same order.",
+    ),
+    key(
+        "tls_handshakes",
+        Integer(1, 65_536, |c| &mut c.tls_handshakes),
+        "256",
+        NewConnections,
+        "Most TLS handshakes under way in each worker; further connections wait to be accepted.",
+    )
+    .unit("handshakes"),
+    key(
         "connections_max",
         Integer(0, 16_000_000, |c| &mut c.connections_max),
         "0",
@@ -277,7 +307,7 @@ static LISTENING: &[Key] = &[
         Seconds(100, HOUR, |c| &mut c.handshake_timeout),
         "10",
         NewConnections,
-        "Time a new connection has for sending its request head.",
+        "Time a new connection has for sending its request head, TLS handshake included.",
     ),
     key(
         "head_bytes",
@@ -453,6 +483,20 @@ static CALLBACKS: &[Key] = &[
         "",
         Restart,
         "PEM file with the certificate authorities of https URLs. Empty: those of the system.",
+    ),
+    key(
+        "callback_cert",
+        Path(|c| &mut c.callback_cert),
+        "",
+        Hot,
+        "PEM file with the certificate this server shows to https URLs that ask for one. Read again at every reload.",
+    ),
+    key(
+        "callback_key",
+        Path(|c| &mut c.callback_key),
+        "",
+        Hot,
+        "PEM file with the key of callback_cert.",
     ),
 ];
 

@@ -28,6 +28,8 @@ pub enum Kind {
     Port(Place<u16>),
     /// A second listening port, empty for none, same leniency.
     SecondPort(Place<Option<u16>>),
+    /// A port, 0 or empty for none. What is no port is an error.
+    OptionalPort(Place<Option<u16>>),
     /// A whole number `min..=max`.
     Integer(usize, usize, Place<usize>),
     /// Yes or no, in the words of Python's `getboolean`.
@@ -57,6 +59,8 @@ pub enum Kind {
     Address(Place<Option<Ipv4Addr>>),
     /// A file or empty.
     Path(Place<Option<PathBuf>>),
+    /// Files, none if empty. Their names cannot contain commas or white space.
+    Paths(Place<Vec<PathBuf>>),
     /// Accepted for old files, without effect.
     Ignored,
 }
@@ -85,6 +89,7 @@ impl Kind {
             Kind::Url(place) => *place(config) = Endpoint::parse(text).map_err(|error| error.to_string())?,
             Kind::Text(place) => *place(config) = one_line(text)?,
             Kind::Secret(place) => *place(config) = Secret::new(text),
+            Kind::OptionalPort(place) => *place(config) = optional_port(text)?,
             Kind::Integer(min, max, place) => *place(config) = integer(text, min, max)?,
             Kind::Bool(place) => *place(config) = boolean(text)?,
             Kind::Seconds(min, max, place) => *place(config) = seconds(text, min, max)?,
@@ -100,6 +105,7 @@ impl Kind {
             Kind::Ports(place) => *place(config) = port_range(text)?,
             Kind::Address(place) => *place(config) = optional(text, address_v4)?,
             Kind::Path(place) => *place(config) = optional(text, one_path)?,
+            Kind::Paths(place) => *place(config) = items(text, one_path)?,
             Kind::Ignored => {}
         }
         Ok(Reading::AsWritten)
@@ -113,6 +119,7 @@ impl Kind {
             Kind::Secret(place) => format!("{:?}", place(config)),
             Kind::Port(place) => place(config).to_string(),
             Kind::SecondPort(place) => place(config).map(|port| port.to_string()).unwrap_or_default(),
+            Kind::OptionalPort(place) => place(config).unwrap_or(0).to_string(),
             Kind::Integer(_, _, place) => place(config).to_string(),
             Kind::Bool(place) => if *place(config) { "yes" } else { "no" }.to_owned(),
             Kind::Seconds(_, _, place) => place(config).as_secs_f64().to_string(),
@@ -127,6 +134,10 @@ impl Kind {
                 .as_ref()
                 .map(|path| path.display().to_string())
                 .unwrap_or_default(),
+            Kind::Paths(place) => {
+                let paths: Vec<_> = place(config).iter().map(|path| path.display()).collect();
+                joined(&paths)
+            }
             Kind::Ignored => String::new(),
         }
     }
@@ -139,6 +150,7 @@ impl Kind {
             Kind::Secret(_) => "secret text, may be empty".into(),
             Kind::Port(_) => "port 1..65535".into(),
             Kind::SecondPort(_) => "port 1..65535 or empty".into(),
+            Kind::OptionalPort(_) => "port 1..65535, 0 for none".into(),
             Kind::Integer(min, max, _) => format!("{min}..{max}"),
             Kind::Bool(_) => "yes or no".into(),
             Kind::Seconds(min, max, _) => format!("seconds, {}..{}", show_millis(min), show_millis(max)),
@@ -150,6 +162,7 @@ impl Kind {
             Kind::Ports(_) => "ports first-last".into(),
             Kind::Address(_) => "IPv4 address or empty".into(),
             Kind::Path(_) => "file or empty".into(),
+            Kind::Paths(_) => "list of files, may be empty".into(),
             Kind::Ignored => "ignored".into(),
         }
     }

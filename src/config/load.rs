@@ -38,6 +38,7 @@ pub(super) fn load(label: &str, text: &str, overrides: &Overrides) -> Result<(Co
     };
     keys::all().for_each(|key| loader.key(key));
     loader.ports(overrides);
+    loader.tls();
     loader.unknown_keys();
     loader.remarks();
     if loader.errors.is_empty() {
@@ -216,6 +217,37 @@ impl Loader<'_> {
         }
     }
 
+    /// What belongs together in the TLS settings. The files themselves are the business of whoever may open files.
+    fn tls(&mut self) {
+        let (certs, keys) = (self.config.tls_cert.len(), self.config.tls_key.len());
+        let (cert_line, key_line) = (self.line("tls_cert"), self.line("tls_key"));
+        if certs != keys {
+            let text =
+                format!("lists {keys} files, but tls_cert lists {certs}; each certificate needs its key, in order");
+            self.fail("tls_key", key_line.or(cert_line), text);
+        }
+        match self.config.tls_port {
+            Some(_) if certs == 0 => {
+                let text = "needs a certificate; add tls_cert and tls_key, or set tls_port = 0";
+                self.fail("tls_port", self.line("tls_port"), text);
+            }
+            Some(port) if self.config.ports.contains(&port) => {
+                let text = format!("{port} is the port without TLS too; choose another one");
+                self.fail("tls_port", self.line("tls_port"), text);
+            }
+            None if certs > 0 => self.warn("tls_cert", cert_line, "has no effect without tls_port"),
+            _ => {}
+        }
+        let pair = [
+            ("callback_cert", &self.config.callback_cert),
+            ("callback_key", &self.config.callback_key),
+        ];
+        if let [(given, Some(_)), (missing, None)] | [(missing, None), (given, Some(_))] = pair {
+            let text = format!("is of no use without {missing}; set both or none");
+            self.fail(given, self.line(given), text);
+        }
+    }
+
     /// The original ignores keys it does not know, so they are never fatal. A key that only serves `%(name)s` is fine.
     fn unknown_keys(&mut self) {
         let ini = self.ini;
@@ -258,6 +290,14 @@ impl Loader<'_> {
                 "security_key"
             };
             self.warn(name, self.line(name), remark);
+        }
+        let accept = &self.config.signature_accept;
+        if !accept.is_empty() && !accept.contains(&self.config.signature) {
+            self.warn(
+                "signature_accept",
+                self.line("signature_accept"),
+                "leaves out what signature says: servers of a cluster with this file refuse each other",
+            );
         }
         if self.config.forward_order == ForwardOrder::None && self.entry("forward_window").is_some() {
             self.warn(

@@ -76,7 +76,15 @@ settings! {
     bind: Vec<IpAddr>,
     /// 0: from the descriptor limit.
     connections_max: usize,
-    /// For the request head of a new connection.
+    /// Port for TLS; `None`: none.
+    tls_port: Option<u16>,
+    /// Certificate chains, the default first.
+    tls_cert: Vec<PathBuf>,
+    /// Their keys, by position.
+    tls_key: Vec<PathBuf>,
+    /// TLS handshakes under way per worker.
+    tls_handshakes: usize,
+    /// For the request head of a new connection, TLS handshake included.
     handshake_timeout: Duration,
     /// Longest request head in bytes.
     head_bytes: usize,
@@ -123,6 +131,10 @@ settings! {
     auth_queue: usize,
     /// Certificate authorities for https; `None`: the system's.
     ca_file: Option<PathBuf>,
+    /// Own certificate towards https business servers; `None`: none is shown.
+    callback_cert: Option<PathBuf>,
+    /// Its key.
+    callback_key: Option<PathBuf>,
 
     /// `/serverinfo/` and `/updateconfig/` without signature.
     api_open: bool,

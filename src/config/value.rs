@@ -70,6 +70,15 @@ pub(super) fn read_second_port(text: &str, place: &mut Option<u16>) -> Result<Re
     })
 }
 
+pub(super) fn optional_port(text: &str) -> Result<Option<u16>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let number = python_int(text).and_then(|number| u16::try_from(number).ok());
+    let number = number.ok_or_else(|| format!("{} is not a port; use 1..65535, or 0 for none", quoted(text)))?;
+    Ok((number != 0).then_some(number))
+}
+
 pub(super) fn integer(text: &str, min: usize, max: usize) -> Result<usize, String> {
     let number = python_int(text).and_then(|number| usize::try_from(number).ok());
     number

@@ -100,6 +100,7 @@ pub fn options(config: &Config) -> Options {
     Options {
         idle: config.callback_idle,
         ca_file: config.ca_file.clone(),
+        identity: config.callback_cert.clone().zip(config.callback_key.clone()),
         ..Options::default()
     }
 }

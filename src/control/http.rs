@@ -6,19 +6,18 @@
 //! one sweep per second, so that no connection holds a timer.
 
 use std::cell::{Cell, RefCell};
-use std::io::IoSlice;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::time::Duration;
 
 use http::StatusCode;
-use monoio::net::TcpStream;
 use slab::Slab;
 
 use super::Control;
 use super::routes;
 use crate::engine::ids::ShardId;
 use crate::io::mail::{Handover, ShardMail};
+use crate::io::stream::Stream;
 use crate::io::sys;
 use crate::protocol::Door;
 use crate::protocol::rainbow::answer::{HttpAnswer, Manner};
@@ -68,15 +67,15 @@ pub async fn sweep(control: Rc<Control>) {
 
 /// Starts to serve a connection that a shard handed over.
 pub fn serve(control: &Rc<Control>, handover: Handover) {
-    match TcpStream::from_std(std::net::TcpStream::from(handover.socket)) {
-        Ok(stream) => drop(monoio::spawn(run(control.clone(), stream, handover.bytes))),
+    match Stream::adopt(handover) {
+        Ok((stream, bytes)) => drop(monoio::spawn(run(control.clone(), stream, bytes))),
         Err(error) => tracing::warn!(%error, "an API connection could not be taken over"),
     }
 }
 
-async fn run(control: Rc<Control>, stream: TcpStream, bytes: Vec<u8>) {
+async fn run(control: Rc<Control>, stream: Stream, bytes: Vec<u8>) {
     let watch = Rc::new(Watch {
-        fd: stream.as_raw_fd(),
+        fd: stream.fd(),
         deadline: Cell::new(None),
         idle: Cell::new(true),
     });
@@ -107,7 +106,7 @@ enum End {
 
 struct Connection {
     control: Rc<Control>,
-    stream: TcpStream,
+    stream: Stream,
     watch: Rc<Watch>,
     /// Received, not processed.
     input: Vec<u8>,
@@ -146,7 +145,7 @@ impl Connection {
                 return End::Closed;
             }
             self.control.decongested().await;
-            let answer = routes::respond(&self.control, &head, body, self.stream.as_raw_fd()).await;
+            let answer = routes::respond(&self.control, &head, body, self.stream.fd()).await;
             let mut manner = Manner::of(&head);
             manner.keep_alive &= !self.control.stopping.get();
             answer.write(
@@ -224,13 +223,19 @@ impl Connection {
         loop {
             let received = {
                 let mut scratch = self.control.scratch.borrow_mut();
-                sys::recv(self.stream.as_raw_fd(), &mut scratch)
-                    .inspect(|&count| self.input.extend_from_slice(&scratch[..count]))
+                let received = self
+                    .stream
+                    .receive(&mut scratch, &mut self.control.tls_scratch.borrow_mut());
+                if let Ok(count) = received {
+                    self.input.extend_from_slice(scratch.get(..count).unwrap_or_default());
+                }
+                received
             };
             match received {
-                Ok(count) => return count > 0,
+                Ok(0) => return false,
+                Ok(_) => return true,
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                    if self.stream.readable(false).await.is_err() {
+                    if self.stream.readable().await.is_err() {
                         return false;
                     }
                 }
@@ -243,12 +248,17 @@ impl Connection {
     /// Writes the collected answers; false if the connection is broken.
     async fn write(&mut self) -> bool {
         let mut written = 0;
-        while written < self.output.len() {
-            match sys::send(self.stream.as_raw_fd(), &[IoSlice::new(&self.output[written..])]) {
+        loop {
+            let sent = match self.output.get(written..).unwrap_or_default() {
+                [] => self.stream.flush().map(|()| 0),
+                rest => self.stream.send(rest, &mut self.control.tls_scratch.borrow_mut()),
+            };
+            match sent {
+                Ok(0) => break,
                 Ok(count) => written += count,
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                     self.give(self.control.config().api_idle_timeout);
-                    if self.stream.writable(false).await.is_err() {
+                    if self.stream.writable().await.is_err() {
                         return false;
                     }
                 }
@@ -269,7 +279,7 @@ impl Connection {
 
     /// Lets the peer read the last answer: closing with unread input would reset the connection under it.
     async fn linger(&mut self) {
-        sys::finish(self.stream.as_raw_fd());
+        self.stream.finish();
         self.give(Duration::from_secs(2));
         self.input.clear();
         while self.read().await {
@@ -286,14 +296,8 @@ impl Connection {
         let control = &self.control;
         let shards = control.outlets.borrow().shards().max(1);
         let shard = control.next_shard.replace((control.next_shard.get() + 1) % shards);
-        match sys::duplicate(self.stream.as_raw_fd()) {
-            Ok(socket) => {
-                let handover = Handover {
-                    socket,
-                    bytes: self.input,
-                };
-                control.post_mail(ShardId(shard as u16), ShardMail::Adopt(handover));
-            }
+        match self.stream.hand_over(self.input) {
+            Ok(handover) => control.post_mail(ShardId(shard as u16), ShardMail::Adopt(handover)),
             Err(error) => tracing::warn!(%error, "a client could not be handed to a shard"),
         }
     }

@@ -38,6 +38,7 @@ use crate::io::clock::Clock;
 use crate::io::http::Client;
 use crate::io::mail::{ControlMail, Outlets, ShardMail, Signal};
 use crate::io::ticker::Ticker;
+use crate::io::tls;
 use crate::io::wake::{Sleeper, Waker};
 use crate::limits::{MAILBOX_BATCH, RECEIVE_SCRATCH_BYTES};
 use crate::metrics::CoreMetrics;
@@ -125,6 +126,7 @@ pub struct Control {
     censuses: Waits<CensusPage>,
     connections: http::Connections,
     scratch: RefCell<Box<[u8]>>,
+    tls_scratch: RefCell<tls::Scratch>,
     next_shard: Cell<usize>,
     usage: process::Usage,
     server_name: String,
@@ -181,6 +183,7 @@ pub async fn run(setup: ControlSetup) {
         censuses: Waits::default(),
         connections: http::Connections::default(),
         scratch: RefCell::new(vec![0; RECEIVE_SCRATCH_BYTES].into_boxed_slice()),
+        tls_scratch: RefCell::default(),
         next_shard: Cell::new(0),
         usage: process::Usage::default(),
         server_name: setup.server_name,
@@ -387,15 +390,19 @@ impl Control {
         }
         let fresh = fresh.resolved(self.machine.cores, self.machine.descriptors_max);
         let (config, kept) = self.config().reloaded(fresh);
+        let identity = tls::load(&config).map_err(|fault| format!("{}: {}", fault.key, fault.text))?;
         self.client
             .reload(&door::options(&config))
-            .map_err(|error| format!("ca_file: {error}"))?;
+            .map_err(|error| format!("https callbacks: {error}"))?;
         let config = Arc::new(config);
         *self.config.borrow_mut() = config.clone();
         self.callbacks.rebuild(Rc::new(door::Door::new(config.clone())));
         self.callbacks.reload(door::settings(&config));
         for shard in self.shards() {
             self.post_mail(shard, ShardMail::Reload(config.clone()));
+            if let Some(identity) = &identity {
+                self.post_mail(shard, ShardMail::Identity(identity.clone()));
+            }
         }
         tracing::info!(needs_restart = ?kept, "configuration read again");
         Ok(())

@@ -4,13 +4,14 @@
 //! and replies are written), post again. Posting before writing is what makes "whoever has seen the answer can rely on its
 //! effects" true across cores.
 //!
-//! Tasks of a core: one per listener, one per connection being read, one per connection waiting to write, the mailbox, the
+//! Tasks of a core: one for the listeners of each kind (plain, TLS), one per connection being read, one per connection waiting to write, the mailbox, the
 //! ticker. A closing connection takes three steps: the shard closes it (`shutdown`), its waiting tasks wake up and end, the
 //! last reference closes the descriptor.
 
 use std::cell::{Cell, RefCell};
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use monoio::net::TcpStream;
@@ -20,8 +21,10 @@ use super::mail::{ControlMail, Handover, Outlets, ShardMail};
 use super::sockets::SocketTable;
 use super::sys;
 use super::ticker::Ticker;
+use super::tls::{End, Identity, Session};
 use super::wake::{Sleeper, Waker};
 use crate::close::CloseCause;
+use crate::config::Config;
 use crate::engine::command::{Command, Report};
 use crate::engine::ids::{ClientId, ShardId};
 use crate::engine::mailbox::{Receiver, Wake};
@@ -42,6 +45,8 @@ pub struct CoreSetup {
     pub shard: crate::shard::Setup,
     /// Its listening sockets.
     pub listeners: Vec<std::net::TcpListener>,
+    /// Its listening sockets for TLS, and what to serve them with.
+    pub tls: Option<(Vec<std::net::TcpListener>, Identity)>,
     /// Its mailbox.
     pub mailbox: Receiver<ShardMail>,
     /// What wakes it.
@@ -67,6 +72,9 @@ pub struct Core {
     reports: RefCell<Vec<Report>>,
     listening: RefCell<Vec<i32>>,
     stopped: Cell<bool>,
+    /// For new TLS connections.
+    identity: RefCell<Option<Identity>>,
+    handshakes_max: Cell<usize>,
 }
 
 /// Runs a shard until its thread is ended with the process.
@@ -75,9 +83,12 @@ pub async fn run(setup: CoreSetup) {
         Ok(sleeper) => sleeper,
         Err(error) => panic!("the core's eventfd cannot be used: {error}"),
     };
+    let (tls_listeners, identity) = setup.tls.unzip();
     let core = Rc::new(Core {
+        handshakes_max: Cell::new(setup.shard.config.tls_handshakes),
+        identity: RefCell::new(identity),
+        sockets: RefCell::new(SocketTable::new(setup.shard.metrics.clone())),
         shard: RefCell::new(Shard::new(setup.shard)),
-        sockets: RefCell::default(),
         outlets: RefCell::new(setup.outlets),
         scratch: RefCell::new(vec![0; RECEIVE_SCRATCH_BYTES].into_boxed_slice()),
         ticker: Ticker::default(),
@@ -89,24 +100,23 @@ pub async fn run(setup: CoreSetup) {
         listening: RefCell::default(),
         stopped: Cell::new(false),
     });
-    let fds: Vec<_> = setup.listeners.iter().map(AsRawFd::as_raw_fd).collect();
-    match sys::watch(&fds).and_then(|ready| TcpStream::from_std(std::net::TcpStream::from(ready))) {
-        Ok(ready) => drop(monoio::spawn(accept(core.clone(), setup.listeners, ready))),
-        Err(error) => panic!("the listening sockets cannot be used: {error}"),
-    }
-    core.listening.replace(fds);
+    core.listen(setup.listeners, false);
+    core.listen(tls_listeners.unwrap_or_default(), true);
     monoio::spawn(tick(core.clone()));
     mail(core, setup.mailbox, sleeper).await;
 }
 
 /// Accepts until the server stops. The listening sockets are not given to the ring: see [`sys::watch`].
-async fn accept(core: Rc<Core>, listeners: Vec<std::net::TcpListener>, ready: TcpStream) {
+async fn accept(core: Rc<Core>, listeners: Vec<std::net::TcpListener>, ready: TcpStream, secure: bool) {
     while !core.stopped.get() {
+        if secure {
+            core.handshake_room().await;
+        }
         if ready.readable(false).await.is_err() {
             return;
         }
         for listener in &listeners {
-            if let Err(error) = core.accept_some(listener) {
+            if let Err(error) = core.accept_some(listener, secure) {
                 tracing::warn!(%error, "accept failed");
                 // Trying again at once would spin while descriptors or memory are short.
                 monoio::time::sleep(ACCEPT_PAUSE).await;
@@ -124,17 +134,21 @@ async fn mail(core: Rc<Core>, mailbox: Receiver<ShardMail>, sleeper: Sleeper) {
             mailbox.drain(MAILBOX_BATCH, |mail| match mail {
                 ShardMail::Command(command) => {
                     if matches!(command, Command::Drain) {
-                        core.stop_listening();
+                        core.stop_listening(sockets);
                     }
                     shard.on_command(command, now, sockets);
                 }
                 ShardMail::Adopt(handover) => adopted.push(handover),
-                ShardMail::Reload(config) => shard.reload(config),
+                ShardMail::Reload(config) => {
+                    core.reload(&config, sockets);
+                    shard.reload(config);
+                }
+                ShardMail::Identity(identity) => drop(core.identity.replace(Some(identity))),
             })
         });
-        for Handover { socket, bytes } in adopted.drain(..) {
+        for Handover { socket, bytes, tls } in adopted.drain(..) {
             match TcpStream::from_std(std::net::TcpStream::from(socket)) {
-                Ok(stream) => core.adopt(stream, bytes),
+                Ok(stream) => core.adopt(stream, bytes, tls),
                 Err(error) => tracing::warn!(%error, "a connection could not be taken over"),
             }
         }
@@ -183,8 +197,13 @@ async fn read(core: Rc<Core>, client: ClientId, stream: Rc<TcpStream>) {
 
 /// Waits until a connection takes bytes again.
 async fn write(core: Rc<Core>, client: ClientId, stream: Rc<TcpStream>) {
-    // An error shows again at the next write.
-    let _ = stream.writable(false).await;
+    loop {
+        // An error shows again at the next write.
+        let _ = stream.writable(false).await;
+        if core.sockets.borrow_mut().flush(client) {
+            break;
+        }
+    }
     core.turn(|shard, sockets, now| shard.on_writable(client, now, sockets));
 }
 
@@ -256,13 +275,13 @@ impl Core {
     }
 
     /// Takes a connection in; `bytes` were read from it already.
-    fn adopt(self: &Rc<Self>, stream: TcpStream, mut bytes: Vec<u8>) {
+    fn adopt(self: &Rc<Self>, stream: TcpStream, mut bytes: Vec<u8>, tls: Option<Box<Session>>) {
         let Some(client) = self.shard.borrow_mut().on_accept(self.clock.now()) else {
             return;
         };
         let _ = stream.set_nodelay(true);
         let stream = Rc::new(stream);
-        self.sockets.borrow_mut().insert(client, stream.clone());
+        self.sockets.borrow_mut().insert(client, stream.clone(), tls);
         self.ticker.note(self.shard.borrow().next_deadline());
         if !bytes.is_empty() {
             let input = self.turn(|shard, sockets, now| shard.on_bytes(client, &mut bytes, now, sockets));
@@ -276,12 +295,9 @@ impl Core {
     /// One receive call and its turn.
     fn receive(self: &Rc<Self>, client: ClientId, stream: &Rc<TcpStream>) -> Received {
         let mut scratch = self.scratch.borrow_mut();
-        let count = match sys::recv(stream.as_raw_fd(), &mut scratch) {
-            Ok(0) => {
-                self.turn(|shard, sockets, now| shard.on_end(client, CloseCause::ClientGone, now, sockets));
-                return Received::Stop;
-            }
-            Ok(count) => count,
+        let result = self.sockets.borrow_mut().receive(client, &mut scratch);
+        let received = match result {
+            Ok(received) => received,
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Received::All,
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => return Received::More,
             Err(_) => {
@@ -289,13 +305,29 @@ impl Core {
                 return Received::Stop;
             }
         };
-        let full = count == scratch.len();
-        let bytes = scratch.get_mut(..count).unwrap_or_default();
-        let input = self.turn(|shard, sockets, now| shard.on_bytes(client, bytes, now, sockets));
-        match self.follow(input, client, stream) {
-            Received::More if !full => Received::All,
-            other => other,
+        if received.bytes > 0 {
+            let bytes = scratch.get_mut(..received.bytes).unwrap_or_default();
+            let input = self.turn(|shard, sockets, now| shard.on_bytes(client, bytes, now, sockets));
+            if let Received::Stop = self.follow(input, client, stream) {
+                return Received::Stop;
+            }
+        } else if self.sockets.borrow().has_requests() {
+            self.serve_requests();
         }
+        if let Some(end) = received.end {
+            self.end(client, end);
+            return Received::Stop;
+        }
+        if received.more { Received::More } else { Received::All }
+    }
+
+    /// A connection ended while it was read.
+    fn end(self: &Rc<Self>, client: ClientId, end: End) {
+        let cause = match end {
+            End::Closed => CloseCause::ClientGone,
+            End::Failed => CloseCause::TlsFailed,
+        };
+        self.turn(|shard, sockets, now| shard.on_end(client, cause, now, sockets));
     }
 
     /// Does what the shard said about the socket.
@@ -304,12 +336,12 @@ impl Core {
             Input::Continue => Received::More,
             Input::Pause | Input::Gone => Received::Stop,
             Input::HandOver(bytes) => {
-                self.sockets.borrow_mut().remove(client);
+                let tls = self.sockets.borrow_mut().remove(client);
                 // The runtime keeps its own reference to the descriptor, so the control core gets a second one.
                 match sys::duplicate(stream.as_raw_fd()) {
                     Ok(socket) => {
                         let mut outlets = self.outlets.borrow_mut();
-                        outlets.post_control(ControlMail::Handover(Handover { socket, bytes }));
+                        outlets.post_control(ControlMail::Handover(Handover { socket, bytes, tls }));
                         outlets.kick();
                     }
                     Err(error) => tracing::warn!(%error, "an API connection could not be handed over"),
@@ -331,10 +363,14 @@ impl Core {
     }
 
     /// Takes connections that wait, a bounded number per turn.
-    fn accept_some(self: &Rc<Self>, listener: &std::net::TcpListener) -> std::io::Result<()> {
-        for _ in 0..ACCEPTS_PER_TURN {
+    fn accept_some(self: &Rc<Self>, listener: &std::net::TcpListener, secure: bool) -> std::io::Result<()> {
+        let room = if secure { self.handshakes_left() } else { usize::MAX };
+        for _ in 0..room.min(ACCEPTS_PER_TURN) {
             match listener.accept() {
-                Ok((stream, _)) => self.adopt(TcpStream::from_std(stream)?, Vec::new()),
+                Ok((stream, _)) => {
+                    let tls = if secure { Some(self.session()?) } else { None };
+                    self.adopt(TcpStream::from_std(stream)?, Vec::new(), tls);
+                }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock || self.stopped.get() => return Ok(()),
                 // The peer gave up while it waited.
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
@@ -345,8 +381,52 @@ impl Core {
         Ok(())
     }
 
-    fn stop_listening(&self) {
+    /// What a new TLS connection begins with.
+    fn session(&self) -> std::io::Result<Box<Session>> {
+        let identity = self.identity.borrow().clone();
+        let identity = identity.ok_or(std::io::ErrorKind::Unsupported)?;
+        Session::new(identity).map(Box::new).map_err(std::io::Error::other)
+    }
+
+    /// TLS handshakes that may begin now.
+    fn handshakes_left(&self) -> usize {
+        let under_way = self.sockets.borrow().handshakes();
+        self.handshakes_max.get().saturating_sub(under_way)
+    }
+
+    /// Waits until a TLS handshake may begin, or the server stops.
+    async fn handshake_room(&self) {
+        std::future::poll_fn(|context| {
+            if self.handshakes_left() > 0 || self.stopped.get() {
+                return Poll::Ready(());
+            }
+            self.sockets.borrow_mut().wait_for_handshake(context.waker());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Begins to accept. Errors end the core: nothing would ever be served.
+    fn listen(self: &Rc<Self>, listeners: Vec<std::net::TcpListener>, secure: bool) {
+        if listeners.is_empty() {
+            return;
+        }
+        let fds: Vec<_> = listeners.iter().map(AsRawFd::as_raw_fd).collect();
+        match sys::watch(&fds).and_then(|ready| TcpStream::from_std(std::net::TcpStream::from(ready))) {
+            Ok(ready) => drop(monoio::spawn(accept(self.clone(), listeners, ready, secure))),
+            Err(error) => panic!("the listening sockets cannot be used: {error}"),
+        }
+        self.listening.borrow_mut().extend(fds);
+    }
+
+    fn reload(&self, config: &Config, sockets: &mut SocketTable) {
+        self.handshakes_max.set(config.tls_handshakes);
+        sockets.wake_waiting();
+    }
+
+    fn stop_listening(&self, sockets: &mut SocketTable) {
         self.stopped.set(true);
+        sockets.wake_waiting();
         // Wakes the accepting task, which then drops the sockets.
         self.listening.borrow_mut().drain(..).for_each(sys::shutdown);
     }

@@ -41,7 +41,8 @@ pub fn bind(wanted: u16, addresses: &[IpAddr], shards: usize) -> io::Result<List
     Err(first_error.unwrap_or_else(|| io::Error::from(io::ErrorKind::AddrInUse)))
 }
 
-fn bind_port(port: u16, addresses: &[IpAddr], shards: usize) -> io::Result<Vec<Vec<TcpListener>>> {
+/// Binds `port` on all addresses for `shards` shards: one list per shard, one socket per address.
+pub fn bind_port(port: u16, addresses: &[IpAddr], shards: usize) -> io::Result<Vec<Vec<TcpListener>>> {
     // SO_REUSEPORT would let two servers of one user share a port silently: the first bind goes without it.
     let mut bound: Vec<IpAddr> = Vec::new();
     let mut missing = None;

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use super::tls::{Identity, Session};
 use super::wake::Waker;
 use crate::config::Config;
 use crate::engine::command::{Command, Report};
@@ -19,6 +20,8 @@ pub enum ShardMail {
     Adopt(Handover),
     /// Settings changed.
     Reload(Arc<Config>),
+    /// Certificates of new TLS connections changed.
+    Identity(Identity),
 }
 
 /// To the control core.
@@ -39,6 +42,8 @@ pub struct Handover {
     pub socket: OwnedFd,
     /// What was read from it already.
     pub bytes: Vec<u8>,
+    /// With TLS: its session.
+    pub tls: Option<Box<Session>>,
 }
 
 /// What the operator asks for.

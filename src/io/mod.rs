@@ -6,6 +6,8 @@
 //! | `listen.rs` | listening sockets, port search |
 //! | `core.rs` | one shard's core: accept, read, write, mailbox, timers |
 //! | `sockets.rs` | the shard's sockets by slot |
+//! | `stream.rs` | a connection of the control core |
+//! | `tls/` | TLS of incoming connections |
 //! | `mail.rs`, `wake.rs`, `ticker.rs`, `clock.rs` | messages between cores, sleeping and waking, time |
 //! | `udp.rs` | the cluster's datagrams |
 //! | `http/` | outgoing HTTP |
@@ -17,7 +19,9 @@ pub mod listen;
 pub mod mail;
 pub mod runtime;
 pub mod sockets;
+pub mod stream;
 pub mod sys;
 pub mod ticker;
+pub mod tls;
 pub mod udp;
 pub mod wake;

@@ -1,55 +1,176 @@
 //! The sockets of one shard's clients, by slot. Writes are direct non-blocking calls: a ring submission per write measured
 //! no better, and this way nothing is held for an idle client.
+//!
+//! A TLS client's entry points to its session. The session may hold sealed bytes the socket did not take; whoever waits for
+//! the socket flushes them before the shard is told that it can write ([`SocketTable::flush`]).
 
-use std::io::IoSlice;
+use std::io::{self, ErrorKind, IoSlice};
 use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Waker;
 
 use monoio::net::TcpStream;
 
 use super::sys;
+use super::tls::{End, Received, Scratch, Session};
 use crate::engine::ids::ClientId;
+use crate::metrics::{CoreMetrics, Metric};
 use crate::shard::{Sent, Sockets};
 
 /// Sockets by slot. Fan-out walks it, so an entry is small.
-#[derive(Default)]
 pub struct SocketTable {
     entries: Vec<Entry>,
     /// Clients whose socket has to be waited for, until the core takes them.
     want_write: Vec<ClientId>,
     resume: Vec<ClientId>,
+    scratch: Scratch,
+    /// TLS handshakes under way.
+    handshakes: usize,
+    /// Who waits for one of them to end.
+    waiting: Option<Waker>,
+    metrics: Arc<CoreMetrics>,
 }
 
 #[derive(Default)]
 struct Entry {
     fd: RawFd,
     generation: u32,
-    stream: Option<Rc<TcpStream>>,
+    link: Link,
+}
+
+const _: () = assert!(std::mem::size_of::<Entry>() <= 24);
+
+#[derive(Default)]
+enum Link {
+    /// No connection, or not this shard's any more.
+    #[default]
+    None,
+    Plain(Rc<TcpStream>),
+    Tls(Box<Secure>),
+}
+
+struct Secure {
+    stream: Rc<TcpStream>,
+    session: Box<Session>,
+    /// Somebody waits until the socket takes bytes.
+    write_armed: bool,
 }
 
 impl SocketTable {
-    /// A connection was accepted for `client`.
-    pub fn insert(&mut self, client: ClientId, stream: Rc<TcpStream>) {
+    /// An empty table that counts into `metrics`.
+    pub fn new(metrics: Arc<CoreMetrics>) -> Self {
+        Self {
+            entries: Vec::new(),
+            want_write: Vec::new(),
+            resume: Vec::new(),
+            scratch: Scratch::default(),
+            handshakes: 0,
+            waiting: None,
+            metrics,
+        }
+    }
+
+    /// A connection was accepted for `client`, with its session if it speaks TLS.
+    pub fn insert(&mut self, client: ClientId, stream: Rc<TcpStream>, tls: Option<Box<Session>>) {
         let slot = client.slot as usize;
         if self.entries.len() <= slot {
             self.entries.resize_with(slot + 1, Entry::default);
         }
+        let fd = stream.as_raw_fd();
+        self.handshakes += usize::from(tls.as_ref().is_some_and(|session| session.is_handshaking()));
+        let link = match tls {
+            None => Link::Plain(stream),
+            Some(session) => Link::Tls(Box::new(Secure {
+                stream,
+                session,
+                write_armed: false,
+            })),
+        };
         self.entries[slot] = Entry {
-            fd: stream.as_raw_fd(),
+            fd,
             generation: client.generation,
-            stream: Some(stream),
+            link,
         };
     }
 
     /// The stream of a client.
     pub fn stream(&self, client: ClientId) -> Option<Rc<TcpStream>> {
-        self.entry(client)?.stream.clone()
+        match &self.entries.get(client.slot as usize)? {
+            entry if entry.generation != client.generation => None,
+            Entry { link: Link::None, .. } => None,
+            Entry {
+                link: Link::Plain(stream),
+                ..
+            } => Some(stream.clone()),
+            Entry {
+                link: Link::Tls(secure),
+                ..
+            } => Some(secure.stream.clone()),
+        }
     }
 
-    /// Forgets a client without closing its socket.
-    pub fn remove(&mut self, client: ClientId) {
-        if self.entry(client).is_some() {
-            self.entries[client.slot as usize].stream = None;
+    /// Forgets a client without closing its socket; gives its TLS session, if it has one.
+    pub fn remove(&mut self, client: ClientId) -> Option<Box<Session>> {
+        let Link::Tls(secure) = std::mem::take(&mut self.entry(client)?.link) else {
+            return None;
+        };
+        if secure.session.is_handshaking() {
+            self.handshake_ended(Metric::TlsHandshakesFailed);
+        }
+        Some(secure.session)
+    }
+
+    /// Receives once from a client into `buffer`. `WouldBlock` if its socket is empty.
+    pub fn receive(&mut self, client: ClientId, buffer: &mut [u8]) -> io::Result<Received> {
+        let entry = Self::find(&mut self.entries, client).ok_or(ErrorKind::NotConnected)?;
+        let Link::Tls(secure) = &mut entry.link else {
+            let bytes = sys::recv(entry.fd, buffer)?;
+            return Ok(Received {
+                bytes,
+                more: bytes == buffer.len(),
+                established: false,
+                end: (bytes == 0).then_some(End::Closed),
+            });
+        };
+        let received = secure.session.receive(entry.fd, buffer, &mut self.scratch);
+        let arm = secure.session.has_output() && !std::mem::replace(&mut secure.write_armed, true);
+        if arm {
+            self.want_write.push(client);
+        }
+        if received.as_ref().is_ok_and(|received| received.established) {
+            self.handshake_ended(Metric::TlsHandshakesDone);
+        }
+        received
+    }
+
+    /// The socket of a client takes bytes: sends what its session holds. True once the shard may be told.
+    pub fn flush(&mut self, client: ClientId) -> bool {
+        let Some(entry) = self.entry(client) else { return true };
+        let fd = entry.fd;
+        let Link::Tls(secure) = &mut entry.link else {
+            return true;
+        };
+        // A broken socket shows at the next send or receive.
+        let is_done = secure.session.flush(fd).unwrap_or(true);
+        secure.write_armed = !is_done;
+        is_done
+    }
+
+    /// TLS handshakes under way.
+    pub fn handshakes(&self) -> usize {
+        self.handshakes
+    }
+
+    /// Wakes `waker` once when a handshake has ended, or when [`SocketTable::wake_waiting`] is called.
+    pub fn wait_for_handshake(&mut self, waker: &Waker) {
+        self.waiting = Some(waker.clone());
+    }
+
+    /// Wakes who waits for a handshake to end.
+    pub fn wake_waiting(&mut self) {
+        if let Some(waker) = self.waiting.take() {
+            waker.wake();
         }
     }
 
@@ -68,29 +189,50 @@ impl SocketTable {
         !self.want_write.is_empty() || !self.resume.is_empty()
     }
 
-    fn entry(&self, client: ClientId) -> Option<&Entry> {
-        let entry = self.entries.get(client.slot as usize)?;
-        (entry.generation == client.generation && entry.stream.is_some()).then_some(entry)
+    fn handshake_ended(&mut self, how: Metric) {
+        self.metrics.add(how, 1);
+        self.handshakes = self.handshakes.saturating_sub(1);
+        self.wake_waiting();
+    }
+
+    fn entry(&mut self, client: ClientId) -> Option<&mut Entry> {
+        Self::find(&mut self.entries, client)
+    }
+
+    fn find(entries: &mut [Entry], client: ClientId) -> Option<&mut Entry> {
+        let entry = entries.get_mut(client.slot as usize)?;
+        (entry.generation == client.generation && !matches!(entry.link, Link::None)).then_some(entry)
     }
 }
 
 impl Sockets for SocketTable {
     fn send(&mut self, client: ClientId, parts: &[IoSlice<'_>]) -> Sent {
-        let Some(entry) = self.entry(client) else {
+        let Some(entry) = Self::find(&mut self.entries, client) else {
             return Sent::Broken;
         };
-        loop {
-            return match sys::send(entry.fd, parts) {
-                Ok(taken) => Sent::Taken(taken),
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Sent::Taken(0),
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => Sent::Taken(0),
-                Err(_) => Sent::Broken,
-            };
+        let Link::Tls(secure) = &mut entry.link else {
+            return send_plain(entry.fd, parts);
+        };
+        let sent = secure.session.send(entry.fd, parts, &mut self.scratch);
+        if secure.session.has_output() && !std::mem::replace(&mut secure.write_armed, true) {
+            self.want_write.push(client);
+        }
+        match sent {
+            Ok(taken) => Sent::Taken(taken),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Sent::Taken(0),
+            Err(_) => Sent::Broken,
         }
     }
 
     fn want_write(&mut self, client: ClientId) {
+        if let Some(Entry {
+            link: Link::Tls(secure),
+            ..
+        }) = self.entry(client)
+            && std::mem::replace(&mut secure.write_armed, true)
+        {
+            return;
+        }
         self.want_write.push(client);
     }
 
@@ -99,16 +241,39 @@ impl Sockets for SocketTable {
     }
 
     fn finish(&mut self, client: ClientId) {
-        if let Some(entry) = self.entry(client) {
-            sys::finish(entry.fd);
+        let Some(entry) = Self::find(&mut self.entries, client) else {
+            return;
+        };
+        let Link::Tls(secure) = &mut entry.link else {
+            return sys::finish(entry.fd);
+        };
+        secure.session.finish(entry.fd);
+        if secure.session.has_output() && !std::mem::replace(&mut secure.write_armed, true) {
+            self.want_write.push(client);
         }
     }
 
     fn close(&mut self, client: ClientId) {
-        if let Some(entry) = self.entry(client) {
-            // Whoever waits for the socket wakes up, finds its client gone and drops the last reference.
-            sys::shutdown(entry.fd);
-            self.remove(client);
+        let Some(entry) = self.entry(client) else { return };
+        let fd = entry.fd;
+        if let Link::Tls(secure) = &mut entry.link {
+            // Politely, if the socket takes it at once.
+            secure.session.finish(fd);
         }
+        // Whoever waits for the socket wakes up, finds its client gone and drops the last reference.
+        sys::shutdown(fd);
+        self.remove(client);
+    }
+}
+
+fn send_plain(fd: RawFd, parts: &[IoSlice<'_>]) -> Sent {
+    loop {
+        return match sys::send(fd, parts) {
+            Ok(taken) => Sent::Taken(taken),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Sent::Taken(0),
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => Sent::Taken(0),
+            Err(_) => Sent::Broken,
+        };
     }
 }

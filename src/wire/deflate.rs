@@ -86,9 +86,9 @@ fn unquoted(value: &[u8]) -> &[u8] {
 
 /// 8 to 15, without leading zeroes.
 fn window_bits(value: &[u8]) -> Option<u8> {
-    match value {
-        &[digit @ b'8'..=b'9'] => Some(digit - b'0'),
-        &[b'1', digit @ b'0'..=b'5'] => Some(10 + digit - b'0'),
+    match *value {
+        [digit @ b'8'..=b'9'] => Some(digit - b'0'),
+        [b'1', digit @ b'0'..=b'5'] => Some(10 + digit - b'0'),
         _ => None,
     }
 }
@@ -163,7 +163,12 @@ impl Codec {
             longest: 0,
         };
         let mut rest = frames;
-        while let Some((opcode, header, payload, after)) = split_frame(rest) {
+        while let Some((frame, after)) = split_frame(rest) {
+            let Frame {
+                opcode,
+                header,
+                payload,
+            } = frame;
             let is_data = matches!(opcode, Opcode::Text | Opcode::Binary);
             if is_data && payload.len() >= least && self.deflate(payload) {
                 let (mut head, used) = ws::header(opcode, self.packed.len());
@@ -259,8 +264,15 @@ fn inflate(
     }
 }
 
-/// The first of our own frames: opcode, header, payload, and what follows.
-fn split_frame(frames: &[u8]) -> Option<(Opcode, &[u8], &[u8], &[u8])> {
+/// A whole frame of ours.
+struct Frame<'a> {
+    opcode: Opcode,
+    header: &'a [u8],
+    payload: &'a [u8],
+}
+
+/// The first of our own frames and what follows it.
+fn split_frame(frames: &[u8]) -> Option<(Frame<'_>, &[u8])> {
     let &[first, second, ref rest @ ..] = frames else {
         return None;
     };
@@ -279,7 +291,12 @@ fn split_frame(frames: &[u8]) -> Option<(Opcode, &[u8], &[u8], &[u8])> {
     };
     let (header, body) = frames.split_at_checked(2 + wide)?;
     let (payload, after) = body.split_at_checked(usize::try_from(len).ok()?)?;
-    Some((opcode, header, payload, after))
+    let frame = Frame {
+        opcode,
+        header,
+        payload,
+    };
+    Some((frame, after))
 }
 
 #[cfg(test)]

@@ -16,6 +16,17 @@ use crate::{far, on_both_drivers, within};
 
 /// A file with the authority's certificate, and a server certificate it signed for `127.0.0.1` and `localhost`.
 fn authority(label: &str) -> (PathBuf, Arc<ServerConfig>) {
+    let (path, config, (_, own)) = authority_and_client(label);
+    std::fs::remove_file(own.0).unwrap();
+    std::fs::remove_file(own.1).unwrap();
+    (path, config)
+}
+
+/// A server that insists on a client certificate, and the files of one it accepts.
+type Strict = (Arc<ServerConfig>, (PathBuf, PathBuf));
+
+/// Also what is needed for client certificates.
+fn authority_and_client(label: &str) -> (PathBuf, Arc<ServerConfig>, Strict) {
     let mut ca = CertificateParams::new(Vec::new()).unwrap();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca_key = KeyPair::generate().unwrap();
@@ -28,16 +39,32 @@ fn authority(label: &str) -> (PathBuf, Arc<ServerConfig>) {
     let issuer = Issuer::new(ca, ca_key);
     let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
+    let builder = || {
+        ServerConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+    };
+    let chain = || vec![certificate.der().clone()];
+    let secret = || PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let config = builder()
         .with_no_client_auth()
-        .with_single_cert(
-            vec![certificate.der().clone()],
-            PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
-        )
+        .with_single_cert(chain(), secret())
         .unwrap();
-    (path, Arc::new(config))
+
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(ca_certificate.der().clone()).unwrap();
+    let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone());
+    let strict = builder().with_client_cert_verifier(verifier.build().unwrap());
+    let strict = strict.with_single_cert(chain(), secret()).unwrap();
+    let own_key = KeyPair::generate().unwrap();
+    let own = CertificateParams::new(vec!["gateway.test".into()])
+        .unwrap()
+        .signed_by(&own_key, &issuer)
+        .unwrap();
+    let own_files = (path.with_extension("crt"), path.with_extension("key"));
+    std::fs::write(&own_files.0, own.pem()).unwrap();
+    std::fs::write(&own_files.1, own_key.serialize_pem()).unwrap();
+    (path, Arc::new(config), (Arc::new(strict), own_files))
 }
 
 fn trusting(path: &Path) -> Client {
@@ -92,6 +119,33 @@ fn a_strangers_certificate_is_refused() {
     });
     std::fs::remove_file(path).unwrap();
     std::fs::remove_file(other).unwrap();
+}
+
+#[test]
+fn our_own_certificate_is_shown_to_servers_that_ask() {
+    let (path, _, (config, (cert, key))) = authority_and_client("client");
+    on_both_drivers(async || {
+        let server = start_tls(config.clone(), |peer| {
+            peer.request();
+            peer.ok("you are known");
+        });
+        let url = server.url("/").replace("http:", "https:");
+        let options = |identity| Options {
+            ca_file: Some(path.clone()),
+            identity,
+            ..Options::default()
+        };
+        let unknown = Client::start(&options(None)).unwrap();
+        assert!(unknown.call(get(&url), far()).await.is_err());
+        let known = Client::start(&options(Some((cert.clone(), key.clone())))).unwrap();
+        assert_eq!(known.call(get(&url), far()).await.unwrap().body, "you are known");
+        let mixed = options(Some((cert.clone(), path.clone())));
+        assert!(known.reload(&mixed).is_err(), "no key in it");
+        assert_eq!(known.call(get(&url), far()).await.unwrap().body, "you are known");
+    });
+    for file in [path, cert, key] {
+        std::fs::remove_file(file).unwrap();
+    }
 }
 
 #[test]

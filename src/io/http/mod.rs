@@ -76,6 +76,8 @@ pub struct Options {
     pub body_max: usize,
     /// PEM file with roots to trust beside the system's.
     pub ca_file: Option<PathBuf>,
+    /// PEM files with the certificate to show to servers that ask for one, and its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
 }
 
 impl Default for Options {
@@ -85,6 +87,7 @@ impl Default for Options {
             idle_max: 1024,
             body_max: 10 * 1024 * 1024,
             ca_file: None,
+            identity: None,
         }
     }
 }
@@ -118,12 +121,12 @@ struct Inner {
 
 impl Client {
     /// Starts a client on this thread's runtime, which must have its timer enabled. Reads certificates and starts the
-    /// resolver threads: for start, not for a call. Errors: `ca_file` unusable, no threads.
+    /// resolver threads: for start, not for a call. Errors: certificate files unusable, no threads.
     pub fn start(options: &Options) -> io::Result<Client> {
         let inner = Rc::new(Inner {
             pool: RefCell::new(Pool::new(options.idle, options.idle_max)),
             resolver: Resolver::start()?,
-            trust: RefCell::new(Trust::load(options.ca_file.as_deref())?),
+            trust: RefCell::new(Trust::load(options)?),
             buffers: RefCell::default(),
             body_max: Cell::new(options.body_max),
             usage: Cell::default(),
@@ -133,9 +136,9 @@ impl Client {
         Ok(Client(inner))
     }
 
-    /// Takes new settings for the calls to come; reads `ca_file` anew. Errors leave everything as it was.
+    /// Takes new settings for the calls to come; reads the certificate files anew. Errors leave everything as it was.
     pub fn reload(&self, options: &Options) -> io::Result<()> {
-        *self.0.trust.borrow_mut() = Trust::load(options.ca_file.as_deref())?;
+        *self.0.trust.borrow_mut() = Trust::load(options)?;
         let mut pool = self.0.pool.borrow_mut();
         pool.clear(); // opened under the old trust
         pool.reconfigure(options.idle, options.idle_max);

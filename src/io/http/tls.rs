@@ -10,11 +10,14 @@ use std::sync::Arc;
 
 use monoio::io::AsyncReadRent;
 use monoio::net::TcpStream;
+use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 
+use super::Options;
 use super::conn::{Unwritten, send_all};
+use crate::io::tls;
 
 /// Bytes of one read from the socket. A TLS record has up to 16 KiB; longer ones just take two reads.
 const CIPHER_BYTES: usize = 8 * 1024;
@@ -24,28 +27,33 @@ const CIPHER_BYTES: usize = 8 * 1024;
 pub(super) struct Trust(Option<Arc<ClientConfig>>);
 
 impl Trust {
-    /// Reads the system's roots and those of `ca_file` (PEM). Blocks on files: for start and reload, not for a call.
-    /// Without any root, `https` fails and says so. Errors: `ca_file` is unreadable, or holds no certificate.
-    pub(super) fn load(ca_file: Option<&Path>) -> io::Result<Trust> {
+    /// Reads the system's roots, those of `ca_file` (PEM) and our own certificate. Blocks on files: for start and reload, not
+    /// for a call. Without any root, `https` fails and says so. Errors: a file is unreadable, or holds nothing usable.
+    pub(super) fn load(options: &Options) -> io::Result<Trust> {
         let mut roots = RootCertStore::empty();
         let native = rustls_native_certs::load_native_certs();
         for error in &native.errors {
             tracing::warn!(%error, "a system root certificate could not be read");
         }
         roots.add_parsable_certificates(native.certs);
-        if let Some(path) = ca_file {
+        if let Some(path) = &options.ca_file {
             add_file(&mut roots, path)?;
         }
         if roots.is_empty() {
             tracing::warn!("no root certificates: callbacks to https URLs will fail; set ca_file");
             return Ok(Trust(None));
         }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = ClientConfig::builder_with_provider(provider)
+        let builder = ClientConfig::builder_with_provider(tls::provider())
             .with_safe_default_protocol_versions()
             .map_err(io::Error::other)?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+            .with_root_certificates(roots);
+        let mut config = match &options.identity {
+            None => builder.with_no_client_auth(),
+            Some((cert, key)) => {
+                let identity = tls::client_identity(cert, key).map_err(|fault| io::Error::other(fault.text))?;
+                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity)))
+            }
+        };
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Trust(Some(Arc::new(config))))
     }

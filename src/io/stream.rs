@@ -1,0 +1,104 @@
+//! A connection of the control core, plain or TLS. Calls do not block; who has to wait, waits for the socket.
+//!
+//! With TLS a socket that was readable may have held nothing for the caller (half a record): that shows as `WouldBlock`. Shards
+//! hold the same two kinds in their socket table (`sockets.rs`), where the plain one has to cost nothing extra.
+
+use std::io::{self, ErrorKind, IoSlice};
+use std::os::fd::{AsRawFd, RawFd};
+
+use monoio::net::TcpStream;
+
+use super::mail::Handover;
+use super::sys;
+use super::tls::{End, Scratch, Session};
+
+/// An open connection.
+pub struct Stream {
+    tcp: TcpStream,
+    tls: Option<Box<Session>>,
+}
+
+impl Stream {
+    /// Takes a connection over; also gives what was received of it already.
+    pub fn adopt(handover: Handover) -> io::Result<(Self, Vec<u8>)> {
+        let tcp = TcpStream::from_std(std::net::TcpStream::from(handover.socket))?;
+        let stream = Self { tcp, tls: handover.tls };
+        Ok((stream, handover.bytes))
+    }
+
+    /// Makes it ready for another core. `bytes` were received but not used.
+    pub fn hand_over(self, bytes: Vec<u8>) -> io::Result<Handover> {
+        // The runtime keeps its own reference to the descriptor, so the other core gets a second one.
+        Ok(Handover {
+            socket: sys::duplicate(self.fd())?,
+            bytes,
+            tls: self.tls,
+        })
+    }
+
+    /// Its descriptor.
+    pub fn fd(&self) -> RawFd {
+        self.tcp.as_raw_fd()
+    }
+
+    /// Receives; 0 is the end of the stream. `WouldBlock` if there is nothing, `InvalidData` if TLS failed.
+    pub fn receive(&mut self, buffer: &mut [u8], scratch: &mut Scratch) -> io::Result<usize> {
+        let fd = self.fd();
+        let Some(tls) = &mut self.tls else {
+            return sys::recv(fd, buffer);
+        };
+        loop {
+            let received = tls.receive(fd, buffer, scratch)?;
+            match received.end {
+                // The end shows again at the next call.
+                _ if received.bytes > 0 => return Ok(received.bytes),
+                Some(End::Closed) => return Ok(0),
+                Some(End::Failed) => return Err(ErrorKind::InvalidData.into()),
+                None if received.more => {}
+                None => return Err(ErrorKind::WouldBlock.into()),
+            }
+        }
+    }
+
+    /// Sends; returns the bytes accepted, which with TLS may wait for [`Stream::flush`].
+    pub fn send(&mut self, bytes: &[u8], scratch: &mut Scratch) -> io::Result<usize> {
+        let (fd, parts) = (self.fd(), [IoSlice::new(bytes)]);
+        match &mut self.tls {
+            Some(tls) => tls.send(fd, &parts, scratch),
+            None => sys::send(fd, &parts),
+        }
+    }
+
+    /// `WouldBlock` while accepted bytes wait for the socket.
+    pub fn flush(&mut self) -> io::Result<()> {
+        let fd = self.fd();
+        let is_done = match &mut self.tls {
+            Some(tls) => tls.flush(fd)?,
+            None => true,
+        };
+        if is_done {
+            Ok(())
+        } else {
+            Err(ErrorKind::WouldBlock.into())
+        }
+    }
+
+    /// Nothing more will be sent: tells the peer.
+    pub fn finish(&mut self) {
+        let fd = self.fd();
+        match &mut self.tls {
+            Some(tls) => tls.finish(fd),
+            None => sys::finish(fd),
+        }
+    }
+
+    /// Waits until there may be something to receive.
+    pub async fn readable(&self) -> io::Result<()> {
+        self.tcp.readable(false).await
+    }
+
+    /// Waits until the socket takes bytes.
+    pub async fn writable(&self) -> io::Result<()> {
+        self.tcp.writable(false).await
+    }
+}
