@@ -127,6 +127,12 @@ settings! {
     channels_max: usize,
     /// Unacknowledged QoS 1/2 messages to one client.
     inflight_max: usize,
+    /// Negotiate permessage-deflate.
+    compression: bool,
+    /// Shortest message that is compressed, in bytes.
+    compression_min: usize,
+    /// Serve `/echo/`.
+    echo: bool,
 
     /// Order of message callbacks.
     forward_order: ForwardOrder,
