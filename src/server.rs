@@ -232,6 +232,10 @@ fn signals(mut outlets: Outlets) -> Result<(), String> {
             };
             outlets.post_control(ControlMail::Signal(signal));
             outlets.kick();
+            while outlets.overflow() > 0 {
+                thread::sleep(std::time::Duration::from_millis(5));
+                outlets.kick();
+            }
         }
     };
     thread::Builder::new()

@@ -479,6 +479,28 @@ static CLIENTS: &[Key] = &[
         "Most unacknowledged QoS 1 and 2 messages to one client.",
     )
     .unit("messages"),
+    key(
+        "compression",
+        Bool(|c| &mut c.compression),
+        "no",
+        NewConnections,
+        "Offer permessage-deflate (RFC 7692) to clients that ask for it. Costs processor time for every message.",
+    ),
+    key(
+        "compression_min",
+        Bytes(1, M, |c| &mut c.compression_min),
+        "512",
+        Hot,
+        "Messages below this are sent uncompressed also to clients that asked for compression.",
+    ),
+    key(
+        "echo",
+        Bool(|c| &mut c.echo),
+        "no",
+        NewConnections,
+        "Serve /echo/, a websocket that sends every message back and asks the business server nothing. For conformance \
+         and load tests only: anybody may connect to it.",
+    ),
 ];
 
 static FORWARDING: &[Key] = &[

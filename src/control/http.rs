@@ -1,5 +1,5 @@
 //! API connections: keep-alive, pipelining in order, HTTP/1.0, chunked bodies, `Expect` (spec: section 15). A connection
-//! that asks for `/connect/` is handed to a shard.
+//! that asks for a door's path is handed to a shard.
 //!
 //! Bounds: heads by `head_bytes`, bodies by `api_body_max`, both buffers grow only as bytes arrive; at most
 //! [`CONNECTIONS_MAX`] connections, further ones are answered 503. Who does not send (or take) bytes in time is cut off by
@@ -20,8 +20,8 @@ use crate::engine::ids::ShardId;
 use crate::io::mail::{Handover, ShardMail};
 use crate::io::stream::Stream;
 use crate::io::sys;
+use crate::protocol::Door;
 use crate::protocol::rainbow::answer::{HttpAnswer, Manner};
-use crate::protocol::rainbow::connect;
 use crate::time::Instant;
 use crate::wire::date::http_date;
 use crate::wire::http1::{self, BodyDecoder, BodyError, RequestHead};
@@ -141,7 +141,7 @@ impl Connection {
                     return End::Closed;
                 }
             };
-            if head.path() == connect::PATH {
+            if Door::at(head.path(), &self.control.config()).is_some() {
                 return if self.write().await { End::HandBack } else { End::Closed };
             }
             self.watch.idle.set(false);

@@ -149,7 +149,7 @@ pub async fn run(setup: ControlSetup) {
         Err(error) => panic!("the callback client cannot start: {error}"),
     };
     let builder = Rc::new(door::Door::new(setup.config.clone()));
-    let outlets = Rc::new(RefCell::new(setup.outlets));
+    let outlets = Rc::new(RefCell::new(setup.outlets.of_core(setup.waker.clone())));
     let completed = outlets.clone();
     let completion = Rc::new(move |client: ClientId, token, outcome| {
         let mut outlets = completed.borrow_mut();

@@ -72,6 +72,8 @@ pub struct Outlets {
     /// A mailbox was full, and its mail is still here.
     stuck: bool,
     behind: Behind,
+    /// Wakes the core these are the outlets of, which then tries again.
+    own: Option<Waker>,
 }
 
 /// Mail on its way.
@@ -99,6 +101,15 @@ impl Outlets {
             metrics: None,
             stuck: false,
             behind: Behind::default(),
+            own: None,
+        }
+    }
+
+    /// The outlets of the core that `waker` wakes: while mail waits here its mailbox loop is kept awake.
+    pub fn of_core(self, waker: Waker) -> Self {
+        Self {
+            own: Some(waker),
+            ..self
         }
     }
 
@@ -136,6 +147,10 @@ impl Outlets {
                 self.pass(parcel);
             }
             self.kick();
+        } else if self.stuck
+            && let Some(own) = &self.own
+        {
+            own.wake();
         }
     }
 

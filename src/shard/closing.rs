@@ -15,20 +15,21 @@ use crate::time::Instant;
 use crate::wire::ws;
 
 impl Shard {
-    /// Ends a client politely: its close frame goes out, then TCP ends. `echo` is the code of the client's own close frame.
+    /// Ends a client politely: its close frame goes out, then TCP ends. `code` is for causes
+    /// that do not say it themselves ([`CloseFrame::Given`]).
     /// Does nothing if the client is closing already.
     pub(super) fn close_client(
         &mut self,
         id: ClientId,
         cause: CloseCause,
-        echo: Option<u16>,
+        code: Option<u16>,
         now: Instant,
         sockets: &mut dyn Sockets,
     ) {
         if !self.begin_closing(id, cause) {
             return;
         }
-        let frame = close_frame(cause, echo);
+        let frame = close_frame(cause, code);
         let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
             return;
         };
@@ -96,7 +97,8 @@ impl Shard {
             .is_some_and(|session| session.callbacks_pending() == 0)
             && let Some(session) = closing.session.take()
         {
-            self.reports.push(Report::Callback(session.close_callback(context)));
+            self.reports
+                .extend(session.close_callback(context).map(Report::Callback));
         }
         if closing.session.is_none() && !closing.socket {
             if let Some(timer) = closing.linger.take() {
@@ -137,6 +139,7 @@ impl Shard {
             client.phase = Phase::Closing(Closing {
                 session: Some(session),
                 decoder: ws::Decoder::new(),
+                deflate: None,
                 linger: None,
                 socket: false,
                 answered: true,
@@ -159,6 +162,7 @@ impl Shard {
         let closing = Closing {
             session: None,
             decoder: ws::Decoder::new(),
+            deflate: None,
             linger: None,
             socket: true,
             answered,
@@ -185,6 +189,7 @@ impl Shard {
                 if let Some(Phase::Closing(closing)) = self.phase_mut(id) {
                     closing.session = Some(open.session);
                     closing.decoder = open.decoder;
+                    closing.deflate = open.deflate;
                 }
                 tracing::debug!(cause = cause.label(), slot = id.slot, "client closes");
                 self.settle_closing(id);
@@ -247,12 +252,12 @@ impl Shard {
 }
 
 /// The close frame of a cause, or nothing.
-fn close_frame(cause: CloseCause, echo: Option<u16>) -> Vec<u8> {
+fn close_frame(cause: CloseCause, code: Option<u16>) -> Vec<u8> {
     let mut frame = Vec::new();
     let payload = match cause.frame() {
         CloseFrame::None => return frame,
         CloseFrame::Empty => Vec::new(),
-        CloseFrame::Echo => echo.map(|code| code.to_be_bytes().to_vec()).unwrap_or_default(),
+        CloseFrame::Given => code.map(|code| code.to_be_bytes().to_vec()).unwrap_or_default(),
         CloseFrame::Code(code, reason) => [&code.to_be_bytes(), reason.as_bytes()].concat(),
     };
     let (header, len) = ws::header(ws::Opcode::Close, payload.len());

@@ -208,13 +208,13 @@ fn a_slow_server_that_answers_keeps_all_its_places() {
     on_both_drivers(async || {
         let server = Server::start(|peer| {
             while peer.request().is_some() {
-                std::thread::sleep(Duration::from_millis(150));
+                std::thread::sleep(Duration::from_millis(300));
                 peer.ok("ok");
             }
         });
         let url = server.url("/");
         let settings = Settings {
-            timeout: Duration::from_millis(600),
+            timeout: Duration::from_secs(2),
             ..touchy(20, 1000)
         };
         let bench = Bench::new(Door::to([&url, &url, &url]), settings);
