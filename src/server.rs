@@ -110,7 +110,7 @@ pub fn start(service: Service) -> Result<Running, String> {
             tls: tls.next(),
             mailbox: inbox.receiver,
             waker: inbox.waker,
-            outlets: outlets.clone(),
+            outlets: outlets.clone().counted(metrics[number].clone()),
             clock,
             admission: admission.clone(),
         };
@@ -132,7 +132,7 @@ pub fn start(service: Service) -> Result<Running, String> {
         machine,
         mailbox: control_inbox.receiver,
         waker: control_inbox.waker,
-        outlets: outlets.clone(),
+        outlets: outlets.clone().counted(metrics[config.workers].clone()),
         clock,
         home: shard.home,
         identities: shard.identities,

@@ -149,6 +149,12 @@ settings! {
     callback_concurrency: usize,
     /// Callbacks waiting per endpoint.
     callback_queue: usize,
+    /// Close callbacks waiting for an attempt.
+    close_queue: usize,
+    /// Failures in a row after which a URL is only probed; 0: never.
+    breaker_failures: usize,
+    /// Pause before the first probe.
+    breaker_pause: Duration,
     /// Keep-alive of pooled callback connections; zero: no pool.
     callback_idle: Duration,
     /// How long a close callback is retried; zero: not.

@@ -10,7 +10,8 @@ use super::wake::Waker;
 use crate::config::Config;
 use crate::engine::command::{Command, Report};
 use crate::engine::ids::ShardId;
-use crate::engine::mailbox::{Sender, Wake};
+use crate::engine::mailbox::{Sender, SenderCounts, Wake};
+use crate::metrics::{CoreMetrics, Metric};
 
 /// To a shard.
 #[derive(Debug)]
@@ -66,6 +67,8 @@ pub enum Signal {
 pub struct Outlets {
     shards: Vec<Sender<ShardMail, Waker>>,
     control: Sender<ControlMail, Waker>,
+    /// Counters of the core whose outlets these are.
+    metrics: Option<Arc<CoreMetrics>>,
     /// A mailbox was full, and its mail is still here.
     stuck: bool,
     behind: Behind,
@@ -95,6 +98,7 @@ impl Outlets {
         Self {
             shards,
             control,
+            metrics: None,
             stuck: false,
             behind: Behind::default(),
             own: None,
@@ -107,6 +111,12 @@ impl Outlets {
             own: Some(waker),
             ..self
         }
+    }
+
+    /// The same for one core, which counts what it does.
+    pub fn counted(mut self, metrics: Arc<CoreMetrics>) -> Self {
+        self.metrics = Some(metrics);
+        self
     }
 
     /// Number of shards.
@@ -126,8 +136,9 @@ impl Outlets {
 
     /// Wakes every core something was posted to; tries again what had found no room.
     pub fn kick(&mut self) {
-        self.shards.iter_mut().for_each(Sender::kick);
-        self.control.kick();
+        let metrics = self.metrics.as_deref();
+        self.shards.iter_mut().for_each(|sender| kick(sender, metrics));
+        kick(&mut self.control, metrics);
         if self.stuck && self.sender_overflow() == 0 {
             self.stuck = false;
             while !self.stuck
@@ -175,6 +186,15 @@ impl Outlets {
 
     fn sender_overflow(&self) -> usize {
         self.shards.iter().map(Sender::overflow_len).sum::<usize>() + self.control.overflow_len()
+    }
+}
+
+fn kick<T, W: Wake>(sender: &mut Sender<T, W>, metrics: Option<&CoreMetrics>) {
+    sender.kick();
+    let done = sender.take_counts();
+    if let Some(metrics) = metrics.filter(|_| done != SenderCounts::default()) {
+        metrics.add(Metric::MailboxKicks, done.kicks);
+        metrics.add(Metric::MailboxOverflows, done.overflows);
     }
 }
 

@@ -37,6 +37,8 @@ pub struct Actions {
     pub steps: Vec<Action>,
     /// Bytes for the session's own client, already framed.
     pub reply: Vec<u8>,
+    /// Frames in `reply`.
+    pub reply_frames: u64,
 }
 
 /// One step.

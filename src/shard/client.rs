@@ -13,6 +13,7 @@ use super::rate::Rate;
 use crate::engine::ids::{ClientId, DeliveryKey};
 use crate::engine::outbox::Outbox;
 use crate::engine::wheel::TimerId;
+use crate::metrics::{CoreMetrics, Metric};
 use crate::protocol::rainbow::answer::Manner;
 use crate::protocol::rainbow::connect::{AcceptKey, Refusal};
 use crate::protocol::{Door, Session};
@@ -152,6 +153,15 @@ impl Client {
             outbox_watched: false,
             write_armed: false,
             dirty: false,
+        }
+    }
+
+    /// Notes whether the socket is being read; counted.
+    pub fn pause(&mut self, paused: bool, metrics: &CoreMetrics) {
+        match (std::mem::replace(&mut self.paused, paused), paused) {
+            (false, true) => metrics.add(Metric::ReadsPaused, 1),
+            (true, false) => metrics.sub(Metric::ReadsPaused, 1),
+            _ => {}
         }
     }
 

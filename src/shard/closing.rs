@@ -9,6 +9,7 @@ use crate::close::{CloseCause, CloseFrame};
 use crate::engine::command::{Command, Report};
 use crate::engine::ids::ClientId;
 use crate::limits::CLOSE_TIMEOUT;
+use crate::metrics::Metric;
 use crate::protocol::Session;
 use crate::time::Instant;
 use crate::wire::ws;
@@ -34,7 +35,9 @@ impl Shard {
         };
         if !frame.is_empty() {
             // Only pings and pongs can have filled the room for control frames: then the client just sees TCP end.
-            let _ = client.outbox.push_control(&frame, &mut self.pool);
+            if client.outbox.push_control(&frame, &mut self.pool).is_ok() {
+                self.metrics.add(Metric::FramesOut, 1);
+            }
         }
         // Also without a frame the socket is not closed at once: with input still unread the kernel would reset the
         // connection, and the HTTP answer just written could be lost.
@@ -43,7 +46,7 @@ impl Shard {
             closing.linger = Some(linger);
         }
         if client.paused {
-            client.paused = false;
+            client.pause(false, &self.metrics);
             sockets.resume(id);
         }
         if !client.write_armed {
@@ -56,7 +59,7 @@ impl Shard {
         if let Some(Phase::Authorising { gone, .. }) = self.phase_mut(id) {
             if !std::mem::replace(gone, true) {
                 self.count_close(CloseCause::GoneDuringAuth);
-                sockets.close(id);
+                self.forget_socket(id, sockets);
             }
             return;
         }
@@ -116,9 +119,18 @@ impl Shard {
         if std::mem::take(&mut closing.socket) {
             client.outbox.clear(&mut self.pool);
             client.tail = Vec::new();
-            sockets.close(id);
+            self.forget_socket(id, sockets);
         }
         self.settle_closing(id);
+    }
+
+    /// The socket of a client is closed; once for every one that was accepted and not handed over.
+    fn forget_socket(&mut self, id: ClientId, sockets: &mut dyn Sockets) {
+        if let Some(client) = self.clients.get_mut(id.slot, id.generation) {
+            client.pause(false, &self.metrics);
+        }
+        self.metrics.sub(Metric::ConnectionsOpen, 1);
+        sockets.close(id);
     }
 
     /// The business has admitted a client that had left meanwhile: tell it so.
@@ -166,6 +178,7 @@ impl Shard {
             }
             Phase::Authorising { .. } | Phase::Closing(_) => {}
             Phase::Open(mut open) => {
+                self.metrics.sub(Metric::SessionsOpen, 1);
                 for timer in [open.keep_alive.take(), liveness].into_iter().flatten() {
                     self.wheel.cancel(timer);
                 }

@@ -273,6 +273,7 @@ impl Shard {
             return keys.for_each(|key| self.member_skipped(key));
         };
         self.metrics.add(Metric::Deliveries, batch.publishes.len() as u64);
+        self.metrics.add(Metric::FramesOut, batch.publishes.len() as u64);
         if let Some(shared) = shared {
             let frames = self.form_for(deflate, shared);
             return self.write(id, frames, Some(frames), now, sockets);

@@ -148,6 +148,7 @@ impl Shard {
         self.perform_steps(id, actions, now);
         // Written at the end of the turn, after the subscriptions were posted: a publish caused by this answer cannot
         // miss the client.
+        self.metrics.add(Metric::Handshakes, 1);
         let mut switching = Vec::with_capacity(256);
         let extensions = upgrade.deflate.map(Agreed::answer);
         connect::switching(&mut switching, &accept, extensions.as_deref(), &self.date(now));
@@ -223,6 +224,7 @@ impl Shard {
 
     fn open(&mut self, id: ClientId, session: Session, deflate: Option<Agreed>) {
         if let Some(client) = self.clients.get_mut(id.slot, id.generation) {
+            self.metrics.add(Metric::SessionsOpen, 1);
             client.phase = Phase::Open(Open {
                 decoder: ws::Decoder::new(),
                 deflate,
@@ -243,7 +245,7 @@ impl Shard {
             return;
         };
         if client.open().is_some_and(|open| open.session.wants_input(config)) {
-            client.paused = false;
+            client.pause(false, &self.metrics);
             sockets.resume(id);
         }
     }
@@ -321,6 +323,7 @@ impl Shard {
         }
         client.outbox.clear(&mut self.pool);
         self.metrics.add(Metric::HandedOver, 1);
+        self.metrics.sub(Metric::ConnectionsOpen, 1);
         Input::HandOver(client.tail)
     }
 

@@ -66,7 +66,7 @@ impl Shard {
             }
             Phase::Authorising { .. } => {
                 client.tail.extend_from_slice(bytes);
-                client.paused = client.tail.len() >= EARLY_BYTES_MAX;
+                client.pause(client.tail.len() >= EARLY_BYTES_MAX, &self.metrics);
                 if client.paused { Input::Pause } else { Input::Continue }
             }
             Phase::Open(_) if client.tail.is_empty() => {
@@ -105,7 +105,7 @@ impl Shard {
         if !client.open().is_some_and(|open| open.session.wants_input(config)) {
             return;
         }
-        client.paused = false;
+        client.pause(false, &self.metrics);
         self.on_tail(id, now, sockets);
         if self.input_state(id) == Input::Continue {
             sockets.resume(id);
@@ -162,6 +162,8 @@ impl Shard {
             }
         };
         self.pack_reply(id, &mut actions.reply);
+        self.metrics
+            .add(Metric::FramesOut, std::mem::take(&mut actions.reply_frames));
         let reply = std::mem::take(&mut actions.reply);
         self.write(id, &reply, None, now, sockets);
         actions.reply = reply;
@@ -173,7 +175,8 @@ impl Shard {
             Run::Full => {
                 // Writing the replies may have closed it; closing clients are read.
                 if let Some(client) = self.clients.get_mut(id.slot, id.generation) {
-                    client.paused = client.open().is_some();
+                    let paused = client.open().is_some();
+                    client.pause(paused, &self.metrics);
                 }
             }
             Run::End(code) => self.close_client(id, CloseCause::ClientClosed, code, now, sockets),
@@ -215,6 +218,7 @@ impl Shard {
                 let (header, len) = ws::header(ws::Opcode::Pong, payload.len());
                 actions.reply.extend_from_slice(&header[..len]);
                 actions.reply.extend_from_slice(payload);
+                actions.reply_frames += 1;
             }
             ws::Step::Pong(_) => open.session.on_pong(actions),
             ws::Step::Close(frame) => {

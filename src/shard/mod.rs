@@ -186,6 +186,7 @@ impl Shard {
             return None;
         }
         self.metrics.add(Metric::Accepted, 1);
+        self.metrics.add(Metric::ConnectionsOpen, 1);
         self.count_handshaking(true);
         let (shard, wheel) = (self.id, &mut self.wheel);
         let deadline = now + self.config.handshake_timeout;
@@ -422,6 +423,8 @@ impl Shard {
         self.perform_steps(id, actions, now);
         if !actions.reply.is_empty() {
             self.pack_reply(id, &mut actions.reply);
+            self.metrics
+                .add(Metric::FramesOut, std::mem::take(&mut actions.reply_frames));
             self.queue(id, &actions.reply, now, sockets);
             actions.reply.clear();
         }
