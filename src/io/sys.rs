@@ -150,3 +150,54 @@ pub fn raise_descriptor_limit() -> u64 {
         }
     }
 }
+
+/// Edge-triggered readiness of many descriptors, for the load generator: it must cost less than the server it measures, so
+/// it goes without a runtime.
+#[cfg(feature = "bench")]
+pub struct Epoll {
+    epoll: OwnedFd,
+    events: Vec<libc::epoll_event>,
+}
+
+#[cfg(feature = "bench")]
+impl Epoll {
+    /// Reports at most `batch` descriptors per wait.
+    pub fn new(batch: usize) -> io::Result<Self> {
+        Ok(Self {
+            epoll: watch(&[])?,
+            events: vec![libc::epoll_event { events: 0, u64: 0 }; batch.max(1)],
+        })
+    }
+
+    /// Watches `socket` for input (and, with `output`, for room) until it is closed; reported as `token`.
+    pub fn add(&self, socket: &impl AsRawFd, token: u64, output: bool) -> io::Result<()> {
+        let wanted = libc::EPOLLIN | libc::EPOLLET | if output { libc::EPOLLOUT } else { 0 };
+        let mut event = libc::epoll_event {
+            events: wanted as u32,
+            u64: token,
+        };
+        let (epoll, fd) = (self.epoll.as_raw_fd(), socket.as_raw_fd());
+        // SAFETY: `event` is valid during the call; a descriptor that is not open gives EBADF.
+        if unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, fd, &mut event) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    }
+
+    /// Waits at most `millis` (-1: for ever) and appends the tokens of ready descriptors. An interrupted wait finds none.
+    pub fn wait(&mut self, millis: i32, ready: &mut Vec<u64>) -> io::Result<()> {
+        let (events, max) = (self.events.as_mut_ptr(), self.events.len() as libc::c_int);
+        // SAFETY: the pointer and length describe `self.events`.
+        let count = unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), events, max, millis) };
+        let Ok(count) = usize::try_from(count) else {
+            let error = io::Error::last_os_error();
+            return if error.kind() == io::ErrorKind::Interrupted {
+                Ok(())
+            } else {
+                Err(error)
+            };
+        };
+        ready.extend(self.events.iter().take(count).map(|event| event.u64));
+        Ok(())
+    }
+}
