@@ -6,6 +6,8 @@ mod engine;
 mod shard;
 mod wire;
 
+use rainbow_server::config::{Config, Overrides};
+
 /// One thing to measure.
 pub struct Body {
     /// Module and what it does.
@@ -20,6 +22,17 @@ impl Body {
             name,
             run: Box::new(run),
         }
+    }
+}
+
+const INI: &str = "[main]\nconnect_url = http://127.0.0.1/c\nforward_url = http://127.0.0.1/m\nclose_url = http://127.0.0.1/x\n\
+    security_token = a shared secret\nconnections_max = 100000\n";
+
+/// The settings of all bodies.
+fn config() -> Config {
+    match Config::from_file_text("bench", INI, &Overrides::default()) {
+        Ok((config, _)) => config,
+        Err(errors) => panic!("the ini text is right: {errors:?}"),
     }
 }
 

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rainbow_server::close::CloseCause;
-use rainbow_server::config::{Config, Overrides};
 use rainbow_server::engine::command::{AtDeadline, CallbackOutcome, CallbackReply, Command, Publish, Qos, Report};
 use rainbow_server::engine::ids::{ClientId, IdentityKey, ShardId};
 use rainbow_server::engine::receipt::Tickets;
@@ -23,9 +22,6 @@ use super::{Body, Sizes};
 
 const NOW: Instant = Instant::from_micros(1_000_000);
 const CHANNEL: &[u8] = b"bench";
-const INI: &str = "[main]\nconnect_url = http://127.0.0.1/c\nforward_url = http://127.0.0.1/m\nclose_url = http://127.0.0.1/x\n\
-    security_token = t\nconnections_max = 100000\n";
-
 /// Takes everything, remembers the last bytes per kind of use.
 #[derive(Default)]
 struct Sink {
@@ -64,10 +60,6 @@ struct World {
 
 impl World {
     fn new(members: u32) -> Self {
-        let config = match Config::from_file_text("bench", INI, &Overrides::default()) {
-            Ok((config, _)) => config,
-            Err(errors) => panic!("the ini text is right: {errors:?}"),
-        };
         let labels = Labels {
             close_causes: &CloseCause::LABELS,
             api_routes: &[],
@@ -79,7 +71,7 @@ impl World {
             identities: IdentityKey::new(7, [3; 32]),
             started_unix_micros: 1_700_000_000_000_000,
             seed: 1,
-            config: Arc::new(config),
+            config: Arc::new(super::config()),
             metrics: Arc::new(CoreMetrics::new("0", labels)),
         };
         let mut world = Self {
@@ -142,7 +134,7 @@ impl World {
             at_deadline: AtDeadline::TimedOut,
         };
         self.shard
-            .on_command(Command::Deliver(Arc::new(publish)), NOW, &mut self.sink);
+            .on_command(Command::Deliver(Arc::new(publish), 1), NOW, &mut self.sink);
     }
 }
 

@@ -89,6 +89,7 @@ fn http() -> Vec<Body> {
         b"HTTP/1.1 200 OK\r\nServer: x\r\nContent-Type: text/html\r\n\
         RAINBOWCLIENTCHANNEL: news\r\nContent-Length: 21\r\n\r\n",
     );
+    let config = super::config();
     let (whole, asked, checked) = (request.clone(), request.clone(), request);
     let (mut body, mut out, mut answer) = (Vec::new(), Vec::new(), Vec::new());
     let manner = parse_request(&whole, 65_536)
@@ -132,7 +133,7 @@ fn http() -> Vec<Body> {
                 body: &asked[head.head_len..],
             };
             assert!(matches!(
-                api::parse(black_box(&request), TOKEN, NOW_MICROS),
+                api::parse(black_box(&request), |_| Ok(())),
                 Ok(api::Ask::Send(_))
             ));
         }),
@@ -140,11 +141,20 @@ fn http() -> Vec<Body> {
             black_box(sign::signature(black_box(TOKEN), TIMESTAMP, b"4711"));
         }),
         Body::new("signature check", move || {
-            let query = checked
-                .split(|byte| matches!(byte, b'?' | b' '))
-                .nth(2)
-                .unwrap_or_default();
-            assert_eq!(sign::check(black_box(query), TOKEN, NOW_MICROS), sign::Verdict::Genuine);
+            let Ok(Some(head)) = parse_request(&checked, 65_536) else {
+                panic!("the request is whole");
+            };
+            let request = api::Request {
+                method: &head.method,
+                path: head.path(),
+                query: head.query(),
+                body: &checked[head.head_len..],
+            };
+            assert!(
+                sign::Rules::of(&config)
+                    .check(black_box(&request.signed()), NOW_MICROS)
+                    .is_ok()
+            );
         }),
     ]
 }

@@ -151,15 +151,14 @@ pub fn raise_descriptor_limit() -> u64 {
     }
 }
 
-/// Edge-triggered readiness of many descriptors, for the load generator: it must cost less than the server it measures, so
-/// it goes without a runtime.
-#[cfg(feature = "bench")]
+/// Edge-triggered readiness of many descriptors: the clients of a core, and the sockets of the load generator. Where each
+/// socket waits by itself on the ring, every message costs one more submission and a request in the kernel that is far from
+/// everything else the message touches.
 pub struct Epoll {
     epoll: OwnedFd,
     events: Vec<libc::epoll_event>,
 }
 
-#[cfg(feature = "bench")]
 impl Epoll {
     /// Reports at most `batch` descriptors per wait.
     pub fn new(batch: usize) -> io::Result<Self> {
@@ -169,16 +168,29 @@ impl Epoll {
         })
     }
 
-    /// Watches `socket` for input (and, with `output`, for room) until it is closed; reported as `token`.
-    pub fn add(&self, socket: &impl AsRawFd, token: u64, output: bool) -> io::Result<()> {
+    /// Watches `fd` for input (and, with `output`, for room) until it is closed; reported as `token`.
+    pub fn add(&self, fd: RawFd, token: u64, output: bool) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_ADD, fd, token, output)
+    }
+
+    /// Watches `fd` afresh for input: it is reported again if there is some.
+    pub fn rearm(&self, fd: RawFd, token: u64) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_MOD, fd, token, false)
+    }
+
+    /// Stops to watch `fd`.
+    pub fn remove(&self, fd: RawFd) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_DEL, fd, 0, false)
+    }
+
+    fn control(&self, what: libc::c_int, fd: RawFd, token: u64, output: bool) -> io::Result<()> {
         let wanted = libc::EPOLLIN | libc::EPOLLET | if output { libc::EPOLLOUT } else { 0 };
         let mut event = libc::epoll_event {
             events: wanted as u32,
             u64: token,
         };
-        let (epoll, fd) = (self.epoll.as_raw_fd(), socket.as_raw_fd());
         // SAFETY: `event` is valid during the call; a descriptor that is not open gives EBADF.
-        if unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, fd, &mut event) } < 0 {
+        if unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), what, fd, &mut event) } < 0 {
             return Err(io::Error::last_os_error());
         }
         Ok(())
@@ -199,5 +211,11 @@ impl Epoll {
         };
         ready.extend(self.events.iter().take(count).map(|event| event.u64));
         Ok(())
+    }
+}
+
+impl AsRawFd for Epoll {
+    fn as_raw_fd(&self) -> RawFd {
+        self.epoll.as_raw_fd()
     }
 }
