@@ -4,9 +4,10 @@
 //! and replies are written), post again. Posting before writing is what makes "whoever has seen the answer can rely on its
 //! effects" true across cores.
 //!
-//! Tasks of a core: one for the listeners of each kind (plain, TLS), one per connection being read, one per connection waiting to write, the mailbox, the
-//! ticker. A closing connection takes three steps: the shard closes it (`shutdown`), its waiting tasks wake up and end, the
-//! last reference closes the descriptor.
+//! Tasks of a core: one for the listeners of each kind (plain, TLS), one that reads all clients, one per connection waiting
+//! to write, the mailbox, the ticker. Clients are not waited for one by one on the ring: the core's epoll knows who has
+//! input ([`SocketTable::take_ready`]), and the ring waits for that one descriptor. A closing connection takes three steps:
+//! the shard closes it (`shutdown`), a waiting writer wakes up and ends, the last reference closes the descriptor.
 
 mod greet;
 
@@ -65,6 +66,7 @@ pub struct CoreSetup {
 
 /// One shard's core.
 pub struct Core {
+    id: ShardId,
     shard: RefCell<Shard>,
     sockets: RefCell<SocketTable>,
     outlets: RefCell<Outlets>,
@@ -92,10 +94,15 @@ pub async fn run(setup: CoreSetup) {
     };
     let (tls_listeners, identity) = setup.tls.unzip();
     let doorman = Doorman::new(setup.admission, setup.shard.config.clone(), setup.shard.metrics.clone());
+    let sockets = match SocketTable::new(setup.shard.metrics.clone(), doorman) {
+        Ok(sockets) => sockets,
+        Err(error) => panic!("the core's epoll cannot be made: {error}"),
+    };
     let core = Rc::new(Core {
+        id: setup.shard.id,
         handshakes_max: Cell::new(setup.shard.config.tls_handshakes),
         identity: RefCell::new(identity),
-        sockets: RefCell::new(SocketTable::new(setup.shard.metrics.clone(), doorman)),
+        sockets: RefCell::new(sockets),
         shard: RefCell::new(Shard::new(setup.shard)),
         outlets: RefCell::new(setup.outlets.of_core(setup.waker.clone())),
         scratch: RefCell::new(vec![0; RECEIVE_SCRATCH_BYTES].into_boxed_slice()),
@@ -112,6 +119,11 @@ pub async fn run(setup: CoreSetup) {
     core.listen(setup.listeners, false);
     core.listen(tls_listeners.unwrap_or_default(), true);
     monoio::spawn(tick(core.clone()));
+    let ready = core.sockets.borrow().readiness();
+    match ready.and_then(|ready| TcpStream::from_std(std::net::TcpStream::from(ready))) {
+        Ok(ready) => drop(monoio::spawn(read(core.clone(), ready))),
+        Err(error) => panic!("the core's epoll cannot be used: {error}"),
+    }
     mail(core, setup.mailbox, sleeper).await;
 }
 
@@ -191,22 +203,27 @@ async fn tick(core: Rc<Core>) {
     }
 }
 
-/// Reads one connection until it is paused, ends, or turns out not to be a client.
-async fn read(core: Rc<Core>, client: ClientId, stream: Rc<TcpStream>) {
+/// Reads all clients, those that have input in turn.
+async fn read(core: Rc<Core>, ready: TcpStream) {
+    let mut clients = Vec::new();
     loop {
-        if stream.readable(false).await.is_err() {
-            return core.turn(|shard, sockets, now| shard.on_end(client, CloseCause::SocketError, now, sockets));
+        if let Err(error) = ready.readable(false).await {
+            panic!("the core's epoll cannot be waited for: {error}");
         }
         while core.congested() {
             Box::pin(monoio::time::sleep(CONGESTION_PAUSE)).await;
             core.outlets.borrow_mut().kick();
         }
-        for _ in 0..RECEIVES_PER_TURN_MAX {
-            match core.receive(client, &stream) {
-                Received::All => break,
-                Received::More => {}
-                Received::Stop => return,
-            }
+        let taken = core.sockets.borrow_mut().take_ready(&mut clients);
+        if let Err(error) = taken {
+            panic!("the core's epoll failed: {error}");
+        }
+        for (slot, generation) in clients.drain(..) {
+            core.read(ClientId {
+                shard: core.id,
+                slot,
+                generation,
+            });
         }
     }
 }
@@ -284,9 +301,7 @@ impl Core {
             }
         }
         for client in readers {
-            if let Some(stream) = self.sockets.borrow().stream(client) {
-                monoio::spawn(read(self.clone(), client, stream));
-            }
+            self.begin_to_read(client);
         }
     }
 
@@ -303,21 +318,42 @@ impl Core {
         self.ticker.note(self.shard.borrow().next_deadline());
         if !bytes.is_empty() {
             let input = self.turn(|shard, sockets, now| shard.on_bytes(client, &mut bytes, now, sockets));
-            if let Received::Stop = self.follow(input, client, &stream) {
+            if let Received::Stop = self.follow(input, client) {
                 return;
             }
         }
-        monoio::spawn(read(self.clone(), client, stream));
+        self.begin_to_read(client);
+    }
+
+    /// From now on the client's input is reported. Clients that are gone are left alone.
+    fn begin_to_read(self: &Rc<Self>, client: ClientId) {
+        let watched = self.sockets.borrow_mut().watch(client);
+        if watched.is_err_and(|error| error.kind() != std::io::ErrorKind::NotConnected) {
+            self.turn(|shard, sockets, now| shard.on_end(client, CloseCause::SocketError, now, sockets));
+        }
+    }
+
+    /// Reads one client until its socket is empty or others should have their turn.
+    fn read(self: &Rc<Self>, client: ClientId) {
+        for _ in 0..RECEIVES_PER_TURN_MAX {
+            match self.receive(client) {
+                Received::All | Received::Stop => return,
+                Received::More => {}
+            }
+        }
+        self.sockets.borrow_mut().rewatch(client);
     }
 
     /// One receive call and its turn.
-    fn receive(self: &Rc<Self>, client: ClientId, stream: &Rc<TcpStream>) -> Received {
+    fn receive(self: &Rc<Self>, client: ClientId) -> Received {
         let mut scratch = self.scratch.borrow_mut();
         let result = self.sockets.borrow_mut().receive(client, &mut scratch);
         let received = match result {
             Ok(received) => received,
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Received::All,
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => return Received::More,
+            // Closed since it was reported.
+            Err(error) if error.kind() == std::io::ErrorKind::NotConnected => return Received::Stop,
             Err(_) => {
                 self.turn(|shard, sockets, now| shard.on_end(client, CloseCause::SocketError, now, sockets));
                 return Received::Stop;
@@ -326,7 +362,7 @@ impl Core {
         if received.bytes > 0 {
             let bytes = scratch.get_mut(..received.bytes).unwrap_or_default();
             let input = self.turn(|shard, sockets, now| shard.on_bytes(client, bytes, now, sockets));
-            if let Received::Stop = self.follow(input, client, stream) {
+            if let Received::Stop = self.follow(input, client) {
                 return Received::Stop;
             }
         } else if self.sockets.borrow().has_requests() {
@@ -349,12 +385,22 @@ impl Core {
     }
 
     /// Does what the shard said about the socket.
-    fn follow(&self, input: Input, client: ClientId, stream: &Rc<TcpStream>) -> Received {
+    fn follow(&self, input: Input, client: ClientId) -> Received {
         match input {
             Input::Continue => Received::More,
-            Input::Pause | Input::Gone => Received::Stop,
+            Input::Gone => Received::Stop,
+            Input::Pause => {
+                self.sockets.borrow_mut().unwatch(client);
+                Received::Stop
+            }
             Input::HandOver(bytes) => {
+                let stream = self.sockets.borrow().stream(client);
+                // A descriptor whose duplicate lives on would stay watched when it is closed.
+                self.sockets.borrow_mut().unwatch(client);
                 let (tls, told) = self.sockets.borrow_mut().remove(client);
+                let Some(stream) = stream else {
+                    return Received::Stop;
+                };
                 // The runtime keeps its own reference to the descriptor, so the control core gets a second one.
                 match sys::duplicate(stream.as_raw_fd()) {
                     Ok(socket) => {

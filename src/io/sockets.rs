@@ -6,7 +6,7 @@
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
@@ -14,11 +14,14 @@ use std::task::Waker;
 use monoio::net::TcpStream;
 
 use super::admission::Doorman;
-use super::sys;
+use super::sys::{self, Epoll};
 use super::tls::{End, Received, Scratch, Session};
 use crate::engine::ids::ClientId;
 use crate::metrics::{CoreMetrics, Metric};
 use crate::shard::{Sent, Sockets, Verdict};
+
+/// Clients reported together; between two reports everything else has its turn.
+const READY_BATCH: usize = 128;
 
 /// Sockets by slot. Fan-out walks it, so an entry is small.
 pub struct SocketTable {
@@ -33,6 +36,9 @@ pub struct SocketTable {
     /// Who waits for one of them to end.
     waiting: Option<Waker>,
     metrics: Arc<CoreMetrics>,
+    /// Which sockets have input. Edge-triggered: who does not read a socket empty must rearm it.
+    readiness: Epoll,
+    ready: Vec<u64>,
 }
 
 #[derive(Default)]
@@ -62,8 +68,10 @@ struct Secure {
 
 impl SocketTable {
     /// An empty table that counts into `metrics`.
-    pub fn new(metrics: Arc<CoreMetrics>, doorman: Doorman) -> Self {
-        Self {
+    pub fn new(metrics: Arc<CoreMetrics>, doorman: Doorman) -> io::Result<Self> {
+        Ok(Self {
+            readiness: Epoll::new(READY_BATCH)?,
+            ready: Vec::with_capacity(READY_BATCH),
             doorman,
             entries: Vec::new(),
             want_write: Vec::new(),
@@ -72,7 +80,45 @@ impl SocketTable {
             handshakes: 0,
             waiting: None,
             metrics,
+        })
+    }
+
+    /// A descriptor that is readable while [`SocketTable::take_ready`] has something to give.
+    pub fn readiness(&self) -> io::Result<OwnedFd> {
+        sys::duplicate(self.readiness.as_raw_fd())
+    }
+
+    /// Begins to report a client's input, that which is there already included.
+    pub fn watch(&mut self, client: ClientId) -> io::Result<()> {
+        let entry = Self::find(&mut self.entries, client).ok_or(ErrorKind::NotConnected)?;
+        match self.readiness.add(entry.fd, token(client), false) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => self.readiness.rearm(entry.fd, token(client)),
+            watched => watched,
         }
+    }
+
+    /// Reports a client's input again if there is some left.
+    pub fn rewatch(&mut self, client: ClientId) {
+        if let Some(entry) = Self::find(&mut self.entries, client) {
+            // Cannot fail for a socket that is watched; one that is not is about to be closed.
+            let _ = self.readiness.rearm(entry.fd, token(client));
+        }
+    }
+
+    /// Does not report a client's input any more, until it is watched again.
+    pub fn unwatch(&mut self, client: ClientId) {
+        if let Some(entry) = Self::find(&mut self.entries, client) {
+            // It may not have been watched yet.
+            let _ = self.readiness.remove(entry.fd);
+        }
+    }
+
+    /// Appends clients that have input, as slot and generation, at most [`READY_BATCH`]. Some may be gone by now.
+    pub fn take_ready(&mut self, into: &mut Vec<(u32, u32)>) -> io::Result<()> {
+        self.ready.clear();
+        self.readiness.wait(0, &mut self.ready)?;
+        into.extend(self.ready.iter().map(|token| ((token >> 32) as u32, *token as u32)));
+        Ok(())
     }
 
     /// Who decides about connections.
@@ -290,6 +336,11 @@ impl Sockets for SocketTable {
         sys::shutdown(fd);
         self.remove(client);
     }
+}
+
+/// What a client is called in the kernel.
+fn token(client: ClientId) -> u64 {
+    u64::from(client.slot) << 32 | u64::from(client.generation)
 }
 
 fn send_plain(fd: RawFd, parts: &[IoSlice<'_>]) -> Sent {

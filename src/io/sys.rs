@@ -150,3 +150,72 @@ pub fn raise_descriptor_limit() -> u64 {
         }
     }
 }
+
+/// Edge-triggered readiness of many descriptors: the clients of a core, and the sockets of the load generator. Where each
+/// socket waits by itself on the ring, every message costs one more submission and a request in the kernel that is far from
+/// everything else the message touches.
+pub struct Epoll {
+    epoll: OwnedFd,
+    events: Vec<libc::epoll_event>,
+}
+
+impl Epoll {
+    /// Reports at most `batch` descriptors per wait.
+    pub fn new(batch: usize) -> io::Result<Self> {
+        Ok(Self {
+            epoll: watch(&[])?,
+            events: vec![libc::epoll_event { events: 0, u64: 0 }; batch.max(1)],
+        })
+    }
+
+    /// Watches `fd` for input (and, with `output`, for room) until it is closed; reported as `token`.
+    pub fn add(&self, fd: RawFd, token: u64, output: bool) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_ADD, fd, token, output)
+    }
+
+    /// Watches `fd` afresh for input: it is reported again if there is some.
+    pub fn rearm(&self, fd: RawFd, token: u64) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_MOD, fd, token, false)
+    }
+
+    /// Stops to watch `fd`.
+    pub fn remove(&self, fd: RawFd) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_DEL, fd, 0, false)
+    }
+
+    fn control(&self, what: libc::c_int, fd: RawFd, token: u64, output: bool) -> io::Result<()> {
+        let wanted = libc::EPOLLIN | libc::EPOLLET | if output { libc::EPOLLOUT } else { 0 };
+        let mut event = libc::epoll_event {
+            events: wanted as u32,
+            u64: token,
+        };
+        // SAFETY: `event` is valid during the call; a descriptor that is not open gives EBADF.
+        if unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), what, fd, &mut event) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    }
+
+    /// Waits at most `millis` (-1: for ever) and appends the tokens of ready descriptors. An interrupted wait finds none.
+    pub fn wait(&mut self, millis: i32, ready: &mut Vec<u64>) -> io::Result<()> {
+        let (events, max) = (self.events.as_mut_ptr(), self.events.len() as libc::c_int);
+        // SAFETY: the pointer and length describe `self.events`.
+        let count = unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), events, max, millis) };
+        let Ok(count) = usize::try_from(count) else {
+            let error = io::Error::last_os_error();
+            return if error.kind() == io::ErrorKind::Interrupted {
+                Ok(())
+            } else {
+                Err(error)
+            };
+        };
+        ready.extend(self.events.iter().take(count).map(|event| event.u64));
+        Ok(())
+    }
+}
+
+impl AsRawFd for Epoll {
+    fn as_raw_fd(&self) -> RawFd {
+        self.epoll.as_raw_fd()
+    }
+}

@@ -161,9 +161,9 @@ impl Shard {
                 self.perform_steps(id, &mut actions, now);
             }
         };
+        self.pack_reply(id, &mut actions.reply);
         self.metrics
             .add(Metric::FramesOut, std::mem::take(&mut actions.reply_frames));
-        self.pack_reply(id, &mut actions.reply);
         let reply = std::mem::take(&mut actions.reply);
         self.write(id, &reply, None, now, sockets);
         actions.reply = reply;

@@ -422,9 +422,9 @@ impl Shard {
     fn perform(&mut self, id: ClientId, actions: &mut Actions, now: Instant, sockets: &mut dyn Sockets) {
         self.perform_steps(id, actions, now);
         if !actions.reply.is_empty() {
+            self.pack_reply(id, &mut actions.reply);
             self.metrics
                 .add(Metric::FramesOut, std::mem::take(&mut actions.reply_frames));
-            self.pack_reply(id, &mut actions.reply);
             self.queue(id, &actions.reply, now, sockets);
             actions.reply.clear();
         }

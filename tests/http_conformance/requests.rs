@@ -289,7 +289,7 @@ fn lines() -> Vec<Row> {
         ("folded with a tab", get("A: b\r\n\tc"), Ends(&[400])),
         (
             "folded first header",
-            format!("GET /hello/ HTTP/1.1\r\n Host: x\r\n\r\n"),
+            "GET /hello/ HTTP/1.1\r\n Host: x\r\n\r\n".to_string(),
             Ends(&[400]),
         ),
         ("no colon", get("nonsense"), Ends(&[400])),
