@@ -10,7 +10,7 @@ pub enum CloseCause {
     ClientGone,
     /// The socket failed: reset, timed out, unreachable.
     SocketError,
-    /// The client broke RFC 6455; the original drops the TCP connection without a close frame.
+    /// The client broke RFC 6455; whether it gets a close frame is its door's business (`Session::violation_code`).
     ProtocolError,
     /// A message was larger than `message_max`.
     MessageTooBig,
@@ -112,7 +112,7 @@ impl CloseCause {
     /// How the websocket close frame of this cause looks.
     pub const fn frame(self) -> CloseFrame {
         match self {
-            CloseCause::ClientClosed => CloseFrame::Echo,
+            CloseCause::ClientClosed | CloseCause::ProtocolError => CloseFrame::Given,
             CloseCause::KeepAliveTimeout | CloseCause::Shutdown => CloseFrame::Empty,
             CloseCause::MessageTooBig => CloseFrame::Code(1009, "message too big"),
             CloseCause::SlowConsumer => CloseFrame::Code(1008, "slow_consumer"),
@@ -123,7 +123,6 @@ impl CloseCause {
             CloseCause::Panicked => CloseFrame::Code(1011, "panicked"),
             CloseCause::ClientGone
             | CloseCause::SocketError
-            | CloseCause::ProtocolError
             | CloseCause::HandshakeTimeout
             | CloseCause::TlsFailed
             | CloseCause::BadRequest
@@ -143,8 +142,8 @@ pub enum CloseFrame {
     None,
     /// A close frame without a code.
     Empty,
-    /// The client's own code, without its reason.
-    Echo,
+    /// The code that comes with the cause, without a reason: the client's own, or what its door says to a violation.
+    Given,
     /// A code and a reason.
     Code(u16, &'static str),
 }

@@ -11,6 +11,7 @@
 //! test fails as long as one of these is missing.
 
 mod config;
+mod deflate;
 mod http;
 mod proxy;
 mod query;
@@ -19,6 +20,7 @@ mod shard;
 mod ws;
 
 pub use config::ini;
+pub use deflate::deflate;
 pub use http::{http_body, http_request, http_response};
 pub use proxy::proxy;
 pub use query::query;
@@ -33,6 +35,7 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const TARGETS: &[Target] = &[
     ("api_requests", api_requests),
     ("datagrams", datagrams),
+    ("deflate", deflate),
     ("http_body", http_body),
     ("http_request", http_request),
     ("http_response", http_response),

@@ -5,9 +5,11 @@
 //! late, never torn. Every label set is fixed at start, so the page has a bounded size: no client, channel or URL becomes a
 //! label. Callers: shards and control count, `control` renders. The table of names is [`METRICS`].
 
+mod callbacks;
 mod histogram;
 mod render;
 
+pub use callbacks::CallbackFacts;
 pub use histogram::Histogram;
 pub use render::{Extra, Gauge, render};
 use std::sync::OnceLock;
@@ -102,7 +104,7 @@ metrics! {
     BytesIn Counter "bytes_in_total" [""] Sum "Bytes received from sockets.";
     BytesOut Counter "bytes_out_total" [""] Sum "Bytes written to sockets.";
     Forwarded Counter "messages_forwarded_total" [""] Sum "Client messages given to the callback client.";
-    ReadsPaused Gauge "reads_paused" [""] Sum "Clients not being read, because their messages wait for the business server.";
+    ReadsPaused Gauge "reads_paused" [""] Sum "Clients not being read: their messages wait for the business server, or they are over their rate.";
     Publishes Counter "publishes_total" [""] Sum "Publish requests taken.";
     PublishTimeouts Counter "publish_timeouts_total" [""] Sum "Publish requests answered with timeout.";
     Deliveries Counter "deliveries_total" [""] Sum "Messages delivered, one for each member of a channel.";
@@ -136,44 +138,6 @@ metrics! {
     Panics Counter "panics_total" [""] Sum "Panics caught; each cost one client or one request.";
 }
 
-/// The three callbacks; the label `kind`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(usize)]
-pub enum CallbackKind {
-    /// Auth.
-    Connect,
-    /// Message.
-    Message,
-    /// Close.
-    Close,
-}
-
-impl CallbackKind {
-    /// Labels in the order of the variants.
-    pub const LABELS: [&'static str; 3] = ["connect", "message", "close"];
-}
-
-/// What happened to a callback; the label `event`. Every started one ends as success, failed or expired.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(usize)]
-pub enum CallbackEvent {
-    /// Taken from the queue for the first time.
-    Started,
-    /// Answered with 2xx.
-    Success,
-    /// Answered otherwise, or no connection.
-    Failed,
-    /// Not answered in time, waiting in the queue included.
-    Expired,
-    /// Tried once more.
-    Retried,
-}
-
-impl CallbackEvent {
-    /// Labels in the order of the variants.
-    pub const LABELS: [&'static str; 5] = ["started", "success", "failed", "expired", "retried"];
-}
-
 /// Labels of the status classes of API answers.
 const STATUS_CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
@@ -191,10 +155,6 @@ pub struct Labels {
 #[repr(align(128))]
 pub struct CoreMetrics {
     values: [Cell; METRICS.len()],
-    callbacks: [[Cell; CallbackEvent::LABELS.len()]; CallbackKind::LABELS.len()],
-    callbacks_in_flight: [Cell; CallbackKind::LABELS.len()],
-    callbacks_queued: [Cell; CallbackKind::LABELS.len()],
-    callback_latency: [Histogram; CallbackKind::LABELS.len()],
     publish_latency: Histogram,
     /// One per close cause.
     closes: Box<[Cell]>,
@@ -210,10 +170,6 @@ impl CoreMetrics {
     pub fn new(core: impl Into<String>, labels: Labels) -> CoreMetrics {
         CoreMetrics {
             values: std::array::from_fn(|_| Cell::default()),
-            callbacks: Default::default(),
-            callbacks_in_flight: Default::default(),
-            callbacks_queued: Default::default(),
-            callback_latency: Default::default(),
             publish_latency: Histogram::default(),
             closes: labels.close_causes.iter().map(|_| Cell::default()).collect(),
             api: labels.api_routes.iter().map(|_| Default::default()).collect(),
@@ -255,22 +211,6 @@ impl CoreMetrics {
         }
     }
 
-    /// Counts something that happened to a callback.
-    pub fn count_callback(&self, kind: CallbackKind, event: CallbackEvent) {
-        self.callbacks[kind as usize][event as usize].add(1);
-    }
-
-    /// Changes the number of callbacks under way by `delta`.
-    pub fn callbacks_in_flight(&self, kind: CallbackKind, delta: i64) {
-        // Two's complement: adding a negative number wraps to the right one.
-        self.callbacks_in_flight[kind as usize].add(delta as u64);
-    }
-
-    /// Changes the number of callbacks waiting for their turn by `delta`.
-    pub fn callbacks_queued(&self, kind: CallbackKind, delta: i64) {
-        self.callbacks_queued[kind as usize].add(delta as u64);
-    }
-
     /// Counts an answered API request. An unknown route or status is not counted.
     pub fn count_api(&self, route: usize, status: u16) {
         let class = usize::from(status / 100).checked_sub(1);
@@ -278,11 +218,6 @@ impl CoreMetrics {
         if let Some(cell) = row.zip(class).and_then(|(row, class)| row.get(class)) {
             cell.add(1);
         }
-    }
-
-    /// Notes how long a callback took, from its first attempt to its end.
-    pub fn observe_callback(&self, kind: CallbackKind, took: Duration) {
-        self.callback_latency[kind as usize].observe(took);
     }
 
     /// Notes how long a publish with acknowledgement took until it was answered.

@@ -110,7 +110,7 @@ pub fn start(service: Service) -> Result<Running, String> {
             tls: tls.next(),
             mailbox: inbox.receiver,
             waker: inbox.waker,
-            outlets: outlets.clone(),
+            outlets: outlets.clone().counted(metrics[number].clone()),
             clock,
             admission: admission.clone(),
         };
@@ -132,7 +132,7 @@ pub fn start(service: Service) -> Result<Running, String> {
         machine,
         mailbox: control_inbox.receiver,
         waker: control_inbox.waker,
-        outlets: outlets.clone(),
+        outlets: outlets.clone().counted(metrics[config.workers].clone()),
         clock,
         home: shard.home,
         identities: shard.identities,
@@ -232,6 +232,10 @@ fn signals(mut outlets: Outlets) -> Result<(), String> {
             };
             outlets.post_control(ControlMail::Signal(signal));
             outlets.kick();
+            while outlets.overflow() > 0 {
+                thread::sleep(std::time::Duration::from_millis(5));
+                outlets.kick();
+            }
         }
     };
     thread::Builder::new()

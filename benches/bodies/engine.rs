@@ -70,6 +70,7 @@ fn page() -> Body {
         let cores: Vec<&CoreMetrics> = cores.iter().collect();
         let extra = Extra {
             uptime: Duration::from_secs(1),
+            callbacks: &[],
             gauges: &[],
         };
         black_box(render(&cores, extra));

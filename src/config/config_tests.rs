@@ -57,7 +57,11 @@ fn a_small_file_gets_every_default() {
     );
     assert_eq!(
         (config.close_retry, config.drain_timeout),
-        (Duration::from_secs(60), Duration::from_secs(3))
+        (Duration::from_secs(3600), Duration::from_secs(3))
+    );
+    assert_eq!(
+        (config.close_queue, config.breaker_failures, config.breaker_pause),
+        (65_536, 20, Duration::from_secs(1))
     );
     assert_eq!(
         (config.api_open, config.accept_unmasked, config.cluster_udp),

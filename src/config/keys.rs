@@ -479,6 +479,28 @@ static CLIENTS: &[Key] = &[
         "Most unacknowledged QoS 1 and 2 messages to one client.",
     )
     .unit("messages"),
+    key(
+        "compression",
+        Bool(|c| &mut c.compression),
+        "no",
+        NewConnections,
+        "Offer permessage-deflate (RFC 7692) to clients that ask for it. Costs processor time for every message.",
+    ),
+    key(
+        "compression_min",
+        Bytes(1, M, |c| &mut c.compression_min),
+        "512",
+        Hot,
+        "Messages below this are sent uncompressed also to clients that asked for compression.",
+    ),
+    key(
+        "echo",
+        Bool(|c| &mut c.echo),
+        "no",
+        NewConnections,
+        "Serve /echo/, a websocket that sends every message back and asks the business server nothing. For conformance \
+         and load tests only: anybody may connect to it.",
+    ),
 ];
 
 static FORWARDING: &[Key] = &[
@@ -537,7 +559,7 @@ static CALLBACKS: &[Key] = &[
         Integer(1, 65_536, |c| &mut c.callback_concurrency),
         "1024",
         Hot,
-        "Most calls under way at one time, for each of the three URLs.",
+        "Most calls of forward_url, and of close_url, under way at one time. Fewer while nearly all fail.",
     )
     .unit("calls"),
     key(
@@ -545,9 +567,32 @@ static CALLBACKS: &[Key] = &[
         Integer(1, 16_000_000, |c| &mut c.callback_queue),
         "65536",
         Hot,
-        "Most calls waiting beyond that, for each of the three URLs.",
+        "Most messages waiting for forward_url beyond that.",
     )
     .unit("calls"),
+    key(
+        "close_queue",
+        Integer(1, 16_000_000, |c| &mut c.close_queue),
+        "65536",
+        Hot,
+        "Most calls of close_url waiting for their first or next attempt; beyond it the oldest gives way. About 400 bytes each, and the client's cookie.",
+    )
+    .unit("calls"),
+    key(
+        "breaker_failures",
+        Integer(0, 1_000_000, |c| &mut c.breaker_failures),
+        "20",
+        Hot,
+        "Calls of one URL that must fail in a row, within 10 seconds, before it is only probed: no connection, no answer, or a status from 502 on. Meanwhile clients are answered 503 with Retry-After, messages and close calls wait. 0: never.",
+    )
+    .unit("calls"),
+    key(
+        "breaker_pause",
+        Seconds(10, HOUR, |c| &mut c.breaker_pause),
+        "1",
+        Hot,
+        "Pause before the first probe; doubles up to 30 seconds, for connect_url and forward_url up to half of callback_timeout.",
+    ),
     key(
         "callback_idle",
         Seconds(0, HOUR, |c| &mut c.callback_idle),
@@ -558,7 +603,7 @@ static CALLBACKS: &[Key] = &[
     key(
         "close_retry",
         Seconds(0, 24 * HOUR, |c| &mut c.close_retry),
-        "60",
+        "3600",
         Hot,
         "How long a failing close_url is tried again. 0: one attempt.",
     ),

@@ -84,7 +84,6 @@ settings! {
     tls_key: Vec<PathBuf>,
     /// TLS handshakes under way per worker.
     tls_handshakes: usize,
-    /// For the request head of a new connection, TLS handshake included.
     /// Connections of one address; 0: any number.
     connections_per_address: usize,
     /// Connections without a complete request head, in all workers.
@@ -97,7 +96,7 @@ settings! {
     trusted_proxies: Vec<Network>,
     /// Connections begin with a PROXY header.
     proxy_protocol: bool,
-    /// For the request head of a new connection.
+    /// For the request head of a new connection, TLS handshake included.
     handshake_timeout: Duration,
     /// Longest request head in bytes.
     head_bytes: usize,
@@ -128,6 +127,12 @@ settings! {
     channels_max: usize,
     /// Unacknowledged QoS 1/2 messages to one client.
     inflight_max: usize,
+    /// Negotiate permessage-deflate.
+    compression: bool,
+    /// Shortest message that is compressed, in bytes.
+    compression_min: usize,
+    /// Serve `/echo/`.
+    echo: bool,
 
     /// Order of message callbacks.
     forward_order: ForwardOrder,
@@ -144,6 +149,12 @@ settings! {
     callback_concurrency: usize,
     /// Callbacks waiting per endpoint.
     callback_queue: usize,
+    /// Close callbacks waiting for an attempt.
+    close_queue: usize,
+    /// Failures in a row after which a URL is only probed; 0: never.
+    breaker_failures: usize,
+    /// Pause before the first probe.
+    breaker_pause: Duration,
     /// Keep-alive of pooled callback connections; zero: no pool.
     callback_idle: Duration,
     /// How long a close callback is retried; zero: not.

@@ -2,24 +2,39 @@
 //!
 //! ```text
 //! submit ─▶ lane (endpoint × server) ─ room ─▶ in flight ─▶ answered / failed ─▶ completion
-//!              │ full                              │ close callback not accepted
+//!              │ full, or breaker open             │ close callback not accepted
 //!              ├─ queue ─ deadline ─▶ expired      └─▶ waiting ─ back-off ─▶ lane ─ `close_retry` over ─▶ expired
 //!              └─ queue full ─▶ failed (overloaded)
 //! ```
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `lanes.rs` | places and queues |
+//! | `adapt.rs`, `breaker.rs` | how many calls a failing server gets; `health.rs` feeds them |
+//! | `closing.rs`, `waiting.rs` | close callbacks: repeated until accepted |
+//! | `counts.rs` | the books |
+//! | `alarm.rs` | the one timer |
 //!
 //! Invariants:
 //! * Every submitted callback is completed exactly once, and
 //!   `submitted = success + failed + expired + in_flight + queued` holds after every step.
 //! * A lane starts in the order of submission. Lanes share nothing: a server that hangs on one endpoint delays no other.
-//! * A callback that waits holds no task and no timer, only its place; one ticker serves them all.
+//! * A callback that waits holds no task and no timer, only its place; one alarm serves them all, and sleeps while none waits.
+//! * While a breaker is open, connect callbacks fail at once. Messages wait for a probe to succeed, at most until their
+//!   deadline: a message that fails is lost (QoS 0) or comes again (spec §7), and a short outage should cause neither. Close
+//!   callbacks wait up to `close_retry`.
 //! * Bounds: per lane calls in flight and places in the queue; of close callbacks, which are never refused, the oldest
 //!   gives way. The time in the queue counts against the deadline.
 //!
 //! Runs on the control core, which feeds it the shards' `Report::Callback` and turns completions into
 //! `Command::CallbackDone`. What a request looks like is the door's business: [`Builder`].
 
+mod adapt;
+mod alarm;
+mod breaker;
 mod closing;
 mod counts;
+mod health;
 mod lanes;
 mod random;
 mod settings;
@@ -31,20 +46,22 @@ use std::rc::{Rc, Weak};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use self::alarm::Alarm;
 pub use self::counts::Counts;
 use self::counts::Ledger;
-use self::lanes::{Job, LaneKey, Lanes, Next, Placed};
+pub use self::health::Health;
+pub use self::lanes::BreakerState;
+use self::lanes::{Job, LaneKey, Lanes, Next, Placed, Verdict};
 use self::random::Random;
 pub use self::settings::{LaneLimits, Settings};
 use self::waiting::Waiting;
 use crate::engine::command::{CallbackFailure, CallbackOutcome, CallbackRequest, Endpoint};
 use crate::engine::ids::ClientId;
 use crate::io::http::{Client, Origin, Request};
+use crate::metrics::Histogram;
 
-/// Pace of the ticker: how late an expiry or a retry may be.
-const TICK: Duration = Duration::from_millis(50);
-/// Retries released per tick. Bounds what a server that comes back (or stays away) costs: 2 560 calls a second.
-const RETRIES_PER_TICK: usize = 128;
+/// Retries released each time the alarm rings. Bounds what a server that comes back (or stays away) costs: 2 560 calls a second.
+const RETRIES_PER_ALARM: usize = 128;
 /// Pause before the next queued call when a server could not even be connected to. Such failures may come without any
 /// waiting, and a long queue failing in one go would keep the core from everything else.
 const FAILURE_PAUSE: Duration = Duration::from_millis(1);
@@ -73,6 +90,8 @@ struct Inner {
     lanes: RefCell<Lanes>,
     waiting: RefCell<Waiting>,
     ledger: Ledger,
+    latency: [Histogram; 3],
+    alarm: Rc<Alarm>,
     random: Random,
     /// Serial number of the next callback.
     serial: Cell<u64>,
@@ -90,11 +109,13 @@ impl Callbacks {
             lanes: RefCell::default(),
             waiting: RefCell::default(),
             ledger: Ledger::default(),
+            latency: Default::default(),
+            alarm: Rc::default(),
             random: Random::default(),
             serial: Cell::new(0),
             drainers: RefCell::default(),
         });
-        monoio::spawn(tick(Rc::downgrade(&inner)));
+        monoio::spawn(tick(inner.alarm.clone(), Rc::downgrade(&inner)));
         Callbacks(inner)
     }
 
@@ -108,6 +129,8 @@ impl Callbacks {
         let serial = inner.serial.replace(inner.serial.get() + 1);
         let job = Job {
             serial,
+            call: 0,
+            submitted: now,
             deadline: now + settings.span(request.endpoint),
             attempts: 0,
             request,
@@ -122,21 +145,23 @@ impl Callbacks {
     pub fn reload(&self, settings: Settings) {
         self.0.settings.set(settings);
         let keys = self.0.lanes.borrow().keys();
-        for key in keys {
-            while let Some(job) = self.0.start_queued(&key) {
-                monoio::spawn(run(self.0.clone(), key.clone(), job));
-            }
-        }
+        keys.iter().for_each(|key| self.0.fill(key));
     }
 
-    /// Takes a new builder, for calls started from now on.
+    /// Takes a new builder, for calls started from now on. What is known about servers nobody is calling is forgotten.
     pub fn rebuild(&self, builder: Rc<dyn Builder>) {
         *self.0.builder.borrow_mut() = builder;
+        self.0.lanes.borrow_mut().forget_idle();
     }
 
     /// The books of one endpoint.
     pub fn counts(&self, endpoint: Endpoint) -> Counts {
         self.0.ledger.counts(endpoint)
+    }
+
+    /// How long the calls of one endpoint took, each attempt on its own.
+    pub fn latency(&self, endpoint: Endpoint) -> &Histogram {
+        &self.0.latency[endpoint as usize]
     }
 
     /// Waits until nothing is in flight, queued or waiting, or until `deadline`. Returns how many are left then.
@@ -165,19 +190,22 @@ impl Inner {
 
     /// Starts a callback, or gives it a place, or refuses it.
     fn place(self: Rc<Self>, key: LaneKey, job: Job) {
-        let limits = self.settings.get().lane(key.0);
+        let rules = self.rules(key.0);
         let evicted = if key.0 == Endpoint::Close {
-            self.make_room(limits)
+            self.make_room(rules.queued)
         } else {
             None
         };
-        let placed = self.lanes.borrow_mut().place(&key, job, limits);
+        let placed = self.lanes.borrow_mut().place(&key, job, rules);
         match placed {
             Placed::Start(job) => {
                 self.ledger.started(key.0);
                 monoio::spawn(run(self.clone(), key, job));
             }
-            Placed::Queued => self.ledger.queued(key.0),
+            Placed::Queued(look_at) => {
+                self.ledger.queued(key.0);
+                self.alarm.note(look_at);
+            }
             Placed::Refused(job) => self.fail(job, CallbackFailure::Overloaded),
         }
         if let Some(job) = evicted {
@@ -186,18 +214,25 @@ impl Inner {
     }
 
     fn start_queued(&self, key: &LaneKey) -> Option<Job> {
-        let limits = self.settings.get().lane(key.0);
-        let job = self.lanes.borrow_mut().start_queued(key, limits)?;
+        let job = self.lanes.borrow_mut().start_queued(key, self.rules(key.0))?;
         self.ledger.dequeued(key.0);
         self.ledger.started(key.0);
         Some(job)
     }
 
+    /// Starts those that wait although there is room.
+    fn fill(self: &Rc<Self>, key: &LaneKey) {
+        let ceiling = self.settings.get().lane(key.0).in_flight;
+        while self.lanes.borrow().has_startable(key, ceiling) {
+            let Some(job) = self.start_queued(key) else { return };
+            monoio::spawn(run(self.clone(), key.clone(), job));
+        }
+    }
+
     /// What the place of a finished call is used for next.
     fn next(&self, key: &LaneKey) -> Option<Job> {
-        let limits = self.settings.get().lane(key.0);
         loop {
-            let next = self.lanes.borrow_mut().next(key, limits, Instant::now());
+            let next = self.lanes.borrow_mut().next(key, self.rules(key.0));
             match next {
                 Next::Start(job) => {
                     self.ledger.dequeued(key.0);
@@ -205,23 +240,35 @@ impl Inner {
                     return Some(job);
                 }
                 Next::Late(job) => self.expire_queued(job),
+                Next::Refused(job) => {
+                    self.ledger.dequeued(key.0);
+                    self.fail(job, CallbackFailure::Overloaded);
+                }
                 Next::Idle => return None,
             }
         }
     }
 
-    /// One attempt.
-    async fn call(&self, job: &Job) -> CallbackOutcome {
+    /// One attempt, and what it says about the server.
+    async fn call(&self, job: &Job) -> (CallbackOutcome, Verdict) {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let request = self.builder().build(&job.request, unix.as_secs(), self.random.next());
         let Some(request) = request else {
-            return CallbackOutcome::Failed(CallbackFailure::Unresolved);
+            return (CallbackOutcome::Failed(CallbackFailure::Unresolved), Verdict::Unclear);
         };
-        let deadline = job.deadline.min(Instant::now() + self.settings.get().timeout);
-        match self.client.call(request, deadline).await {
+        let (start, timeout) = (Instant::now(), self.settings.get().timeout);
+        let deadline = match job.request.endpoint {
+            Endpoint::Close => start + timeout,
+            Endpoint::Connect | Endpoint::Message => job.deadline.min(start + timeout),
+        };
+        let outcome = match self.client.call(request, deadline).await {
             Ok(reply) => CallbackOutcome::Answered(reply),
             Err(failure) => CallbackOutcome::Failed(failure),
-        }
+        };
+        let took = start.elapsed();
+        self.latency[job.request.endpoint as usize].observe(took);
+        let verdict = health::verdict(&outcome, took, timeout);
+        (outcome, verdict)
     }
 
     /// Books the end of an attempt.
@@ -265,7 +312,8 @@ impl Inner {
         }
     }
 
-    fn on_tick(self: &Rc<Self>, now: Instant) {
+    /// The alarm rang: ends what is late, sends probes and retries, and sets it again.
+    fn on_alarm(self: &Rc<Self>, now: Instant) {
         loop {
             let late = self.lanes.borrow_mut().take_late(now);
             match late {
@@ -273,20 +321,37 @@ impl Inner {
                 None => break,
             }
         }
-        for _ in 0..RETRIES_PER_TICK {
+        let probes = self.lanes.borrow().due_probes(now);
+        for key in probes {
+            if let Some(job) = self.start_queued(&key) {
+                monoio::spawn(run(self.clone(), key, job));
+            }
+        }
+        for _ in 0..RETRIES_PER_ALARM {
             let due = self.waiting.borrow_mut().take_due(now);
             match due {
                 Some(job) => self.release(job),
                 None => break,
             }
         }
+        let (queued, waiting) = (self.lanes.borrow().look_at(), self.waiting.borrow().next_due());
+        if let Some(at) = [queued, waiting].into_iter().flatten().min() {
+            self.alarm.note(at);
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.alarm.close();
     }
 }
 
 /// One place of a lane: makes its call, then those that queued behind it.
 async fn run(inner: Rc<Inner>, key: LaneKey, mut job: Job) {
     loop {
-        let outcome = inner.call(&job).await;
+        let (outcome, verdict) = inner.call(&job).await;
+        inner.learn(&key, job.call, verdict);
         let unreachable = matches!(
             outcome,
             CallbackOutcome::Failed(CallbackFailure::Unresolved | CallbackFailure::Unreachable)
@@ -295,19 +360,21 @@ async fn run(inner: Rc<Inner>, key: LaneKey, mut job: Job) {
         if unreachable && inner.lanes.borrow().has_queued(&key) {
             Box::pin(monoio::time::sleep(FAILURE_PAUSE)).await;
         }
-        match inner.next(&key) {
+        let next = inner.next(&key);
+        inner.fill(&key);
+        match next {
             Some(next) => job = next,
             None => return,
         }
     }
 }
 
-/// The one timer of all that wait; ends with the scheduler.
-async fn tick(inner: Weak<Inner>) {
+/// Ends with the scheduler.
+async fn tick(alarm: Rc<Alarm>, inner: Weak<Inner>) {
     loop {
-        monoio::time::sleep(TICK).await;
+        alarm.ring().await;
         match inner.upgrade() {
-            Some(inner) => inner.on_tick(Instant::now()),
+            Some(inner) => inner.on_alarm(Instant::now()),
             None => return,
         }
     }

@@ -89,9 +89,11 @@ pub fn settings(config: &Config) -> Settings {
     Settings {
         connect: lane(config.auth_concurrency, config.auth_queue),
         message: lane(config.callback_concurrency, config.callback_queue),
-        close: lane(config.callback_concurrency, config.callback_queue),
+        close: lane(config.callback_concurrency, config.close_queue),
         timeout: config.callback_timeout,
         close_retry: config.close_retry,
+        breaker_failures: u32::try_from(config.breaker_failures).unwrap_or(u32::MAX),
+        breaker_pause: config.breaker_pause,
     }
 }
 

@@ -1,9 +1,9 @@
 //! API connections: keep-alive, pipelining in order, HTTP/1.0, chunked bodies, `Expect` (spec: section 15). A connection
-//! that asks for `/connect/` is handed to a shard.
+//! that asks for a door's path is handed to a shard.
 //!
 //! Bounds: heads by `head_bytes`, bodies by `api_body_max`, both buffers grow only as bytes arrive; at most
 //! [`CONNECTIONS_MAX`] connections, further ones are answered 503. Who does not send (or take) bytes in time is cut off by
-//! one sweep per second, so that no connection holds a timer.
+//! one sweep per second, so that no connection holds a timer; without connections it rests.
 
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
@@ -20,8 +20,8 @@ use crate::engine::ids::ShardId;
 use crate::io::mail::{Handover, ShardMail};
 use crate::io::stream::Stream;
 use crate::io::sys;
+use crate::protocol::Door;
 use crate::protocol::rainbow::answer::{HttpAnswer, Manner};
-use crate::protocol::rainbow::connect;
 use crate::time::Instant;
 use crate::wire::date::http_date;
 use crate::wire::http1::{self, BodyDecoder, BodyError, RequestHead};
@@ -35,7 +35,11 @@ const CORKED_BYTES_MAX: usize = 64 * 1024;
 
 /// All API connections.
 #[derive(Default)]
-pub struct Connections(RefCell<Slab<Rc<Watch>>>);
+pub struct Connections {
+    watches: RefCell<Slab<Rc<Watch>>>,
+    /// The sweep runs.
+    sweeping: Cell<bool>,
+}
 
 /// What the sweep looks at.
 pub struct Watch {
@@ -49,16 +53,20 @@ pub struct Watch {
 impl Connections {
     /// No request is waiting for its answer.
     pub fn all_answered(&self) -> bool {
-        self.0.borrow().iter().all(|(_, watch)| watch.idle.get())
+        self.watches.borrow().iter().all(|(_, watch)| watch.idle.get())
     }
 }
 
-/// Cuts off connections whose time is over.
-pub async fn sweep(control: Rc<Control>) {
+/// Cuts off connections whose time is over; ends with the last connection.
+async fn sweep(control: Rc<Control>) {
     loop {
         monoio::time::sleep(SWEEP).await;
         let now = control.clock.now();
-        for (_, watch) in control.connections.0.borrow().iter() {
+        let connections = &control.connections;
+        if connections.watches.borrow().is_empty() {
+            return connections.sweeping.set(false);
+        }
+        for (_, watch) in connections.watches.borrow().iter() {
             if watch.deadline.get().is_some_and(|deadline| deadline <= now) {
                 sys::shutdown(watch.fd);
             }
@@ -81,7 +89,10 @@ async fn run(control: Rc<Control>, stream: Stream, bytes: Vec<u8>, told: Option<
         deadline: Cell::new(None),
         idle: Cell::new(true),
     });
-    let key = control.connections.0.borrow_mut().insert(watch.clone());
+    let key = control.connections.watches.borrow_mut().insert(watch.clone());
+    if !control.connections.sweeping.replace(true) {
+        monoio::spawn(sweep(control.clone()));
+    }
     let mut connection = Connection {
         control: control.clone(),
         stream,
@@ -90,12 +101,12 @@ async fn run(control: Rc<Control>, stream: Stream, bytes: Vec<u8>, told: Option<
         input: bytes,
         output: Vec::new(),
     };
-    if control.connections.0.borrow().len() > CONNECTIONS_MAX {
+    if control.connections.watches.borrow().len() > CONNECTIONS_MAX {
         connection.refuse(StatusCode::SERVICE_UNAVAILABLE).await;
     } else if connection.requests().await == End::HandBack {
         connection.hand_back();
     }
-    control.connections.0.borrow_mut().remove(key);
+    control.connections.watches.borrow_mut().remove(key);
 }
 
 /// How a connection ended.
@@ -130,7 +141,7 @@ impl Connection {
                     return End::Closed;
                 }
             };
-            if head.path() == connect::PATH {
+            if Door::at(head.path(), &self.control.config()).is_some() {
                 return if self.write().await { End::HandBack } else { End::Closed };
             }
             self.watch.idle.set(false);

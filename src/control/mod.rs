@@ -6,6 +6,7 @@
 //! | `http.rs` | API connections |
 //! | `routes.rs` | each route: request → answer |
 //! | `callback.rs` | the callback scheduler; `door.rs` what its requests look like |
+//! | `scrape.rs` | what `/metrics` says beyond the counters |
 //! | `wait.rs` | questions to shards that wait for their answer |
 //! | `process.rs` | what `/serverinfo/` says about the process |
 
@@ -14,6 +15,7 @@ pub mod door;
 mod http;
 mod process;
 mod routes;
+mod scrape;
 mod wait;
 
 use std::cell::{Cell, RefCell};
@@ -147,7 +149,7 @@ pub async fn run(setup: ControlSetup) {
         Err(error) => panic!("the callback client cannot start: {error}"),
     };
     let builder = Rc::new(door::Door::new(setup.config.clone()));
-    let outlets = Rc::new(RefCell::new(setup.outlets));
+    let outlets = Rc::new(RefCell::new(setup.outlets.of_core(setup.waker.clone())));
     let completed = outlets.clone();
     let completion = Rc::new(move |client: ClientId, token, outcome| {
         let mut outlets = completed.borrow_mut();
@@ -193,7 +195,6 @@ pub async fn run(setup: ControlSetup) {
         drained: Cell::new(0),
     });
     monoio::spawn(tick(control.clone()));
-    monoio::spawn(http::sweep(control.clone()));
     mail(control, setup.mailbox, sleeper).await;
 }
 

@@ -44,6 +44,18 @@ fn cpu_seconds() -> Option<f64> {
     Some((user + system) / TICKS_PER_SECOND)
 }
 
+/// Bytes of this process in RAM.
+pub fn resident_bytes() -> Option<f64> {
+    Some(kilobytes("/proc/self/status", "VmRSS:")? * 1024.0)
+}
+
+/// Descriptors this process has open. Linux tells since 6.2 as the size of the directory; counting a million entries would
+/// hold up the core.
+pub fn descriptors() -> Option<f64> {
+    let size = std::fs::metadata("/proc/self/fd").ok()?.len();
+    (size > 0).then_some(size as f64)
+}
+
 fn memory_percent() -> Option<f64> {
     let resident = kilobytes("/proc/self/status", "VmRSS:")?;
     let total = kilobytes("/proc/meminfo", "MemTotal:")?;
@@ -66,5 +78,7 @@ mod tests {
         let (cpu, memory) = usage.sample();
         assert!(cpu >= 0.0);
         assert!(memory > 0.0 && memory < 100.0, "{memory}");
+        assert!(resident_bytes().is_some_and(|bytes| bytes > 100_000.0));
+        assert!(descriptors().is_none_or(|open| open >= 3.0));
     }
 }

@@ -5,17 +5,17 @@ use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use http::StatusCode;
 
 use super::Control;
+use super::scrape::metrics;
 use super::wait::Countdown;
 use crate::engine::command::{CallbackOutcome, Command, Publish, Qos};
 use crate::engine::ids::Ticket;
 use crate::engine::receipt::{Answer, Status};
-use crate::metrics::{Extra, Gauge, Metric, render};
+use crate::metrics::Metric;
 use crate::protocol::rainbow::answer::HttpAnswer;
 use crate::protocol::rainbow::api::{self, Ask, SendAsk, SubAsk};
 use crate::protocol::rainbow::relay::{self, PeerRequest, SubTally};
@@ -213,55 +213,6 @@ fn update_config(control: &Rc<Control>, local_only: bool) -> HttpAnswer {
     }
     // The answer says nothing about success, as in the original.
     HttpAnswer::done()
-}
-
-fn metrics(control: &Control) -> HttpAnswer {
-    let cores: Vec<_> = control.metrics.iter().map(Arc::as_ref).collect();
-    let gauge = |name, help, value| Gauge {
-        name,
-        help,
-        labels: &[],
-        value,
-    };
-    let usage = control.client.usage();
-    let gauges = [
-        gauge(
-            "rainbow_publishes_open",
-            "Publishes whose caller waits.",
-            control.sends.len() as f64,
-        ),
-        gauge(
-            "rainbow_callback_connections_idle",
-            "Pooled callback connections.",
-            usage.idle as f64,
-        ),
-        gauge(
-            "rainbow_callback_connections_opened",
-            "Callback connections opened so far.",
-            usage.dialled as f64,
-        ),
-        gauge(
-            "rainbow_signatures_remembered",
-            "Signatures that would be recognised as used before.",
-            control.replays.borrow().len() as f64,
-        ),
-        gauge(
-            "rainbow_cluster_peers",
-            "Other servers of the cluster.",
-            control.cluster.peers().len() as f64,
-        ),
-    ];
-    let page = render(
-        &cores,
-        Extra {
-            uptime: control.clock.now().since(crate::time::Instant::ZERO),
-            gauges: &gauges,
-        },
-    );
-    HttpAnswer {
-        content_type: "text/plain; version=0.0.4; charset=utf-8",
-        ..HttpAnswer::ok(page)
-    }
 }
 
 fn healthz(control: &Control) -> HttpAnswer {

@@ -261,7 +261,7 @@ impl CallbackReply {
 /// Why a callback brought no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CallbackFailure {
-    /// Too many callbacks are waiting already.
+    /// Too many callbacks are waiting already, or the server has been failing for a while.
     Overloaded,
     /// The name did not resolve.
     Unresolved,

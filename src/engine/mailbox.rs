@@ -82,6 +82,7 @@ pub fn mailbox<T, W: Wake>(capacity: usize, wake: W) -> (Sender<T, W>, Receiver<
         wake,
         overflow: VecDeque::new(),
         unannounced: false,
+        counts: SenderCounts::default(),
     };
     (sender, Receiver { queue: rx, asleep })
 }
@@ -95,6 +96,16 @@ pub struct Sender<T, W: Wake> {
     overflow: VecDeque<T>,
     /// Something was pushed since the last kick.
     unannounced: bool,
+    counts: SenderCounts,
+}
+
+/// What a sender did, for the metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SenderCounts {
+    /// Wake-ups of a sleeping receiver.
+    pub kicks: u64,
+    /// Messages that found the queue full, or others waiting for it.
+    pub overflows: u64,
 }
 
 impl<T, W: Wake + Clone> Clone for Sender<T, W> {
@@ -106,6 +117,7 @@ impl<T, W: Wake + Clone> Clone for Sender<T, W> {
             wake: self.wake.clone(),
             overflow: VecDeque::new(),
             unannounced: false,
+            counts: SenderCounts::default(),
         }
     }
 }
@@ -117,7 +129,7 @@ impl<T, W: Wake> Sender<T, W> {
         if self.overflow.is_empty() {
             self.push(message);
         } else {
-            self.overflow.push_back(message);
+            self.keep(message);
         }
     }
 
@@ -126,8 +138,14 @@ impl<T, W: Wake> Sender<T, W> {
     pub fn kick(&mut self) {
         self.flush();
         if std::mem::take(&mut self.unannounced) && self.asleep.claim() {
+            self.counts.kicks += 1;
             self.wake.wake();
         }
+    }
+
+    /// What was done since the last call.
+    pub fn take_counts(&mut self) -> SenderCounts {
+        std::mem::take(&mut self.counts)
     }
 
     /// Moves overflow into the queue as far as there is room; true if none is left.
@@ -154,8 +172,13 @@ impl<T, W: Wake> Sender<T, W> {
 
     fn push(&mut self, message: T) {
         if let Err(message) = self.try_push(message) {
-            self.overflow.push_back(message);
+            self.keep(message);
         }
+    }
+
+    fn keep(&mut self, message: T) {
+        self.counts.overflows += 1;
+        self.overflow.push_back(message);
     }
 
     fn try_push(&mut self, message: T) -> Result<(), T> {
@@ -246,6 +269,8 @@ mod tests {
         let (mut sender, receiver) = mailbox(2, Count::default());
         (0..5).for_each(|n| sender.post(n));
         assert_eq!(sender.overflow_len(), 3);
+        assert_eq!(sender.take_counts().overflows, 3);
+        assert_eq!(sender.take_counts().overflows, 0);
         assert!(!sender.flush());
         assert_eq!(received(&receiver, 1), [0]);
         sender.post(5);
@@ -281,6 +306,7 @@ mod tests {
         sender.kick();
         other.kick();
         assert_eq!(wakes(), 1);
+        assert_eq!((sender.take_counts().kicks, other.take_counts().kicks), (1, 0));
         received(&receiver, 9);
         assert!(receiver.prepare_sleep());
         receiver.cancel_sleep();

@@ -207,13 +207,17 @@ fn obvious_event(
             };
         }
     };
-    if !fin {
-        *open = Some((kind, compressed, data));
-        return Ok(Event::Fragment);
-    }
-    match kind {
-        Kind::Text if !compressed && String::from_utf8(data.clone()).is_err() => Err(Error::InvalidUtf8),
-        _ => Ok(Event::Message(kind, compressed, data)),
+    let problem = str::from_utf8(&data)
+        .err()
+        .filter(|_| kind == Kind::Text && !compressed);
+    match problem {
+        // The end of a character may still come.
+        Some(error) if fin || error.error_len().is_some() => Err(Error::InvalidUtf8),
+        _ if fin => Ok(Event::Message(kind, compressed, data)),
+        _ => {
+            *open = Some((kind, compressed, data));
+            Ok(Event::Fragment)
+        }
     }
 }
 

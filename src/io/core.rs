@@ -104,7 +104,7 @@ pub async fn run(setup: CoreSetup) {
         identity: RefCell::new(identity),
         sockets: RefCell::new(sockets),
         shard: RefCell::new(Shard::new(setup.shard)),
-        outlets: RefCell::new(setup.outlets),
+        outlets: RefCell::new(setup.outlets.of_core(setup.waker.clone())),
         scratch: RefCell::new(vec![0; RECEIVE_SCRATCH_BYTES].into_boxed_slice()),
         ticker: Ticker::default(),
         clock: setup.clock,
@@ -444,7 +444,7 @@ impl Core {
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) if greet::is_descriptor_shortage(&error) => {
-                    if !self.refuse_with_reserve(listener)? {
+                    if !self.refuse_with_reserve(listener, secure)? {
                         return Ok(());
                     }
                 }

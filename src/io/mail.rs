@@ -10,7 +10,8 @@ use super::wake::Waker;
 use crate::config::Config;
 use crate::engine::command::{Command, Report};
 use crate::engine::ids::ShardId;
-use crate::engine::mailbox::Sender;
+use crate::engine::mailbox::{Sender, SenderCounts, Wake};
+use crate::metrics::{CoreMetrics, Metric};
 
 /// To a shard.
 #[derive(Debug)]
@@ -66,9 +67,13 @@ pub enum Signal {
 pub struct Outlets {
     shards: Vec<Sender<ShardMail, Waker>>,
     control: Sender<ControlMail, Waker>,
+    /// Counters of the core whose outlets these are.
+    metrics: Option<Arc<CoreMetrics>>,
     /// A mailbox was full, and its mail is still here.
     stuck: bool,
     behind: Behind,
+    /// Wakes the core these are the outlets of, which then tries again.
+    own: Option<Waker>,
 }
 
 /// Mail on its way.
@@ -93,9 +98,25 @@ impl Outlets {
         Self {
             shards,
             control,
+            metrics: None,
             stuck: false,
             behind: Behind::default(),
+            own: None,
         }
+    }
+
+    /// The outlets of the core that `waker` wakes: while mail waits here its mailbox loop is kept awake.
+    pub fn of_core(self, waker: Waker) -> Self {
+        Self {
+            own: Some(waker),
+            ..self
+        }
+    }
+
+    /// The same for one core, which counts what it does.
+    pub fn counted(mut self, metrics: Arc<CoreMetrics>) -> Self {
+        self.metrics = Some(metrics);
+        self
     }
 
     /// Number of shards.
@@ -115,8 +136,9 @@ impl Outlets {
 
     /// Wakes every core something was posted to; tries again what had found no room.
     pub fn kick(&mut self) {
-        self.shards.iter_mut().for_each(Sender::kick);
-        self.control.kick();
+        let metrics = self.metrics.as_deref();
+        self.shards.iter_mut().for_each(|sender| kick(sender, metrics));
+        kick(&mut self.control, metrics);
         if self.stuck && self.sender_overflow() == 0 {
             self.stuck = false;
             while !self.stuck
@@ -125,6 +147,10 @@ impl Outlets {
                 self.pass(parcel);
             }
             self.kick();
+        } else if self.stuck
+            && let Some(own) = &self.own
+        {
+            own.wake();
         }
     }
 
@@ -160,6 +186,15 @@ impl Outlets {
 
     fn sender_overflow(&self) -> usize {
         self.shards.iter().map(Sender::overflow_len).sum::<usize>() + self.control.overflow_len()
+    }
+}
+
+fn kick<T, W: Wake>(sender: &mut Sender<T, W>, metrics: Option<&CoreMetrics>) {
+    sender.kick();
+    let done = sender.take_counts();
+    if let Some(metrics) = metrics.filter(|_| done != SenderCounts::default()) {
+        metrics.add(Metric::MailboxKicks, done.kicks);
+        metrics.add(Metric::MailboxOverflows, done.overflows);
     }
 }
 

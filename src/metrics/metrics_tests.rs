@@ -73,10 +73,6 @@ fn cores_add_up_and_gauges_may_cross_them() {
     a.count_close(1);
     b.count_close(1);
     b.count_close(2);
-    b.count_callback(CallbackKind::Message, CallbackEvent::Expired);
-    b.callbacks_in_flight(CallbackKind::Close, 5);
-    b.callbacks_in_flight(CallbackKind::Close, -2);
-    a.callbacks_queued(CallbackKind::Connect, -1);
     b.count_api(1, 404);
     b.count_api(1, 99);
     b.count_api(1, 600);
@@ -86,7 +82,7 @@ fn cores_add_up_and_gauges_may_cross_them() {
         &[&a, &b],
         Extra {
             uptime: Duration::from_millis(1500),
-            gauges: &[],
+            ..Extra::default()
         },
     ));
     let expected = [
@@ -95,9 +91,6 @@ fn cores_add_up_and_gauges_may_cross_them() {
         ("rainbow_connections_open{core=\"0\"}", 9.0),
         ("rainbow_closes_total{cause=\"client_gone\"}", 0.0),
         ("rainbow_closes_total{cause=\"slow\"}", 2.0),
-        ("rainbow_callbacks_total{kind=\"message\",event=\"expired\"}", 1.0),
-        ("rainbow_callbacks_in_flight{kind=\"close\"}", 3.0),
-        ("rainbow_callbacks_queued{kind=\"connect\"}", -1.0),
         ("rainbow_api_requests_total{route=\"sub\",status=\"4xx\"}", 1.0),
         ("rainbow_api_requests_total{route=\"send\",status=\"2xx\"}", 0.0),
         ("rainbow_driver_info{core=\"0\",driver=\"unknown\"}", 1.0),
@@ -110,14 +103,68 @@ fn cores_add_up_and_gauges_may_cross_them() {
     assert_eq!(a.value(Metric::FramesIn), 3);
 }
 
+/// 1, 2, 3 … in the order of the fields.
+fn facts<'a>(kind: &'static str, latency: &'a Histogram) -> CallbackFacts<'a> {
+    CallbackFacts {
+        kind,
+        submitted: 1,
+        success: 2,
+        failed: 3,
+        expired: 4,
+        refused: 5,
+        retried: 6,
+        in_flight: 7,
+        queued: 8,
+        limit: 9,
+        breaker: 10,
+        opened: 11,
+        latency,
+    }
+}
+
+#[test]
+fn every_fact_about_callbacks_lands_in_its_own_series() {
+    let latency = Histogram::default();
+    let page = render(
+        &[],
+        Extra {
+            callbacks: &[facts("connect", &latency), facts("close", &latency)],
+            ..Extra::default()
+        },
+    );
+    let series = read(&page);
+    let events = ["submitted", "success", "failed", "expired", "refused", "retried"];
+    for (number, event) in events.into_iter().enumerate() {
+        let name = format!("rainbow_callbacks_total{{kind=\"close\",event=\"{event}\"}}");
+        assert_eq!(series[&name], number as f64 + 1.0, "{name}");
+    }
+    let families = [
+        "callbacks_in_flight",
+        "callbacks_queued",
+        "callback_limit",
+        "callback_breaker_state",
+        "callback_breaker_opens_total",
+    ];
+    for (number, family) in families.into_iter().enumerate() {
+        let name = format!("rainbow_{family}{{kind=\"connect\"}}");
+        assert_eq!(series[&name], number as f64 + 7.0, "{name}");
+    }
+}
+
 #[test]
 fn histograms_cumulate_and_count() {
-    let metrics = core("control");
+    let (metrics, latency) = (core("control"), Histogram::default());
     for micros in [10, 100, 1_000, 60_000_000] {
-        metrics.observe_callback(CallbackKind::Connect, Duration::from_micros(micros));
+        latency.observe(Duration::from_micros(micros));
     }
     metrics.observe_publish(Duration::from_secs(1));
-    let page = render(&[&metrics], Extra::default());
+    let page = render(
+        &[&metrics],
+        Extra {
+            callbacks: &[facts("connect", &latency)],
+            ..Extra::default()
+        },
+    );
     let series = read(&page);
     let connect = |suffix: &str| series[&format!("rainbow_callback_seconds{suffix}")];
     assert_eq!(connect("_bucket{kind=\"connect\",le=\"0.000064\"}"), 1.0);
@@ -159,8 +206,8 @@ fn further_gauges_are_escaped_and_share_a_head() {
     let page = render(
         &[],
         Extra {
-            uptime: Duration::ZERO,
             gauges: &gauges,
+            ..Extra::default()
         },
     );
     let expected = "# HELP rainbow_peer_up Peers.\\nTwo lines.\n# TYPE rainbow_peer_up gauge\n\

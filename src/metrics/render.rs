@@ -3,7 +3,7 @@
 //! Each name appears once with its HELP and TYPE, its series together. Caller: `control`, on a scrape.
 
 use super::histogram::Snapshot;
-use super::{CallbackEvent, CallbackKind, Cell, CoreMetrics, METRICS, Row, STATUS_CLASSES, Shape};
+use super::{CallbackFacts, Cell, CoreMetrics, METRICS, Row, STATUS_CLASSES, Shape};
 use std::fmt::{Display, Write};
 use std::time::Duration;
 
@@ -12,6 +12,8 @@ use std::time::Duration;
 pub struct Extra<'a> {
     /// Since the start of the process.
     pub uptime: Duration,
+    /// One for each kind of callback.
+    pub callbacks: &'a [CallbackFacts<'a>],
     /// Further gauges; those of one name next to each other.
     pub gauges: &'a [Gauge<'a>],
 }
@@ -19,7 +21,7 @@ pub struct Extra<'a> {
 /// One further gauge.
 #[derive(Debug, Clone, Copy)]
 pub struct Gauge<'a> {
-    /// Whole name, starting with `rainbow_`.
+    /// Whole name, starting with `rainbow_`; `_total` at its end makes it a counter.
     pub name: &'a str,
     /// Text of the HELP line.
     pub help: &'a str,
@@ -41,7 +43,7 @@ pub fn render(cores: &[&CoreMetrics], extra: Extra<'_>) -> String {
         );
     }
     closes(&mut page, cores);
-    callbacks(&mut page, cores);
+    super::callbacks::callbacks(&mut page, extra.callbacks);
     api(&mut page, cores);
     histograms(&mut page, cores);
     process(&mut page, cores, extra);
@@ -53,47 +55,6 @@ fn closes(page: &mut Page, cores: &[&CoreMetrics]) {
     let Some(first) = cores.first() else { return };
     for (index, cause) in first.labels.close_causes.iter().enumerate() {
         page.series("", &[("cause", cause)], sum(cores, |core| core.closes.get(index)));
-    }
-}
-
-fn callbacks(page: &mut Page, cores: &[&CoreMetrics]) {
-    page.head(
-        "rainbow_callbacks_total",
-        Shape::Counter,
-        "Calls to the business server by what happened to them.",
-    );
-    for (k, kind) in CallbackKind::LABELS.iter().enumerate() {
-        for (e, event) in CallbackEvent::LABELS.iter().enumerate() {
-            page.series(
-                "",
-                &[("kind", kind), ("event", event)],
-                sum(cores, |core| core.callbacks.get(k)?.get(e)),
-            );
-        }
-    }
-    page.head(
-        "rainbow_callbacks_in_flight",
-        Shape::Gauge,
-        "Calls to the business server under way.",
-    );
-    for (k, kind) in CallbackKind::LABELS.iter().enumerate() {
-        page.series(
-            "",
-            &[("kind", kind)],
-            sum(cores, |core| core.callbacks_in_flight.get(k)) as i64,
-        );
-    }
-    page.head(
-        "rainbow_callbacks_queued",
-        Shape::Gauge,
-        "Calls to the business server waiting for their turn.",
-    );
-    for (k, kind) in CallbackKind::LABELS.iter().enumerate() {
-        page.series(
-            "",
-            &[("kind", kind)],
-            sum(cores, |core| core.callbacks_queued.get(k)) as i64,
-        );
     }
 }
 
@@ -116,19 +77,6 @@ fn api(page: &mut Page, cores: &[&CoreMetrics]) {
 }
 
 fn histograms(page: &mut Page, cores: &[&CoreMetrics]) {
-    page.begin(
-        "rainbow_callback_seconds",
-        "histogram",
-        "Duration of calls to the business server.",
-    );
-    for (k, kind) in CallbackKind::LABELS.iter().enumerate() {
-        let mut snapshot = Snapshot::default();
-        cores
-            .iter()
-            .filter_map(|core| core.callback_latency.get(k))
-            .for_each(|h| h.add_to(&mut snapshot));
-        page.histogram(&[("kind", kind)], &snapshot);
-    }
     page.begin(
         "rainbow_publish_seconds",
         "histogram",
@@ -154,7 +102,12 @@ fn process(page: &mut Page, cores: &[&CoreMetrics], extra: Extra<'_>) {
     page.head("rainbow_uptime_seconds", Shape::Gauge, "Time since the start.");
     page.series("", &[], extra.uptime.as_secs_f64());
     for gauge in extra.gauges {
-        page.head(gauge.name, Shape::Gauge, gauge.help);
+        let shape = if gauge.name.ends_with("_total") {
+            Shape::Counter
+        } else {
+            Shape::Gauge
+        };
+        page.head(gauge.name, shape, gauge.help);
         page.series("", gauge.labels, gauge.value);
     }
 }
@@ -168,7 +121,7 @@ fn sum<'a>(cores: &[&'a CoreMetrics], cell: impl Fn(&'a CoreMetrics) -> Option<&
 
 /// The text so far and the name its last HELP line announced. Writing to a String cannot fail.
 #[derive(Default)]
-struct Page {
+pub(super) struct Page {
     out: String,
     name: String,
 }
@@ -195,7 +148,7 @@ impl Page {
         }
     }
 
-    fn head(&mut self, name: &str, shape: Shape, help: &str) {
+    pub(super) fn head(&mut self, name: &str, shape: Shape, help: &str) {
         let word = match shape {
             Shape::Counter => "counter",
             Shape::Gauge => "gauge",
@@ -204,7 +157,7 @@ impl Page {
     }
 
     /// HELP and TYPE, once per name.
-    fn begin(&mut self, name: &str, word: &str, help: &str) {
+    pub(super) fn begin(&mut self, name: &str, word: &str, help: &str) {
         if self.name != name {
             let help = help.replace('\\', "\\\\").replace('\n', "\\n");
             let _ = write!(self.out, "# HELP {name} {help}\n# TYPE {name} {word}\n");
@@ -213,7 +166,7 @@ impl Page {
     }
 
     /// One line of the current name.
-    fn series(&mut self, suffix: &str, labels: &[(&str, &str)], value: impl Display) {
+    pub(super) fn series(&mut self, suffix: &str, labels: &[(&str, &str)], value: impl Display) {
         let _ = write!(self.out, "{}{suffix}", self.name);
         for (index, (label, text)) in labels.iter().enumerate() {
             let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
@@ -224,7 +177,7 @@ impl Page {
         let _ = writeln!(self.out, "{close} {value}");
     }
 
-    fn histogram(&mut self, labels: &[(&str, &str)], snapshot: &Snapshot) {
+    pub(super) fn histogram(&mut self, labels: &[(&str, &str)], snapshot: &Snapshot) {
         for (bound, count) in snapshot.cumulated() {
             self.series("_bucket", &[labels, &[("le", &bound.to_string())]].concat(), count);
         }

@@ -6,6 +6,8 @@
 //! A session never holds a reference to its shard: it puts what should happen into [`Actions`], and the shard drains
 //! them after each call.
 
+pub mod door;
+pub mod echo;
 pub mod rainbow;
 
 use bytes::Bytes;
@@ -14,6 +16,8 @@ use crate::config::Config;
 use crate::engine::command::{CallbackOutcome, CallbackRequest, ChannelName, Publish};
 use crate::engine::ids::{ClientId, DeliveryKey, Identity, IdentityKey};
 use crate::wire::ws;
+
+pub use door::Door;
 
 /// What a session sees of its surroundings during one call.
 #[derive(Clone, Copy)]
@@ -33,6 +37,8 @@ pub struct Actions {
     pub steps: Vec<Action>,
     /// Bytes for the session's own client, already framed.
     pub reply: Vec<u8>,
+    /// Frames in `reply`.
+    pub reply_frames: u64,
 }
 
 /// One step.
@@ -57,6 +63,8 @@ pub enum Action {
 pub enum Session {
     /// rainbow-server's binary packets.
     Rainbow(rainbow::session::Session),
+    /// Messages come back as they were.
+    Echo(echo::Session),
 }
 
 /// A session cannot take another unacknowledged message: `inflight_max` are waiting.
@@ -68,6 +76,7 @@ impl Session {
     pub fn on_message(&mut self, context: Context<'_>, kind: ws::Kind, payload: &[u8], out: &mut Actions) {
         match self {
             Session::Rainbow(session) => session.on_message(context, kind, payload, out),
+            Session::Echo(session) => session.on_message(kind, payload, out),
         }
     }
 
@@ -75,6 +84,7 @@ impl Session {
     pub fn on_pong(&mut self, out: &mut Actions) {
         match self {
             Session::Rainbow(session) => session.on_pong(out),
+            Session::Echo(_) => {}
         }
     }
 
@@ -89,6 +99,8 @@ impl Session {
     ) -> Result<u16, InflightFull> {
         match self {
             Session::Rainbow(session) => session.on_delivery(context, publish, delivery, frame),
+            // Its identity is told to nobody, so nobody can put it into a channel.
+            Session::Echo(_) => Err(InflightFull),
         }
     }
 
@@ -97,6 +109,7 @@ impl Session {
     pub fn shared_frame(&self, publish: &Publish, frame: &mut Vec<u8>) {
         match self {
             Session::Rainbow(_) => rainbow::session::shared_frame(publish, frame),
+            Session::Echo(_) => {}
         }
     }
 
@@ -104,6 +117,7 @@ impl Session {
     pub fn is_waiting(&self, id: u16, delivery: DeliveryKey) -> bool {
         match self {
             Session::Rainbow(session) => session.is_waiting(id, delivery),
+            Session::Echo(_) => false,
         }
     }
 
@@ -111,6 +125,7 @@ impl Session {
     pub fn repeat(&self, publish: &Publish, id: u16, frame: &mut Vec<u8>) {
         match self {
             Session::Rainbow(_) => rainbow::session::repeat(publish, id, frame),
+            Session::Echo(_) => {}
         }
     }
 
@@ -118,6 +133,7 @@ impl Session {
     pub fn on_exhausted(&mut self, id: u16, out: &mut Actions) {
         match self {
             Session::Rainbow(session) => session.on_exhausted(id, out),
+            Session::Echo(_) => {}
         }
     }
 
@@ -133,6 +149,7 @@ impl Session {
     ) {
         match self {
             Session::Rainbow(session) => session.on_callback(context, token, outcome, open, out),
+            Session::Echo(_) => {}
         }
     }
 
@@ -140,6 +157,7 @@ impl Session {
     pub fn wants_input(&self, config: &Config) -> bool {
         match self {
             Session::Rainbow(session) => session.wants_input(config),
+            Session::Echo(_) => true,
         }
     }
 
@@ -147,6 +165,7 @@ impl Session {
     pub fn callbacks_pending(&self) -> usize {
         match self {
             Session::Rainbow(session) => session.callbacks_pending(),
+            Session::Echo(_) => 0,
         }
     }
 
@@ -154,13 +173,24 @@ impl Session {
     pub fn abandon_deliveries(&mut self, abandoned: impl FnMut(DeliveryKey)) {
         match self {
             Session::Rainbow(session) => session.abandon_deliveries(abandoned),
+            Session::Echo(_) => {}
         }
     }
 
-    /// The question that tells the business that this client is gone.
-    pub fn close_callback(&self, context: Context<'_>) -> CallbackRequest {
+    /// The question that tells the business that this client is gone; `None` if the business does not know it.
+    pub fn close_callback(&self, context: Context<'_>) -> Option<CallbackRequest> {
         match self {
-            Session::Rainbow(session) => session.close_callback(context),
+            Session::Rainbow(session) => Some(session.close_callback(context)),
+            Session::Echo(_) => None,
+        }
+    }
+
+    /// The code of the close frame a client gets for breaking RFC 6455; `None`: TCP just ends.
+    pub fn violation_code(&self, error: ws::Error) -> Option<u16> {
+        match self {
+            // Of all violations the original answers this one (spec: section 14).
+            Session::Rainbow(_) => (error == ws::Error::TooBig).then(|| error.close_code()),
+            Session::Echo(_) => Some(error.close_code()),
         }
     }
 
@@ -168,6 +198,9 @@ impl Session {
     pub fn identity(&self, context: Context<'_>) -> Identity {
         match self {
             Session::Rainbow(session) => session.identity(context),
+            Session::Echo(_) => context
+                .identities
+                .identity(context.client, &context.identities.check(context.client)),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //!   accept ─▶ Handshaking ─▶ Authorising ─▶ Open ─▶ Closing ─▶ free
 //!                 │ │             └── client left ──▶ Closing (close callback if the business had said yes)
-//!                 │ └── not /connect/ ──▶ handed over to the control core
+//!                 │ └── no door's path ─▶ handed over to the control core
 //!                 └── refused: answered, and Handshaking again (keep-alive)
 //! ```
 //! Closing is a state machine of its own: the slot is free when the socket is closed, the messages still on their way to
@@ -13,10 +13,12 @@ use super::rate::Rate;
 use crate::engine::ids::{ClientId, DeliveryKey};
 use crate::engine::outbox::Outbox;
 use crate::engine::wheel::TimerId;
-use crate::protocol::Session;
+use crate::metrics::{CoreMetrics, Metric};
 use crate::protocol::rainbow::answer::Manner;
 use crate::protocol::rainbow::connect::{AcceptKey, Refusal};
+use crate::protocol::{Door, Session};
 use crate::time::Instant;
+use crate::wire::deflate::Agreed;
 use crate::wire::ws;
 
 /// Everything a shard keeps of one connection.
@@ -72,8 +74,12 @@ pub enum Phase {
 /// What the business's answer decides about.
 #[derive(Clone, Copy, Debug)]
 pub struct Upgrade {
+    /// Where the client wants in.
+    pub door: Door,
     /// Whether the request can become a websocket; told only to those the business admits (spec: section 3).
     pub accept: Result<AcceptKey, Refusal>,
+    /// The compression it would have.
+    pub deflate: Option<Agreed>,
     /// How an HTTP answer would have to be framed.
     pub manner: Manner,
 }
@@ -83,6 +89,8 @@ pub struct Upgrade {
 pub struct Open {
     /// Incoming frames.
     pub decoder: ws::Decoder,
+    /// Messages may be compressed.
+    pub deflate: Option<Agreed>,
     /// The door's state.
     pub session: Session,
     /// Runs out with [`crate::close::CloseCause::KeepAliveTimeout`].
@@ -96,6 +104,8 @@ pub struct Closing {
     pub session: Option<Session>,
     /// Looks for the client's own close frame.
     pub decoder: ws::Decoder,
+    /// As while it was open.
+    pub deflate: Option<Agreed>,
     /// Runs out when the peer does not end the connection itself.
     pub linger: Option<TimerId>,
     /// The socket is still open.
@@ -143,6 +153,15 @@ impl Client {
             outbox_watched: false,
             write_armed: false,
             dirty: false,
+        }
+    }
+
+    /// Notes whether the socket is being read; counted.
+    pub fn pause(&mut self, paused: bool, metrics: &CoreMetrics) {
+        match (std::mem::replace(&mut self.paused, paused), paused) {
+            (false, true) => metrics.add(Metric::ReadsPaused, 1),
+            (true, false) => metrics.sub(Metric::ReadsPaused, 1),
+            _ => {}
         }
     }
 

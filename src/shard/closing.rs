@@ -9,31 +9,35 @@ use crate::close::{CloseCause, CloseFrame};
 use crate::engine::command::{Command, Report};
 use crate::engine::ids::ClientId;
 use crate::limits::CLOSE_TIMEOUT;
+use crate::metrics::Metric;
 use crate::protocol::Session;
 use crate::time::Instant;
 use crate::wire::ws;
 
 impl Shard {
-    /// Ends a client politely: its close frame goes out, then TCP ends. `echo` is the code of the client's own close frame.
+    /// Ends a client politely: its close frame goes out, then TCP ends. `code` is for causes
+    /// that do not say it themselves ([`CloseFrame::Given`]).
     /// Does nothing if the client is closing already.
     pub(super) fn close_client(
         &mut self,
         id: ClientId,
         cause: CloseCause,
-        echo: Option<u16>,
+        code: Option<u16>,
         now: Instant,
         sockets: &mut dyn Sockets,
     ) {
         if !self.begin_closing(id, cause) {
             return;
         }
-        let frame = close_frame(cause, echo);
+        let frame = close_frame(cause, code);
         let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
             return;
         };
         if !frame.is_empty() {
             // Only pings and pongs can have filled the room for control frames: then the client just sees TCP end.
-            let _ = client.outbox.push_control(&frame, &mut self.pool);
+            if client.outbox.push_control(&frame, &mut self.pool).is_ok() {
+                self.metrics.add(Metric::FramesOut, 1);
+            }
         }
         // Also without a frame the socket is not closed at once: with input still unread the kernel would reset the
         // connection, and the HTTP answer just written could be lost.
@@ -42,7 +46,7 @@ impl Shard {
             closing.linger = Some(linger);
         }
         if client.paused {
-            client.paused = false;
+            client.pause(false, &self.metrics);
             sockets.resume(id);
         }
         if !client.write_armed {
@@ -55,7 +59,7 @@ impl Shard {
         if let Some(Phase::Authorising { gone, .. }) = self.phase_mut(id) {
             if !std::mem::replace(gone, true) {
                 self.count_close(CloseCause::GoneDuringAuth);
-                sockets.close(id);
+                self.forget_socket(id, sockets);
             }
             return;
         }
@@ -93,7 +97,8 @@ impl Shard {
             .is_some_and(|session| session.callbacks_pending() == 0)
             && let Some(session) = closing.session.take()
         {
-            self.reports.push(Report::Callback(session.close_callback(context)));
+            self.reports
+                .extend(session.close_callback(context).map(Report::Callback));
         }
         if closing.session.is_none() && !closing.socket {
             if let Some(timer) = closing.linger.take() {
@@ -114,9 +119,18 @@ impl Shard {
         if std::mem::take(&mut closing.socket) {
             client.outbox.clear(&mut self.pool);
             client.tail = Vec::new();
-            sockets.close(id);
+            self.forget_socket(id, sockets);
         }
         self.settle_closing(id);
+    }
+
+    /// The socket of a client is closed; once for every one that was accepted and not handed over.
+    fn forget_socket(&mut self, id: ClientId, sockets: &mut dyn Sockets) {
+        if let Some(client) = self.clients.get_mut(id.slot, id.generation) {
+            client.pause(false, &self.metrics);
+        }
+        self.metrics.sub(Metric::ConnectionsOpen, 1);
+        sockets.close(id);
     }
 
     /// The business has admitted a client that had left meanwhile: tell it so.
@@ -125,6 +139,7 @@ impl Shard {
             client.phase = Phase::Closing(Closing {
                 session: Some(session),
                 decoder: ws::Decoder::new(),
+                deflate: None,
                 linger: None,
                 socket: false,
                 answered: true,
@@ -147,6 +162,7 @@ impl Shard {
         let closing = Closing {
             session: None,
             decoder: ws::Decoder::new(),
+            deflate: None,
             linger: None,
             socket: true,
             answered,
@@ -162,6 +178,7 @@ impl Shard {
             }
             Phase::Authorising { .. } | Phase::Closing(_) => {}
             Phase::Open(mut open) => {
+                self.metrics.sub(Metric::SessionsOpen, 1);
                 for timer in [open.keep_alive.take(), liveness].into_iter().flatten() {
                     self.wheel.cancel(timer);
                 }
@@ -172,6 +189,7 @@ impl Shard {
                 if let Some(Phase::Closing(closing)) = self.phase_mut(id) {
                     closing.session = Some(open.session);
                     closing.decoder = open.decoder;
+                    closing.deflate = open.deflate;
                 }
                 tracing::debug!(cause = cause.label(), slot = id.slot, "client closes");
                 self.settle_closing(id);
@@ -234,12 +252,12 @@ impl Shard {
 }
 
 /// The close frame of a cause, or nothing.
-fn close_frame(cause: CloseCause, echo: Option<u16>) -> Vec<u8> {
+fn close_frame(cause: CloseCause, code: Option<u16>) -> Vec<u8> {
     let mut frame = Vec::new();
     let payload = match cause.frame() {
         CloseFrame::None => return frame,
         CloseFrame::Empty => Vec::new(),
-        CloseFrame::Echo => echo.map(|code| code.to_be_bytes().to_vec()).unwrap_or_default(),
+        CloseFrame::Given => code.map(|code| code.to_be_bytes().to_vec()).unwrap_or_default(),
         CloseFrame::Code(code, reason) => [&code.to_be_bytes(), reason.as_bytes()].concat(),
     };
     let (header, len) = ws::header(ws::Opcode::Close, payload.len());

@@ -52,7 +52,8 @@ impl Shard {
         if let Some(Phase::Closing(closing)) = self.phase_mut(id)
             && let Some(session) = closing.session.take()
         {
-            self.report(Report::Callback(session.close_callback(context!(self, id))));
+            let callback = session.close_callback(context!(self, id));
+            self.reports.extend(callback.map(Report::Callback));
         }
         self.settle_closing(id);
     }

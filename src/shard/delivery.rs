@@ -229,6 +229,7 @@ impl Shard {
             open.session.repeat(publish, member.id, &mut frame);
         }
         self.metrics.add(Metric::Redeliveries, 1);
+        self.metrics.add(Metric::FramesOut, 1);
         self.write(id, &frame, None, now, sockets);
         self.scratch = frame;
     }

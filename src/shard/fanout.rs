@@ -12,13 +12,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Shard;
-use super::client::Phase;
 use super::sockets::Sockets;
 use crate::engine::command::{ChannelName, Publish, Qos};
 use crate::engine::ids::DeliveryKey;
 use crate::limits::FANOUT_SLICE_MEMBERS;
 use crate::metrics::Metric;
 use crate::time::Instant;
+use crate::wire::deflate::Agreed;
 
 /// Publishes of one batch; more start the next batch, so that one client's share of a turn stays small.
 const BATCH_PUBLISHES_MAX: usize = 128;
@@ -60,9 +60,18 @@ struct Entry {
 #[derive(Debug)]
 struct Slicing {
     batch: Batch,
-    shared: Option<Bytes>,
+    shared: Option<Shared>,
     members: Vec<Target>,
     next: usize,
+}
+
+/// The bytes every member gets.
+#[derive(Debug)]
+struct Shared {
+    plain: Bytes,
+    /// The same for members that agreed to compression, and the longest message compressed in it; made when the first
+    /// such member has its turn.
+    packed: Option<(Bytes, usize)>,
 }
 
 /// One member of a snapshot.
@@ -147,7 +156,7 @@ impl Shard {
         };
         let end = slicing.members.len().min(slicing.next + FANOUT_SLICE_MEMBERS);
         for target in &slicing.members[slicing.next..end] {
-            self.deliver(*target, &slicing.batch, slicing.shared.as_ref(), true, now, sockets);
+            self.deliver(*target, &slicing.batch, slicing.shared.as_mut(), true, now, sockets);
         }
         slicing.next = end;
         if end < slicing.members.len() {
@@ -187,7 +196,7 @@ impl Shard {
                 *delivery = Some(self.open_delivery(publish, *shards, members.len(), now));
             }
         }
-        let shared = self.shared_frames(&batch, &members);
+        let mut shared = self.shared_frames(&batch, &members);
         if members.len() > FANOUT_SLICE_MEMBERS {
             return self.fanout.sliced.push_back(Slicing {
                 batch,
@@ -197,7 +206,7 @@ impl Shard {
             });
         }
         for target in &members {
-            self.deliver(*target, &batch, shared.as_ref(), false, now, sockets);
+            self.deliver(*target, &batch, shared.as_mut(), false, now, sockets);
         }
         self.end(&batch);
         self.fanout.members = members;
@@ -210,7 +219,7 @@ impl Shard {
     }
 
     /// The bytes every member gets, if they are the same for all.
-    fn shared_frames(&mut self, batch: &Batch, members: &[Target]) -> Option<Bytes> {
+    fn shared_frames(&mut self, batch: &Batch, members: &[Target]) -> Option<Shared> {
         if !batch.is_shared() {
             return None;
         }
@@ -220,7 +229,10 @@ impl Shard {
         for Entry { publish, .. } in &batch.publishes {
             open.session.shared_frame(publish, &mut frames);
         }
-        Some(Bytes::from(frames))
+        Some(Shared {
+            plain: Bytes::from(frames),
+            packed: None,
+        })
     }
 
     /// One member's share of a batch.
@@ -228,7 +240,7 @@ impl Shard {
         &mut self,
         target: Target,
         batch: &Batch,
-        shared: Option<&Bytes>,
+        shared: Option<&mut Shared>,
         check_membership: bool,
         now: Instant,
         sockets: &mut dyn Sockets,
@@ -243,25 +255,27 @@ impl Shard {
         &mut self,
         target: Target,
         batch: &Batch,
-        shared: Option<&Bytes>,
+        shared: Option<&mut Shared>,
         check_membership: bool,
         now: Instant,
         sockets: &mut dyn Sockets,
     ) {
         let id = self.client_id(target.slot, target.generation);
         let left = check_membership && !self.members.contains(target.slot, &batch.channel);
-        let is_open = matches!(
-            self.clients
-                .get(target.slot, target.generation)
-                .map(|client| &client.phase),
-            Some(Phase::Open(_))
-        );
-        if left || !is_open {
+        let open = self
+            .clients
+            .get_mut(target.slot, target.generation)
+            .and_then(|client| client.open())
+            .map(|open| open.deflate)
+            .filter(|_| !left);
+        let Some(deflate) = open else {
             let keys = batch.publishes.iter().filter_map(|entry| entry.delivery);
             return keys.for_each(|key| self.member_skipped(key));
-        }
+        };
         self.metrics.add(Metric::Deliveries, batch.publishes.len() as u64);
-        if let Some(frames) = shared {
+        self.metrics.add(Metric::FramesOut, batch.publishes.len() as u64);
+        if let Some(shared) = shared {
+            let frames = self.form_for(deflate, shared);
             return self.write(id, frames, Some(frames), now, sockets);
         }
         let mut frames = std::mem::take(&mut self.scratch);
@@ -272,6 +286,19 @@ impl Shard {
         self.write(id, &frames, None, now, sockets);
         self.after_delivery(id, now, sockets);
         self.scratch = frames;
+    }
+
+    /// The form of the shared bytes for a member with this agreement.
+    fn form_for<'a>(&mut self, deflate: Option<Agreed>, shared: &'a mut Shared) -> &'a Bytes {
+        let Some(deflate) = deflate else {
+            return &shared.plain;
+        };
+        let plain = &shared.plain;
+        let (frames, longest) = shared.packed.get_or_insert_with(|| {
+            let packed = self.codec.pack(plain, self.config.compression_min);
+            (Bytes::from(packed.frames), packed.longest)
+        });
+        if deflate.fits(*longest) { frames } else { plain }
     }
 
     /// Appends the frame of one publish for one member.

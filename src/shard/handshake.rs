@@ -11,12 +11,13 @@ use crate::close::CloseCause;
 use crate::engine::command::{CallbackFailure, CallbackOutcome, CallbackRequest, Endpoint, Report};
 use crate::engine::ids::ClientId;
 use crate::metrics::Metric;
-use crate::protocol::rainbow::admission::{self, Admission};
+use crate::protocol::door::Knock;
+use crate::protocol::rainbow::admission::{Admission, Effects};
 use crate::protocol::rainbow::answer::{HttpAnswer, Manner};
-use crate::protocol::rainbow::connect::{self, Refusal};
-use crate::protocol::rainbow::session::Session as RainbowSession;
-use crate::protocol::{Actions, Session};
+use crate::protocol::rainbow::connect::{self, Question, Refusal};
+use crate::protocol::{Actions, Door, Session};
 use crate::time::Instant;
+use crate::wire::deflate::{self, Agreed};
 use crate::wire::http1::{self, Framing, RequestHead};
 use crate::wire::ws;
 
@@ -39,16 +40,16 @@ impl Shard {
                     return self.input_state(id);
                 }
             };
-            if head.path() != connect::PATH {
+            let Some(door) = Door::at(head.path(), &self.config) else {
                 if client.outbox.is_empty() {
                     return self.hand_over(id);
                 }
                 // An answer to an earlier request is still on its way out and would be cut: the peer asks again.
                 self.close_client(id, CloseCause::Refused, None, now, sockets);
                 return self.input_state(id);
-            }
+            };
             client.tail.drain(..head.head_len);
-            self.on_connect(id, &head, now, sockets);
+            self.on_connect(id, door, &head, now, sockets);
         }
     }
 
@@ -82,34 +83,24 @@ impl Shard {
         now: Instant,
         sockets: &mut dyn Sockets,
     ) {
-        let admission = admission::admission(outcome);
         let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
             return;
         };
-        let upgrade = match &mut client.phase {
-            Phase::Authorising { gone: true, .. } => return self.on_auth_gone(id, admission),
-            Phase::Authorising { upgrade, .. } => **upgrade,
-            _ => return,
+        let Phase::Authorising { upgrade, gone } = &client.phase else {
+            return;
         };
+        let (upgrade, gone) = (**upgrade, *gone);
+        let admission = upgrade.door.admission(outcome);
+        if gone {
+            return self.on_auth_gone(id, upgrade, admission);
+        }
         match admission {
-            Admission::Admitted(effects) => match upgrade.accept {
-                Ok(accept) => {
+            Admission::Admitted(effects) => {
+                if upgrade.accept.is_ok() {
                     self.metrics.add(Metric::AuthOk, 1);
-                    let mut session = RainbowSession::new(context!(self, id));
-                    session.apply(effects, actions);
-                    self.open(id, Session::Rainbow(session));
-                    self.watch_liveness(id, now);
-                    self.perform_steps(id, actions, now);
-                    // Written at the end of the turn, after the subscriptions were posted: a publish caused by this
-                    // answer cannot miss the client.
-                    let mut switching = Vec::with_capacity(256);
-                    connect::switching(&mut switching, &accept, &self.date(now));
-                    self.queue(id, &switching, now, sockets);
-                    self.on_tail(id, now, sockets);
-                    self.resume_after_auth(id, sockets);
                 }
-                Err(refusal) => self.refuse_after_auth(id, refusal, upgrade.manner, CloseCause::Refused, now, sockets),
-            },
+                self.admit(id, upgrade, effects, actions, now, sockets);
+            }
             Admission::Denied => {
                 self.metrics.add(Metric::AuthDenied, 1);
                 self.refuse_after_auth(
@@ -135,7 +126,38 @@ impl Shard {
         }
     }
 
-    fn on_connect(&mut self, id: ClientId, head: &RequestHead, now: Instant, sockets: &mut dyn Sockets) {
+    /// Nothing but the request itself can keep the client out now.
+    fn admit(
+        &mut self,
+        id: ClientId,
+        upgrade: Upgrade,
+        effects: Effects,
+        actions: &mut Actions,
+        now: Instant,
+        sockets: &mut dyn Sockets,
+    ) {
+        let accept = match upgrade.accept {
+            Ok(accept) => accept,
+            Err(refusal) => {
+                return self.refuse_after_auth(id, refusal, upgrade.manner, CloseCause::Refused, now, sockets);
+            }
+        };
+        let session = upgrade.door.session(context!(self, id), effects, actions);
+        self.open(id, session, upgrade.deflate);
+        self.watch_liveness(id, now);
+        self.perform_steps(id, actions, now);
+        // Written at the end of the turn, after the subscriptions were posted: a publish caused by this answer cannot
+        // miss the client.
+        self.metrics.add(Metric::Handshakes, 1);
+        let mut switching = Vec::with_capacity(256);
+        let extensions = upgrade.deflate.map(Agreed::answer);
+        connect::switching(&mut switching, &accept, extensions.as_deref(), &self.date(now));
+        self.queue(id, &switching, now, sockets);
+        self.on_tail(id, now, sockets);
+        self.resume_after_auth(id, sockets);
+    }
+
+    fn on_connect(&mut self, id: ClientId, door: Door, head: &RequestHead, now: Instant, sockets: &mut dyn Sockets) {
         let mut manner = Manner::of(head);
         // A body would be taken for frames, or for the next request.
         let has_body = !matches!(head.framing, Framing::None | Framing::Length(0));
@@ -149,10 +171,10 @@ impl Shard {
             return self.close_client(id, CloseCause::Refused, None, now, sockets);
         }
         let identity = self.identities.identity(id, &self.identities.check(id));
-        let question = match connect::ask(head, &identity) {
-            Ok(question) => question,
-            Err(refusal) => {
-                self.answer(id, &refusal.answer(), manner, now, sockets);
+        let knock = match door.knock(head, &identity) {
+            Ok(knock) => knock,
+            Err(answer) => {
+                self.answer(id, &answer, manner, now, sockets);
                 return if manner.keep_alive {
                     self.rearm_handshake(id, now);
                 } else {
@@ -160,18 +182,35 @@ impl Shard {
                 };
             }
         };
-        let upgrade = Box::new(Upgrade {
+        let upgrade = Upgrade {
+            door,
             accept: connect::upgrade_check(&head.headers),
+            deflate: self.config.compression.then(|| agreement(head)).flatten(),
             manner,
-        });
+        };
         let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
             return;
         };
-        let phase = std::mem::replace(&mut client.phase, Phase::Authorising { upgrade, gone: false });
+        let authorising = Phase::Authorising {
+            upgrade: Box::new(upgrade),
+            gone: false,
+        };
+        let phase = std::mem::replace(&mut client.phase, authorising);
         if let Phase::Handshaking { deadline } = phase {
             self.count_handshaking(false);
             self.wheel.cancel(deadline);
         }
+        match knock {
+            Knock::Ask(question) => self.ask(id, question),
+            Knock::Welcome => {
+                let mut actions = std::mem::take(&mut self.actions);
+                self.admit(id, upgrade, Effects::default(), &mut actions, now, sockets);
+                self.actions = actions;
+            }
+        }
+    }
+
+    fn ask(&mut self, id: ClientId, question: Question) {
         self.reports.push(Report::Callback(CallbackRequest {
             client: id,
             token: 0,
@@ -183,10 +222,12 @@ impl Shard {
         }));
     }
 
-    fn open(&mut self, id: ClientId, session: Session) {
+    fn open(&mut self, id: ClientId, session: Session, deflate: Option<Agreed>) {
         if let Some(client) = self.clients.get_mut(id.slot, id.generation) {
+            self.metrics.add(Metric::SessionsOpen, 1);
             client.phase = Phase::Open(Open {
                 decoder: ws::Decoder::new(),
+                deflate,
                 session,
                 keep_alive: None,
             });
@@ -204,20 +245,23 @@ impl Shard {
             return;
         };
         if client.open().is_some_and(|open| open.session.wants_input(config)) {
-            client.paused = false;
+            client.pause(false, &self.metrics);
             sockets.resume(id);
         }
     }
 
     /// The client left while the business was asked: it is never registered. If the business said yes it is told.
-    fn on_auth_gone(&mut self, id: ClientId, admission: Admission) {
+    fn on_auth_gone(&mut self, id: ClientId, upgrade: Upgrade, admission: Admission) {
         self.metrics.add(Metric::AuthGone, 1);
-        let Admission::Admitted(effects) = admission else {
+        // Whoever could not have become a client is not called back, gone or not.
+        let (Admission::Admitted(effects), Ok(_)) = (admission, upgrade.accept) else {
             return self.free(id);
         };
-        let mut session = RainbowSession::new(context!(self, id));
-        session.apply_cookie(&effects);
-        self.close_unborn(id, Session::Rainbow(session));
+        // What it would have joined is of no use any more.
+        let session = upgrade
+            .door
+            .session(context!(self, id), effects, &mut Actions::default());
+        self.close_unborn(id, session);
     }
 
     fn refuse_after_auth(
@@ -279,10 +323,17 @@ impl Shard {
         }
         client.outbox.clear(&mut self.pool);
         self.metrics.add(Metric::HandedOver, 1);
+        self.metrics.sub(Metric::ConnectionsOpen, 1);
         Input::HandOver(client.tail)
     }
 
     fn date(&self, now: Instant) -> [u8; 29] {
         crate::wire::date::http_date((self.started_unix_micros + now.as_micros()) / 1_000_000)
     }
+}
+
+/// The compression this request gets, where it is on.
+fn agreement(head: &RequestHead) -> Option<Agreed> {
+    let offers = head.headers.joined("sec-websocket-extensions")?;
+    deflate::negotiate(&offers)
 }

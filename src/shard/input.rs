@@ -8,11 +8,13 @@ use super::rate::Rate;
 use super::sockets::Sockets;
 use super::{Shard, context};
 use crate::close::CloseCause;
+use crate::config::Config;
 use crate::engine::ids::ClientId;
 use crate::limits::EARLY_BYTES_MAX;
 use crate::metrics::Metric;
 use crate::protocol::Actions;
 use crate::time::Instant;
+use crate::wire::deflate::Agreed;
 use crate::wire::ws;
 
 /// What the caller does with the socket next.
@@ -36,8 +38,10 @@ enum Run {
     Full,
     /// The client is over its rate.
     Throttled,
-    /// The client's stream is over, with the code of its close frame.
-    End(CloseCause, Option<u16>),
+    /// The client closes, with the code of its close frame.
+    End(Option<u16>),
+    /// The client's stream cannot be followed any further.
+    Violation(ws::Error),
     /// The client is not open any more.
     Closed,
 }
@@ -62,7 +66,7 @@ impl Shard {
             }
             Phase::Authorising { .. } => {
                 client.tail.extend_from_slice(bytes);
-                client.paused = client.tail.len() >= EARLY_BYTES_MAX;
+                client.pause(client.tail.len() >= EARLY_BYTES_MAX, &self.metrics);
                 if client.paused { Input::Pause } else { Input::Continue }
             }
             Phase::Open(_) if client.tail.is_empty() => {
@@ -101,7 +105,7 @@ impl Shard {
         if !client.open().is_some_and(|open| open.session.wants_input(config)) {
             return;
         }
-        client.paused = false;
+        client.pause(false, &self.metrics);
         self.on_tail(id, now, sockets);
         if self.input_state(id) == Input::Continue {
             sockets.resume(id);
@@ -157,6 +161,9 @@ impl Shard {
                 self.perform_steps(id, &mut actions, now);
             }
         };
+        self.pack_reply(id, &mut actions.reply);
+        self.metrics
+            .add(Metric::FramesOut, std::mem::take(&mut actions.reply_frames));
         let reply = std::mem::take(&mut actions.reply);
         self.write(id, &reply, None, now, sockets);
         actions.reply = reply;
@@ -168,16 +175,12 @@ impl Shard {
             Run::Full => {
                 // Writing the replies may have closed it; closing clients are read.
                 if let Some(client) = self.clients.get_mut(id.slot, id.generation) {
-                    client.paused = client.open().is_some();
+                    let paused = client.open().is_some();
+                    client.pause(paused, &self.metrics);
                 }
             }
-            Run::End(CloseCause::ClientClosed, code) => {
-                self.close_client(id, CloseCause::ClientClosed, code, now, sockets);
-            }
-            Run::End(CloseCause::MessageTooBig, _) => {
-                self.close_client(id, CloseCause::MessageTooBig, None, now, sockets);
-            }
-            Run::End(cause, _) => self.drop_client(id, cause, now, sockets),
+            Run::End(code) => self.close_client(id, CloseCause::ClientClosed, code, now, sockets),
+            Run::Violation(error) => self.on_violation(id, error, now, sockets),
         }
         used
     }
@@ -185,46 +188,66 @@ impl Shard {
     /// Handles the first frame of `buffer`; returns its length.
     fn on_frame(&mut self, id: ClientId, buffer: &mut [u8], actions: &mut Actions) -> Result<usize, Run> {
         let context = context!(self, id);
-        let limits = self.frame_limits();
         let open = self
             .clients
             .get_mut(id.slot, id.generation)
             .and_then(Client::open)
             .ok_or(Run::Closed)?;
+        let limits = frame_limits(&self.config, open.deflate);
         if !open.session.wants_input(&self.config) {
             return Err(Run::Full);
         }
-        let (step, used) = open
-            .decoder
-            .next(buffer, &limits)
-            .map_err(|error| Run::End(cause_of(error), None))?;
+        let (step, used) = open.decoder.next(buffer, &limits).map_err(Run::Violation)?;
         match step {
             ws::Step::Need(_) => return Err(Run::Hungry),
             ws::Step::Fragment => {}
-            ws::Step::Message { kind, payload, .. } => open.session.on_message(context, kind, &payload, actions),
+            ws::Step::Message {
+                kind,
+                compressed,
+                payload,
+            } => {
+                let payload = if compressed {
+                    let unpacked = self.codec.unpack(&payload, kind, limits.message_max);
+                    unpacked.map_err(Run::Violation)?
+                } else {
+                    &payload
+                };
+                open.session.on_message(context, kind, payload, actions);
+            }
             ws::Step::Ping(payload) => {
                 let (header, len) = ws::header(ws::Opcode::Pong, payload.len());
                 actions.reply.extend_from_slice(&header[..len]);
                 actions.reply.extend_from_slice(payload);
+                actions.reply_frames += 1;
             }
             ws::Step::Pong(_) => open.session.on_pong(actions),
             ws::Step::Close(frame) => {
-                return Err(Run::End(CloseCause::ClientClosed, frame.map(|frame| frame.code)));
+                return Err(Run::End(frame.map(|frame| frame.code)));
             }
         }
         self.metrics.add(Metric::FramesIn, 1);
         Ok(used)
     }
 
+    /// The client broke RFC 6455: its door decides what it is told.
+    fn on_violation(&mut self, id: ClientId, error: ws::Error, now: Instant, sockets: &mut dyn Sockets) {
+        tracing::debug!(%error, slot = id.slot, "client breaks the protocol");
+        let open = self.clients.get_mut(id.slot, id.generation).and_then(Client::open);
+        match open.and_then(|open| open.session.violation_code(error)) {
+            Some(code) => self.close_client(id, cause_of(error), Some(code), now, sockets),
+            None => self.drop_client(id, cause_of(error), now, sockets),
+        }
+    }
+
     /// A closing client's frames are only searched for its close frame.
     fn on_closing_bytes(&mut self, id: ClientId, sockets: &mut dyn Sockets) {
-        let limits = self.frame_limits();
         let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
             return;
         };
         let Phase::Closing(closing) = &mut client.phase else {
             return;
         };
+        let limits = frame_limits(&self.config, closing.deflate);
         let mut used = 0;
         while !closing.answered {
             match closing
@@ -255,13 +278,13 @@ impl Shard {
             Some(_) => Input::Continue,
         }
     }
+}
 
-    fn frame_limits(&self) -> ws::Limits {
-        ws::Limits {
-            message_max: self.config.message_max,
-            accept_unmasked: self.config.accept_unmasked,
-            rsv1: false,
-        }
+fn frame_limits(config: &Config, deflate: Option<Agreed>) -> ws::Limits {
+    ws::Limits {
+        message_max: config.message_max,
+        accept_unmasked: config.accept_unmasked,
+        rsv1: deflate.is_some(),
     }
 }
 

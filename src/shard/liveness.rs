@@ -75,6 +75,7 @@ impl Shard {
                 client.pinged = true;
                 client.liveness = Some(self.wheel.insert(now + rest, Timer::Liveness(id)));
                 self.metrics.add(Metric::PingsSent, 1);
+                self.metrics.add(Metric::FramesOut, 1);
                 let (header, len) = ws::header(ws::Opcode::Ping, 0);
                 self.write(id, &header[..len], None, now, sockets);
             }

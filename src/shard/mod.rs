@@ -46,6 +46,7 @@ use crate::engine::wheel::Wheel;
 use crate::metrics::{CoreMetrics, Metric};
 use crate::protocol::{Action, Actions};
 use crate::time::Instant;
+use crate::wire::deflate::Codec;
 
 use client::{Client, Phase, Timer};
 use delivery::Delivery;
@@ -127,6 +128,8 @@ pub struct Shard {
     deliveries: Slots<Delivery>,
     fanout: Fanout,
     pool: Pool,
+    /// Compresses for all clients that agreed to it.
+    codec: Codec,
     dirty: Vec<ClientId>,
     commands: Vec<(ShardId, Command)>,
     reports: Vec<Report>,
@@ -158,6 +161,7 @@ impl Shard {
             deliveries: Slots::new(),
             fanout: Fanout::default(),
             pool: Pool::new(),
+            codec: Codec::default(),
             dirty: Vec::new(),
             commands: Vec::new(),
             reports: Vec::new(),
@@ -182,6 +186,7 @@ impl Shard {
             return None;
         }
         self.metrics.add(Metric::Accepted, 1);
+        self.metrics.add(Metric::ConnectionsOpen, 1);
         self.count_handshaking(true);
         let (shard, wheel) = (self.id, &mut self.wheel);
         let deadline = now + self.config.handshake_timeout;
@@ -417,6 +422,9 @@ impl Shard {
     fn perform(&mut self, id: ClientId, actions: &mut Actions, now: Instant, sockets: &mut dyn Sockets) {
         self.perform_steps(id, actions, now);
         if !actions.reply.is_empty() {
+            self.pack_reply(id, &mut actions.reply);
+            self.metrics
+                .add(Metric::FramesOut, std::mem::take(&mut actions.reply_frames));
             self.queue(id, &actions.reply, now, sockets);
             actions.reply.clear();
         }

@@ -8,6 +8,7 @@ use std::io::IoSlice;
 use bytes::Bytes;
 
 use super::Shard;
+use super::client::Client;
 use super::sockets::{Sent, Sockets};
 use crate::close::CloseCause;
 use crate::engine::ids::ClientId;
@@ -69,6 +70,20 @@ impl Shard {
         if rest.is_err() {
             self.metrics.add(Metric::OutboxOverflows, 1);
             self.close_client(id, CloseCause::SlowConsumer, None, now, sockets);
+        }
+    }
+
+    /// Compresses what is worth it in the frames of one reply, if the client agreed to it.
+    pub(super) fn pack_reply(&mut self, id: ClientId, reply: &mut Vec<u8>) {
+        if reply.len() < self.config.compression_min {
+            return;
+        }
+        let open = self.clients.get_mut(id.slot, id.generation).and_then(Client::open);
+        if let Some(deflate) = open.and_then(|open| open.deflate) {
+            let packed = self.codec.pack(reply, self.config.compression_min);
+            if deflate.fits(packed.longest) {
+                *reply = packed.frames;
+            }
         }
     }
 

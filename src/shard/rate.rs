@@ -77,7 +77,7 @@ impl Shard {
         if client.open().is_none() {
             return;
         }
-        client.paused = true;
+        client.pause(true, &self.metrics);
         let until = client.rate.as_ref().and_then(|rate| rate.pause_until(now));
         if !std::mem::replace(&mut client.throttled, true) {
             self.wheel.insert(until.unwrap_or(now), Timer::Rate(id));

@@ -67,6 +67,8 @@ pub enum HeadError {
     HeaderName,
     /// A header value has a control byte.
     HeaderValue,
+    /// More than one `Host`: readers could differ in which one they believe (RFC 9112 §3.2).
+    Host,
     /// `Content-Length` is not one decimal number, or two of them differ.
     ContentLength,
     /// Both `Content-Length` and `Transfer-Encoding`, or the latter in HTTP/1.0.
@@ -99,6 +101,7 @@ impl std::fmt::Display for HeadError {
             HeadError::StatusLine => "bad status line",
             HeadError::HeaderName => "bad header name",
             HeadError::HeaderValue => "bad header value",
+            HeadError::Host => "more than one host",
             HeadError::ContentLength => "bad content-length",
             HeadError::ConflictingLength => "content-length and transfer-encoding conflict",
             HeadError::TransferCoding => "unknown transfer coding",

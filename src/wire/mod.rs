@@ -11,6 +11,7 @@
 //! | module | what | source |
 //! | --- | --- | --- |
 //! | [`ws`] | frames in place, fragmentation, close codes, server and client encoders | RFC 6455, spec §14 |
+//! | [`deflate`] | compressed messages | RFC 7692 |
 //! | [`mask`] | the XOR of client frames | RFC 6455 §5.3 |
 //! | [`http1`] | request and response heads, body framing, encoders | RFC 9110, RFC 9112, spec §15 |
 //! | [`date`] | the text of a `Date` header | RFC 9110 §5.6.7 |
@@ -19,6 +20,7 @@
 //! | [`forwarded`] | the client's address in `X-Forwarded-For` | |
 
 pub mod date;
+pub mod deflate;
 pub mod forwarded;
 pub mod http1;
 pub mod mask;

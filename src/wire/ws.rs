@@ -10,8 +10,9 @@
 //!
 //! Invariants: a frame is unmasked exactly once, when it is whole, and then always consumed; a call looks at one header
 //! and at the payload of a whole frame only, so a large frame arriving in small reads costs a header parse per read; at
-//! most `message_max` bytes are assembled, and they grow with what arrived, never with what was announced. With the
-//! caller's tail (at most one frame) a connection can make us hold twice `message_max`.
+//! most `message_max` bytes are assembled, and they grow with what arrived, never with what was announced; a fragmented
+//! text is checked fragment by fragment. With the caller's tail (at most one frame) a connection can make us hold twice
+//! `message_max`.
 //!
 //! Strictness is the original's (spec §14) where it was strict, plus what RFC 6455 calls MUST for a receiver. What the
 //! peer sees of an [`Error`] is the door's business: rainbow drops the connection, except for `TooBig` (close code 1009).
@@ -130,6 +131,8 @@ struct OpenMessage {
     kind: Kind,
     compressed: bool,
     data: Vec<u8>,
+    /// So many bytes are known to be whole characters; text only.
+    checked: usize,
 }
 
 impl Decoder {
@@ -179,8 +182,8 @@ impl Decoder {
         let step = match head.opcode {
             Opcode::Text if head.fin => message(Kind::Text, head.rsv1, Cow::Borrowed(payload))?,
             Opcode::Binary if head.fin => message(Kind::Binary, head.rsv1, Cow::Borrowed(payload))?,
-            Opcode::Text => self.start(Kind::Text, head.rsv1, payload),
-            Opcode::Binary => self.start(Kind::Binary, head.rsv1, payload),
+            Opcode::Text => self.start(Kind::Text, head.rsv1, payload)?,
+            Opcode::Binary => self.start(Kind::Binary, head.rsv1, payload)?,
             Opcode::Continuation => self.go_on(head.fin, payload)?,
             Opcode::Ping => Step::Ping(payload),
             Opcode::Pong => Step::Pong(payload),
@@ -189,20 +192,28 @@ impl Decoder {
         Ok((step, end))
     }
 
-    fn start<'a>(&mut self, kind: Kind, compressed: bool, payload: &[u8]) -> Step<'a> {
-        self.open = Some(Box::new(OpenMessage {
+    fn start<'a>(&mut self, kind: Kind, compressed: bool, payload: &[u8]) -> Result<Step<'a>, Error> {
+        let mut open = Box::new(OpenMessage {
             kind,
             compressed,
             data: payload.to_vec(),
-        }));
-        Step::Fragment
+            checked: 0,
+        });
+        open.check(false)?;
+        self.open = Some(open);
+        Ok(Step::Fragment)
     }
 
     fn go_on<'a>(&mut self, fin: bool, payload: &[u8]) -> Result<Step<'a>, Error> {
         let mut open = self.open.take().ok_or(Error::StrayContinuation)?;
         open.data.extend_from_slice(payload);
+        open.check(fin)?;
         if fin {
-            return message(open.kind, open.compressed, Cow::Owned(open.data));
+            return Ok(Step::Message {
+                kind: open.kind,
+                compressed: open.compressed,
+                payload: Cow::Owned(open.data),
+            });
         }
         self.open = Some(open);
         Ok(Step::Fragment)
@@ -269,6 +280,28 @@ impl Decoder {
             Opcode::Continuation if self.open.is_none() => Err(Error::StrayContinuation),
             Opcode::Text | Opcode::Binary if self.open.is_some() => Err(Error::InterruptedMessage),
             _ => Ok(opcode),
+        }
+    }
+}
+
+impl OpenMessage {
+    /// Checks what came since the last call, so that a text ends with the fragment that spoils it (RFC 6455 §8.1). A
+    /// character may be cut by the end of a fragment, unless it is the last one.
+    fn check(&mut self, last: bool) -> Result<(), Error> {
+        if self.kind == Kind::Binary || self.compressed {
+            return Ok(());
+        }
+        let fresh = self.data.get(self.checked..).unwrap_or_default();
+        if is_utf8(fresh) {
+            self.checked = self.data.len();
+            return Ok(());
+        }
+        match str::from_utf8(fresh) {
+            Err(error) if !last && error.error_len().is_none() => {
+                self.checked += error.valid_up_to();
+                Ok(())
+            }
+            _ => Err(Error::InvalidUtf8),
         }
     }
 }

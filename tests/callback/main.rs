@@ -2,6 +2,8 @@
 #![cfg(feature = "runtime")]
 
 mod client;
+mod cost;
+mod fire;
 mod schedule;
 mod server;
 mod tls;

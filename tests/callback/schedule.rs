@@ -18,13 +18,13 @@ use crate::{on_both_drivers, pause, within};
 const ENDPOINTS: [Endpoint; 3] = [Endpoint::Connect, Endpoint::Message, Endpoint::Close];
 
 /// One URL per endpoint; the target tells the token and how the request was built.
-struct Door {
+pub struct Door {
     urls: [Option<Url>; 3],
-    nonces: RefCell<Vec<u64>>,
+    pub nonces: RefCell<Vec<u64>>,
 }
 
 impl Door {
-    fn to(urls: [&str; 3]) -> Rc<Door> {
+    pub fn to(urls: [&str; 3]) -> Rc<Door> {
         Rc::new(Door {
             urls: urls.map(|url| Url::parse(url.as_bytes())),
             nonces: RefCell::default(),
@@ -62,13 +62,13 @@ impl Builder for Door {
 }
 
 /// A scheduler whose completions are collected.
-struct Bench {
-    callbacks: Callbacks,
-    done: Rc<RefCell<Vec<(u64, CallbackOutcome)>>>,
+pub struct Bench {
+    pub callbacks: Callbacks,
+    pub done: Rc<RefCell<Vec<(u64, CallbackOutcome)>>>,
 }
 
 impl Bench {
-    fn new(door: Rc<Door>, settings: Settings) -> Bench {
+    pub fn new(door: Rc<Door>, settings: Settings) -> Bench {
         let done: Rc<RefCell<Vec<(u64, CallbackOutcome)>>> = Rc::default();
         let sink = done.clone();
         let client = Client::start(&Options::default()).unwrap();
@@ -80,19 +80,19 @@ impl Bench {
         Bench { callbacks, done }
     }
 
-    fn submit(&self, endpoint: Endpoint, token: u64) {
+    pub fn submit(&self, endpoint: Endpoint, token: u64) {
         self.callbacks.submit(request(endpoint, token));
         self.assert_balanced();
     }
 
-    fn assert_balanced(&self) {
+    pub fn assert_balanced(&self) {
         for endpoint in ENDPOINTS {
             let counts = self.callbacks.counts(endpoint);
             assert!(counts.is_balanced(), "{endpoint:?}: {counts:?}");
         }
     }
 
-    async fn until_done(&self, count: usize) {
+    pub async fn until_done(&self, count: usize) {
         let start = Instant::now();
         while self.done.borrow().len() < count {
             assert!(
@@ -105,11 +105,11 @@ impl Bench {
         }
     }
 
-    fn tokens(&self) -> Vec<u64> {
+    pub fn tokens(&self) -> Vec<u64> {
         self.done.borrow().iter().map(|(token, _)| *token).collect()
     }
 
-    fn failures(&self) -> Vec<(u64, CallbackFailure)> {
+    pub fn failures(&self) -> Vec<(u64, CallbackFailure)> {
         let failure = |(token, outcome): &(u64, CallbackOutcome)| match outcome {
             CallbackOutcome::Failed(failure) => Some((*token, *failure)),
             CallbackOutcome::Answered(_) => None,
@@ -126,7 +126,7 @@ fn client_id(token: u64) -> ClientId {
     }
 }
 
-fn request(endpoint: Endpoint, token: u64) -> CallbackRequest {
+pub fn request(endpoint: Endpoint, token: u64) -> CallbackRequest {
     CallbackRequest {
         client: client_id(token),
         token,
@@ -138,7 +138,7 @@ fn request(endpoint: Endpoint, token: u64) -> CallbackRequest {
     }
 }
 
-fn narrow(in_flight: usize, queued: usize) -> Settings {
+pub fn narrow(in_flight: usize, queued: usize) -> Settings {
     let lane = LaneLimits { in_flight, queued };
     Settings {
         connect: lane,
@@ -146,10 +146,12 @@ fn narrow(in_flight: usize, queued: usize) -> Settings {
         close: lane,
         timeout: Duration::from_secs(10),
         close_retry: Duration::from_secs(20),
+        breaker_failures: 0,
+        breaker_pause: Duration::from_secs(1),
     }
 }
 
-fn healthy() -> Server {
+pub fn healthy() -> Server {
     Server::start(|peer| {
         while peer.request().is_some() {
             peer.ok("ok");
@@ -158,7 +160,7 @@ fn healthy() -> Server {
 }
 
 /// Answers nothing until its sender is dropped or speaks.
-fn hanging() -> (Server, std::sync::mpsc::Sender<()>) {
+pub fn hanging() -> (Server, std::sync::mpsc::Sender<()>) {
     let (release, held) = std::sync::mpsc::channel::<()>();
     let held = Arc::new(Mutex::new(held));
     let server = Server::start(move |peer| {

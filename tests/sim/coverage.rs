@@ -48,7 +48,7 @@ impl World {
             &cores,
             Extra {
                 uptime: Duration::ZERO,
-                gauges: &[],
+                ..Extra::default()
             },
         );
         let closed = |cause: &str| -> u64 {

@@ -58,7 +58,7 @@ on_both_drivers! {
         assert_eq!(answer.status, 200);
         assert!(client.expect_send(Duration::from_secs(20)).1 == body);
         // Acknowledged with 5 MiB, which is the answer of the call.
-        let request = Request::post("/send/", "q").query("channel", "room").query("qos", 1).signed(TOKEN);
+        let request = Request::post("/send/", "q").query("channel", "room").query("qos", 1).query("timeout", 60).signed(TOKEN);
         api.write(&request.bytes(0, false)).expect("write");
         let (id, _) = client.expect_send(SOON);
         let text = "y".repeat(5 * 1024 * 1024);

@@ -10,6 +10,7 @@ mod authority;
 mod certificates;
 mod clients;
 mod hostile;
+mod limits;
 mod memory;
 mod settings;
 mod tunnel;
@@ -71,6 +72,11 @@ impl Setup {
             .lines()
             .filter_map(|l| l.strip_prefix(line)?.trim().parse::<u64>().ok());
         values.sum()
+    }
+
+    /// Descriptors the server has open.
+    fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.server.pid())).map_or(0, Iterator::count)
     }
 
     /// A new TLS client gets in, its message is forwarded and answered, a push reaches it.

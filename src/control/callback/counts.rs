@@ -19,10 +19,12 @@ pub struct Counts {
     pub in_flight: u64,
     /// Waiting at this moment: for a place, or for the next attempt.
     pub queued: u64,
-    /// Of the failed ones, those refused because the queue was full.
+    /// Of the failed ones, those refused because the queue was full or the breaker open.
     pub overloaded: u64,
     /// Attempts repeated.
     pub retried: u64,
+    /// Times a breaker opened.
+    pub opened: u64,
 }
 
 impl Counts {
@@ -69,6 +71,10 @@ impl Ledger {
 
     pub(super) fn retried(&self, endpoint: Endpoint) {
         self.change(endpoint, |counts| counts.retried += 1);
+    }
+
+    pub(super) fn opened(&self, endpoint: Endpoint) {
+        self.change(endpoint, |counts| counts.opened += 1);
     }
 
     pub(super) fn started(&self, endpoint: Endpoint) {

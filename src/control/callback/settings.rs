@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::breaker;
 use crate::engine::command::Endpoint;
 
 /// Bounds of the lanes of one endpoint.
@@ -24,9 +25,17 @@ pub struct Settings {
     pub close: LaneLimits,
     /// Time a callback has, from its submission to its end; of a close callback, each attempt.
     pub timeout: Duration,
-    /// Time after its submission at which a close callback that nobody accepted is given up.
+    /// Time after its submission at which a close callback that nobody accepted is given up. It is tried at least once.
     pub close_retry: Duration,
+    /// Failures in a row, within 10 s, after which a server is only probed; 0: it is always called.
+    pub breaker_failures: u32,
+    /// Pause before the first probe; doubles up to [`BREAKER_PAUSE_MAX`], and for callbacks somebody waits for up to half
+    /// of `timeout`, so that they see a server that comes back.
+    pub breaker_pause: Duration,
 }
+
+/// Longest pause between two probes.
+pub const BREAKER_PAUSE_MAX: Duration = Duration::from_secs(30);
 
 impl Default for Settings {
     fn default() -> Settings {
@@ -39,7 +48,9 @@ impl Default for Settings {
             message: lane(16_384),
             close: lane(65_536),
             timeout: Duration::from_secs(15),
-            close_retry: Duration::from_secs(60),
+            close_retry: Duration::from_secs(3600),
+            breaker_failures: 20,
+            breaker_pause: Duration::from_secs(1),
         }
     }
 }
@@ -49,7 +60,20 @@ impl Settings {
     pub(super) fn span(&self, endpoint: Endpoint) -> Duration {
         match endpoint {
             Endpoint::Connect | Endpoint::Message => self.timeout,
-            Endpoint::Close => self.close_retry,
+            // A first attempt that has to wait must not be late already.
+            Endpoint::Close => self.close_retry.max(self.timeout),
+        }
+    }
+
+    /// When calls to a server of `endpoint` stop.
+    pub(super) fn breaker(&self, endpoint: Endpoint) -> breaker::Rules {
+        breaker::Rules {
+            failures: self.breaker_failures,
+            pause: self.breaker_pause,
+            pause_max: match endpoint {
+                Endpoint::Connect | Endpoint::Message => BREAKER_PAUSE_MAX.min(self.timeout / 2),
+                Endpoint::Close => BREAKER_PAUSE_MAX,
+            },
         }
     }
 

@@ -33,6 +33,11 @@ impl Waiting {
         None
     }
 
+    /// When to call [`Waiting::take_due`] next.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.due.peek().map(|Reverse((due, _))| *due)
+    }
+
     /// The one submitted first.
     pub(super) fn take_oldest(&mut self) -> Option<Job> {
         self.jobs.pop_first().map(|(_, job)| job)

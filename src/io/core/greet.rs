@@ -143,15 +143,17 @@ impl Core {
 
     /// There is no descriptor for the next connection: refuses it with the one kept for that. False if none waits, an
     /// error if that does not help.
-    pub(super) fn refuse_with_reserve(&self, listener: &std::net::TcpListener) -> io::Result<bool> {
+    pub(super) fn refuse_with_reserve(&self, listener: &std::net::TcpListener, secure: bool) -> io::Result<bool> {
         let reserve = &self.greeting.reserve.0;
         // Without a reserve the next accept fails again, and says so.
         drop(reserve.borrow_mut().take());
         let accepted = listener.accept();
         if let Ok((stream, _)) = &accepted {
-            let _ = sys::send(stream.as_raw_fd(), &[IoSlice::new(BUSY)]);
-            sys::finish(stream.as_raw_fd());
-            discard_input(stream.as_raw_fd());
+            if !secure {
+                let _ = sys::send(stream.as_raw_fd(), &[IoSlice::new(BUSY)]);
+                sys::finish(stream.as_raw_fd());
+                discard_input(stream.as_raw_fd());
+            }
             self.sockets.borrow().doorman().count(Metric::RefusedDescriptors);
         }
         // Closes the connection, whose descriptor becomes the reserve again.

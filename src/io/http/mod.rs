@@ -39,8 +39,9 @@ pub use self::url::{Origin, Url};
 use crate::engine::command::{CallbackFailure, CallbackReply};
 use crate::limits::REDIRECTS_MAX;
 
-/// How often idle connections are looked at.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// Kept connections are looked at four times as often as their time is long, but within these bounds. While none is kept,
+/// nobody looks. (A call looks at the one it takes.)
+const SWEEP_INTERVAL: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
 /// Working buffers kept for the next call, and the size beyond which one is not kept: 4 MiB at most.
 const BUFFERS_MAX: usize = 64;
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
@@ -117,22 +118,28 @@ struct Inner {
     body_max: Cell<usize>,
     usage: Cell<Usage>,
     complained: Cell<Option<Instant>>,
+    /// The sweep runs.
+    sweeping: Cell<bool>,
+    this: Weak<Inner>,
 }
 
 impl Client {
     /// Starts a client on this thread's runtime, which must have its timer enabled. Reads certificates and starts the
     /// resolver threads: for start, not for a call. Errors: certificate files unusable, no threads.
     pub fn start(options: &Options) -> io::Result<Client> {
-        let inner = Rc::new(Inner {
+        let resolver = Resolver::start()?;
+        let trust = Trust::load(options)?;
+        let inner = Rc::new_cyclic(|this| Inner {
             pool: RefCell::new(Pool::new(options.idle, options.idle_max)),
-            resolver: Resolver::start()?,
-            trust: RefCell::new(Trust::load(options)?),
+            resolver,
+            trust: RefCell::new(trust),
             buffers: RefCell::default(),
             body_max: Cell::new(options.body_max),
             usage: Cell::default(),
             complained: Cell::new(None),
+            sweeping: Cell::new(false),
+            this: this.clone(),
         });
-        monoio::spawn(sweep(Rc::downgrade(&inner)));
         Ok(Client(inner))
     }
 
@@ -211,6 +218,9 @@ impl Inner {
         if answer.reusable {
             let mut pool = self.pool.borrow_mut();
             pool.checkin(&request.url.origin, conn, Instant::now());
+            if pool.len() > 0 && !self.sweeping.replace(true) {
+                monoio::spawn(sweep(self.this.clone()));
+            }
         }
         Ok(answer.reply)
     }
@@ -242,13 +252,19 @@ impl Inner {
     }
 }
 
-/// Closes idle connections as they get old; ends with the client.
+/// Closes idle connections as they get old; ends with the last of them, or with the client.
 async fn sweep(client: Weak<Inner>) {
     loop {
-        monoio::time::sleep(SWEEP_INTERVAL).await;
-        match client.upgrade() {
-            Some(client) => client.pool.borrow_mut().sweep(Instant::now()),
+        let pause = match client.upgrade() {
+            Some(client) => client.pool.borrow().sweep_interval(),
             None => return,
+        };
+        monoio::time::sleep(pause).await;
+        let Some(client) = client.upgrade() else { return };
+        let mut pool = client.pool.borrow_mut();
+        pool.sweep(Instant::now());
+        if pool.len() == 0 {
+            return client.sweeping.set(false);
         }
     }
 }

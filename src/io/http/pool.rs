@@ -46,6 +46,12 @@ impl Pool {
         self.count = 0;
     }
 
+    /// Pause between two calls of [`Pool::sweep`].
+    pub(super) fn sweep_interval(&self) -> Duration {
+        let [min, max] = super::SWEEP_INTERVAL;
+        (self.idle / 4).clamp(min, max)
+    }
+
     /// Connections waiting.
     pub(super) fn len(&self) -> usize {
         self.count

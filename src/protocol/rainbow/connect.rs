@@ -211,16 +211,22 @@ pub fn upgrade_check(headers: &Headers) -> Result<AcceptKey, Refusal> {
     }
 }
 
-/// Appends the 101 answer. No subprotocol and no extension is ever accepted.
-pub fn switching(out: &mut Vec<u8>, accept: &AcceptKey, date: &[u8; 29]) {
-    let headers: [(&str, &[u8]); 5] = [
+/// Appends the 101 answer, with the `extensions` that were agreed. No subprotocol is ever accepted.
+pub fn switching(out: &mut Vec<u8>, accept: &AcceptKey, extensions: Option<&str>, date: &[u8; 29]) {
+    let fixed: [(&str, &[u8]); 5] = [
         ("Upgrade", b"websocket"),
         ("Connection", b"Upgrade"),
         ("Sec-Websocket-Accept", accept),
         ("Server", SERVER.as_bytes()),
         ("Date", date),
     ];
-    http1::write_response_head(out, StatusCode::SWITCHING_PROTOCOLS, headers, None);
+    let extensions = extensions.map(|value| ("Sec-Websocket-Extensions", value.as_bytes()));
+    http1::write_response_head(
+        out,
+        StatusCode::SWITCHING_PROTOCOLS,
+        fixed.into_iter().chain(extensions),
+        None,
+    );
 }
 
 #[cfg(test)]

@@ -249,13 +249,21 @@ fn the_table_of_section_3() {
 #[test]
 fn the_switching_answer() {
     let mut out = Vec::new();
-    switching(&mut out, b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", &http_date(0));
+    let accept = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+    switching(&mut out, accept, None, &http_date(0));
     let expected = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-Websocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nServer: {SERVER}\r\n\
          Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n\r\n"
     );
     assert_eq!(String::from_utf8(out).unwrap(), expected);
+    let mut out = Vec::new();
+    switching(&mut out, accept, Some("permessage-deflate"), &http_date(0));
+    let answer = String::from_utf8(out).unwrap();
+    assert!(
+        answer.ends_with("\r\nSec-Websocket-Extensions: permessage-deflate\r\n\r\n"),
+        "{answer}"
+    );
 }
 
 proptest! {

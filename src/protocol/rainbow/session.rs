@@ -125,6 +125,7 @@ impl Session {
         // Only a failed delivery makes the original ping (spec: section 9).
         let (header, len) = ws::header(ws::Opcode::Ping, 0);
         out.reply.extend_from_slice(&header[..len]);
+        out.reply_frames += 1;
         out.steps.push(Action::ArmKeepAlive);
     }
 
@@ -300,4 +301,5 @@ fn reply(out: &mut Actions, packet: &[u8], data: &[u8]) {
     out.reply.extend_from_slice(&header[..len]);
     out.reply.extend_from_slice(packet);
     out.reply.extend_from_slice(data);
+    out.reply_frames += 1;
 }

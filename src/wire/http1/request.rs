@@ -4,7 +4,7 @@ use super::fields::Span;
 use super::lines::{head_end, split_first_line, version};
 use super::{Framing, HeadError, Headers};
 use bytes::Bytes;
-use http::header::EXPECT;
+use http::header::{EXPECT, HOST};
 use http::{Method, Version};
 
 /// A request up to its body. Owns its bytes, so the receive buffer can go on.
@@ -56,6 +56,9 @@ pub fn parse_request(buf: &[u8], head_max: usize) -> Result<Option<RequestHead>,
     let (method, target, version) = request_line(line)?;
     let (path, query) = split_target(target)?;
     let headers = Headers::parse(&text, section)?;
+    if headers.all(HOST).nth(1).is_some() {
+        return Err(HeadError::Host);
+    }
     let framing = headers.framing(version)?.unwrap_or(Framing::None);
     Ok(Some(RequestHead {
         method,

@@ -25,6 +25,8 @@ pub enum Error {
     TooBig,
     /// A text message or a close reason that is not UTF-8.
     InvalidUtf8,
+    /// A compressed message that is no deflate stream (RFC 7692 §7.2.2).
+    BadCompression,
     /// A close frame with a payload of one byte.
     TruncatedClose,
     /// A close code that must not be sent ([`super::is_valid_close_code`]).
@@ -36,7 +38,7 @@ impl Error {
     pub fn close_code(self) -> u16 {
         match self {
             Error::TooBig => 1009,
-            Error::InvalidUtf8 => 1007,
+            Error::InvalidUtf8 | Error::BadCompression => 1007,
             _ => 1002,
         }
     }
@@ -56,6 +58,7 @@ impl std::fmt::Display for Error {
             Error::LengthTopBit => "length with its top bit set",
             Error::TooBig => "message too big",
             Error::InvalidUtf8 => "text is not utf-8",
+            Error::BadCompression => "compressed message is damaged",
             Error::TruncatedClose => "close frame of one byte",
             Error::InvalidCloseCode => "invalid close code",
         })

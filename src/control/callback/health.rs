@@ -1,0 +1,89 @@
+//! What the ends of calls say about a server, where that goes, and how an operator learns of it.
+//!
+//! A failure is: no connection, no answer in time, a connection that ends without one, and the statuses a proxy gives for a
+//! server that is not there (502 and above). An answer is everything else, 500 included: it is what a handler says about
+//! *one* message, and a client that has found a message that breaks the handler must not be able to close the door for
+//! everybody. A call that had little time left because it had waited in the queue says nothing.
+
+use std::time::{Duration, Instant};
+
+use super::adapt::Change;
+use super::lanes::{BreakerState, LaneKey, Rules, Turn, Verdict};
+use super::{Callbacks, Inner};
+use crate::engine::command::{CallbackFailure, CallbackOutcome, Endpoint};
+
+/// First status that stands for a server that is not there.
+const STATUS_UNAVAILABLE: u16 = 502;
+
+/// How the servers of one endpoint are treated now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// Calls at once to one of them: the lowest bound of them.
+    pub limit: usize,
+    /// The breaker; of several, the worst.
+    pub breaker: BreakerState,
+}
+
+impl Callbacks {
+    /// How the servers of `endpoint` are treated now.
+    pub fn health(&self, endpoint: Endpoint) -> Health {
+        let ceiling = self.0.settings.get().lane(endpoint).in_flight;
+        let (limit, breaker) = self.0.lanes.borrow().health(endpoint, ceiling);
+        Health { limit, breaker }
+    }
+}
+
+/// What the end of a call says about the server. `took` of the `timeout` were used.
+pub(super) fn verdict(outcome: &CallbackOutcome, took: Duration, timeout: Duration) -> Verdict {
+    use CallbackFailure::{Dropped, Garbage, Overloaded, Redirects, TimedOut, Unreachable, Unresolved};
+    match outcome {
+        CallbackOutcome::Answered(reply) if reply.status >= STATUS_UNAVAILABLE => Verdict::Failed,
+        CallbackOutcome::Answered(_) => Verdict::Answered,
+        CallbackOutcome::Failed(TimedOut) if took < timeout / 2 => Verdict::Unclear,
+        CallbackOutcome::Failed(TimedOut | Dropped | Unreachable | Unresolved) => Verdict::Failed,
+        CallbackOutcome::Failed(Garbage | Redirects | Overloaded) => Verdict::Unclear,
+    }
+}
+
+impl Inner {
+    /// What holds for the lanes of `endpoint` now.
+    pub(super) fn rules(&self, endpoint: Endpoint) -> Rules {
+        let settings = self.settings.get();
+        let lane = settings.lane(endpoint);
+        Rules {
+            in_flight: lane.in_flight,
+            queued: lane.queued,
+            breaker: settings.breaker(endpoint),
+            now: Instant::now(),
+            chance: self.random.fraction(),
+        }
+    }
+
+    /// Call number `call` of a lane has ended.
+    pub(super) fn learn(&self, key: &LaneKey, call: u64, verdict: Verdict) {
+        let turn = self.lanes.borrow_mut().on_end(key, call, verdict, self.rules(key.0));
+        let Some(turn) = turn else { return };
+        let (kind, server, tls) = (label(key.0), &key.1.authority, key.1.tls);
+        match turn {
+            Turn::Opened => {
+                self.ledger.opened(key.0);
+                tracing::warn!(kind, %server, tls, "callbacks fail one after the other: only probes are sent");
+                let look_at = self.lanes.borrow().look_at();
+                look_at.into_iter().for_each(|at| self.alarm.note(at));
+            }
+            Turn::Closed => tracing::info!(kind, %server, tls, "callbacks are answered again"),
+            Turn::Pace(Change::Reduced(limit)) => {
+                tracing::warn!(kind, %server, tls, limit, "most callbacks fail: fewer are sent at once");
+            }
+            Turn::Pace(Change::Restored) => tracing::info!(kind, %server, tls, "callbacks are sent at full pace again"),
+        }
+    }
+}
+
+fn label(endpoint: Endpoint) -> &'static str {
+    match endpoint {
+        Endpoint::Connect => "connect",
+        Endpoint::Message => "message",
+        Endpoint::Close => "close",
+    }
+}

@@ -1,0 +1,100 @@
+//! What `/metrics` says beyond the cores' own counters: collected when it is asked for, from those who keep the books.
+
+use std::sync::Arc;
+
+use super::Control;
+use super::callback::Callbacks;
+use super::process;
+use crate::engine::command::Endpoint;
+use crate::metrics::{CallbackFacts, Extra, Gauge, render};
+use crate::protocol::rainbow::answer::HttpAnswer;
+use crate::time::Instant;
+
+/// The page.
+pub fn metrics(control: &Control) -> HttpAnswer {
+    let cores: Vec<_> = control.metrics.iter().map(Arc::as_ref).collect();
+    let callbacks = [
+        facts(&control.callbacks, "connect", Endpoint::Connect),
+        facts(&control.callbacks, "message", Endpoint::Message),
+        facts(&control.callbacks, "close", Endpoint::Close),
+    ];
+    let page = render(
+        &cores,
+        Extra {
+            uptime: control.clock.now().since(Instant::ZERO),
+            callbacks: &callbacks,
+            gauges: &gauges(control),
+        },
+    );
+    HttpAnswer {
+        content_type: "text/plain; version=0.0.4; charset=utf-8",
+        ..HttpAnswer::ok(page)
+    }
+}
+
+fn facts<'a>(callbacks: &'a Callbacks, kind: &'static str, endpoint: Endpoint) -> CallbackFacts<'a> {
+    let (counts, health) = (callbacks.counts(endpoint), callbacks.health(endpoint));
+    CallbackFacts {
+        kind,
+        submitted: counts.submitted,
+        success: counts.success,
+        failed: counts.failed,
+        expired: counts.expired,
+        refused: counts.overloaded,
+        retried: counts.retried,
+        in_flight: counts.in_flight,
+        queued: counts.queued,
+        limit: health.limit as u64,
+        breaker: health.breaker as u64,
+        opened: counts.opened,
+        latency: callbacks.latency(endpoint),
+    }
+}
+
+fn gauges(control: &Control) -> Vec<Gauge<'static>> {
+    let usage = control.client.usage();
+    let gauge = |name, help, value| Gauge {
+        name,
+        help,
+        labels: &[],
+        value,
+    };
+    let mut gauges = vec![
+        gauge(
+            "rainbow_publishes_open",
+            "Publishes whose caller waits.",
+            control.sends.len() as f64,
+        ),
+        gauge(
+            "rainbow_callback_connections_idle",
+            "Pooled callback connections.",
+            usage.idle as f64,
+        ),
+        gauge(
+            "rainbow_callback_connections_opened_total",
+            "Callback connections opened so far.",
+            usage.dialled as f64,
+        ),
+        gauge(
+            "rainbow_signatures_remembered",
+            "Signatures that would be recognised as used before.",
+            control.replays.borrow().len() as f64,
+        ),
+        gauge(
+            "rainbow_cluster_peers",
+            "Other servers of the cluster.",
+            control.cluster.peers().len() as f64,
+        ),
+        gauge(
+            "rainbow_log_lines_dropped_total",
+            "Lines of the log lost because standard error was too slow.",
+            crate::log::dropped_lines() as f64,
+        ),
+    ];
+    // Without /proc there is nothing to say.
+    let resident = process::resident_bytes();
+    gauges.extend(resident.map(|bytes| gauge("rainbow_resident_bytes", "Memory of the process in RAM.", bytes)));
+    let descriptors = process::descriptors();
+    gauges.extend(descriptors.map(|open| gauge("rainbow_descriptors_open", "File descriptors of the process.", open)));
+    gauges
+}
