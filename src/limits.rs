@@ -21,6 +21,10 @@ pub const EARLY_BYTES_MAX: usize = 64 * 1024;
 /// about 1.2 ms, the longest pause another channel sees.
 pub const FANOUT_SLICE_MEMBERS: usize = 256;
 
+/// Payload bytes that may wait behind the slicing of large channels. Beyond it a shard takes no mail until some are out, so
+/// that its mailbox fills and callers wait (`engine::mailbox`).
+pub const FANOUT_WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// Mailbox messages handled per turn.
 pub const MAILBOX_BATCH: usize = 64;
 

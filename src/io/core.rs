@@ -152,7 +152,8 @@ async fn mail(core: Rc<Core>, mailbox: Receiver<ShardMail>, sleeper: Sleeper) {
     loop {
         core.more.set(false);
         let handled = core.turn(|shard, sockets, now| {
-            mailbox.drain(MAILBOX_BATCH, |mail| match mail {
+            let batch = if shard.is_full() { 0 } else { MAILBOX_BATCH };
+            mailbox.drain(batch, |mail| match mail {
                 ShardMail::Command(command) => {
                     if matches!(command, Command::Drain) {
                         core.stop_listening(sockets);

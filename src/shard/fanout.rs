@@ -15,7 +15,7 @@ use super::Shard;
 use super::sockets::Sockets;
 use crate::engine::command::{ChannelName, Publish, Qos};
 use crate::engine::ids::DeliveryKey;
-use crate::limits::FANOUT_SLICE_MEMBERS;
+use crate::limits::{FANOUT_SLICE_MEMBERS, FANOUT_WAITING_BYTES_MAX};
 use crate::metrics::Metric;
 use crate::time::Instant;
 use crate::wire::deflate::Agreed;
@@ -34,6 +34,8 @@ pub struct Fanout {
     sliced: VecDeque<Slicing>,
     /// Waiting for the slicing of their channel to end.
     waiting: VecDeque<Batch>,
+    /// What `waiting` holds; see [`Batch::cost`].
+    waiting_bytes: usize,
     /// Reused list of members.
     members: Vec<Target>,
 }
@@ -92,6 +94,11 @@ impl Fanout {
         !self.sliced.is_empty()
     }
 
+    /// Whether so much waits behind large channels that no more should be taken.
+    pub fn is_full(&self) -> bool {
+        self.waiting_bytes > FANOUT_WAITING_BYTES_MAX
+    }
+
     /// Adds a publish to this turn.
     pub fn collect(&mut self, publish: Arc<Publish>, shards: u32) {
         let bytes = publish.payload.len();
@@ -127,6 +134,11 @@ impl Fanout {
 }
 
 impl Batch {
+    /// Bytes it holds, its bookkeeping included.
+    fn cost(&self) -> usize {
+        self.bytes + self.publishes.len() * size_of::<Publish>()
+    }
+
     fn has_room(&self, bytes: usize) -> bool {
         self.publishes.len() < BATCH_PUBLISHES_MAX && self.bytes + bytes <= BATCH_BYTES_MAX
     }
@@ -142,6 +154,7 @@ impl Shard {
     pub(super) fn run_collected(&mut self, now: Instant, sockets: &mut dyn Sockets) {
         while let Some(batch) = self.fanout.collected.pop_front() {
             if self.fanout.is_slicing(&batch.channel) {
+                self.fanout.waiting_bytes += batch.cost();
                 self.fanout.waiting.push_back(batch);
             } else {
                 self.start(batch, now, sockets);
@@ -172,6 +185,7 @@ impl Shard {
             let Some(batch) = self.fanout.waiting.remove(at) else {
                 break;
             };
+            self.fanout.waiting_bytes = self.fanout.waiting_bytes.saturating_sub(batch.cost());
             self.start(batch, now, sockets);
         }
     }

@@ -291,6 +291,11 @@ impl Shard {
         drains || self.fanout.has_slices() || self.fanout.has_collected()
     }
 
+    /// Whether mail should wait until large fan-outs have gone on: they hold all they may.
+    pub fn is_full(&self) -> bool {
+        self.fanout.is_full()
+    }
+
     /// Fires the timers that are due. True if more are due at once.
     pub fn on_tick(&mut self, now: Instant, sockets: &mut dyn Sockets) -> bool {
         let mut fired = std::mem::take(&mut self.fired);

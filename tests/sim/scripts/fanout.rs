@@ -3,11 +3,11 @@
 use rainbow_server::close::CloseCause;
 use rainbow_server::engine::command::{Command, Endpoint, Qos};
 use rainbow_server::engine::ids::{ClientId, ShardId, Ticket};
-use rainbow_server::limits::FANOUT_SLICE_MEMBERS;
+use rainbow_server::limits::{FANOUT_SLICE_MEMBERS, FANOUT_WAITING_BYTES_MAX};
 use rainbow_server::shard::Input;
 use rainbow_server::time::Duration;
 
-use crate::rig::{ADMITTED, Rig, reply};
+use crate::rig::{ADMITTED, Rig, channel, reply};
 use crate::wire::{self, Frame, Packet};
 
 const HOME: ShardId = ShardId(0);
@@ -264,4 +264,25 @@ fn a_batch_is_bounded() {
     assert_eq!(rig.socket(id).writes, before + 3);
     let expected: Vec<_> = (0..300).map(|n| n.to_string()).collect();
     assert_eq!(payloads(&mut rig, id), expected);
+}
+
+#[test]
+fn what_waits_behind_a_large_channel_is_bounded() {
+    let mut rig = Rig::new(1);
+    crowd(&mut rig, FANOUT_SLICE_MEMBERS + 1);
+    post(&mut rig, "large", Qos::AtMostOnce, "first");
+    rig.step(0);
+    let payload = vec![b'x'; FANOUT_WAITING_BYTES_MAX + 1];
+    let (_, publish) = rig.publish_command("large", Qos::AtMostOnce, &payload, 10);
+    let vacate = Command::Vacate {
+        channel: channel("large"),
+    };
+    assert!(!rig.shards[0].is_full());
+    // Not a turn: the slice under way would be done at its end.
+    for command in [publish, vacate] {
+        rig.shards[0].on_command(command, rig.now, &mut rig.nets[0]);
+    }
+    assert!(rig.shards[0].is_full());
+    rig.settle();
+    assert!(!rig.shards[0].is_full());
 }
