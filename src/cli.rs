@@ -36,9 +36,7 @@ pub enum Command {
     },
     /// Serve with a business server inside the process.
     Demo {
-        /// A file to use instead of the built-in settings (`Config::demo`).
-        file: Option<PathBuf>,
-        /// Options above it.
+        /// Options above the built-in settings (`Config::demo`).
         overrides: Overrides,
     },
 }
@@ -56,7 +54,7 @@ impl fmt::Display for Refusal {
 impl std::error::Error for Refusal {}
 
 const USAGE: &str = "usage: rainbow-server -f FILE [-p PORT] [--check-config]
-       rainbow-server --demo [-f FILE] [-p PORT]
+       rainbow-server --demo [-p PORT]
        rainbow-server --print-config | --help | --version";
 
 const OPTIONS: &str = "  -f, --file FILE      settings (ini); --print-config writes one to start from
@@ -111,7 +109,10 @@ fn decide(options: Options) -> Result<Command, Refusal> {
     } = options;
     match (file, check, demo) {
         (Some(file), true, _) => Ok(Command::CheckConfig { file, overrides }),
-        (file, false, true) => Ok(Command::Demo { file, overrides }),
+        (None, false, true) => Ok(Command::Demo { overrides }),
+        (Some(_), false, true) => Err(Refusal(format!(
+            "--demo brings its own settings and business server: leave -f out, or leave --demo out\n{USAGE}"
+        ))),
         (Some(file), false, false) => Ok(Command::Run { file, overrides }),
         (None, ..) => {
             let advice =
@@ -242,7 +243,6 @@ mod tests {
         assert_eq!(
             parse(["--demo"]),
             Ok(Command::Demo {
-                file: None,
                 overrides: overrides.clone()
             })
         );
@@ -276,6 +276,7 @@ mod tests {
     fn refusals() {
         assert!(refusal(&[]).starts_with("miss -f: name the settings file with -f FILE"));
         assert!(refusal(&["--check-config", "--demo"]).starts_with("miss -f"));
+        assert!(refusal(&["--demo", "-f", "a"]).starts_with("--demo brings its own settings"));
         for port in ["0", "70000", "-1", "x", "", "1.5"] {
             assert_eq!(
                 refusal(&["-f", "a", "-p", port]),

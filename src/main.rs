@@ -37,7 +37,7 @@ fn main() -> ExitCode {
             }
             Err(errors) => refuse(&errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")),
         },
-        Command::Demo { file: _, overrides } => demo(overrides),
+        Command::Demo { overrides } => demo(overrides),
     }
 }
 
