@@ -276,8 +276,11 @@ impl Inner {
         let endpoint = job.request.endpoint;
         self.ledger.stopped(endpoint);
         match (&outcome, endpoint) {
-            // the original ignores the answer (spec §4); a server in trouble is asked again all the same
-            (CallbackOutcome::Answered(reply), Endpoint::Close) if reply.status < 500 => self.ledger.success(endpoint),
+            // The original ignores the answer (spec §4): whatever a handler says, it has heard. A server that is not there has
+            // not, and is asked again.
+            (CallbackOutcome::Answered(reply), Endpoint::Close) if reply.status < health::STATUS_UNAVAILABLE => {
+                self.ledger.success(endpoint);
+            }
             (_, Endpoint::Close) => return self.retry_or_give_up(job, outcome),
             (CallbackOutcome::Answered(reply), _) if reply.is_success() => self.ledger.success(endpoint),
             _ => self.ledger.failed(endpoint),

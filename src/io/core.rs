@@ -9,40 +9,31 @@
 //! input ([`SocketTable::take_ready`]), and the ring waits for that one descriptor. A closing connection takes three steps:
 //! the shard closes it (`shutdown`), a waiting writer wakes up and ends, the last reference closes the descriptor.
 
+mod accept;
 mod greet;
+mod input;
 
 use std::cell::{Cell, RefCell};
-use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
 use monoio::net::TcpStream;
 
 use super::admission::{Admission, Arrival, Doorman};
 use super::clock::Clock;
 use super::mail::{ControlMail, Handover, Outlets, ShardMail};
-use super::sockets::{Ready, SocketTable};
-use super::sys;
+use super::sockets::SocketTable;
 use super::ticker::Ticker;
-use super::tls::{End, Identity, Session};
+use super::tls::{Identity, Session};
 use super::wake::{Sleeper, Waker};
-use crate::close::CloseCause;
 use crate::config::Config;
 use crate::engine::command::{Command, Report};
 use crate::engine::ids::{ClientId, ShardId};
 use crate::engine::mailbox::{Receiver, Wake};
-use crate::limits::{MAILBOX_BATCH, RECEIVE_SCRATCH_BYTES, RECEIVES_PER_TURN_MAX};
-use crate::shard::{Input, Shard};
+use crate::limits::{MAILBOX_BATCH, RECEIVE_SCRATCH_BYTES};
+use crate::shard::Shard;
 use crate::time::Instant;
-
-/// Connections taken from one listening socket before the others get their turn: each costs a handshake.
-const ACCEPTS_PER_TURN: usize = 16;
-/// Pause after an accept that failed for lack of descriptors or memory.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Pause of a reader while this core's mail waits for room in other mailboxes.
-const CONGESTION_PAUSE: Duration = Duration::from_millis(2);
 
 /// What a core is made of, moved to its thread.
 pub struct CoreSetup {
@@ -121,29 +112,10 @@ pub async fn run(setup: CoreSetup) {
     monoio::spawn(tick(core.clone()));
     let ready = core.sockets.borrow().readiness();
     match ready.and_then(|ready| TcpStream::from_std(std::net::TcpStream::from(ready))) {
-        Ok(ready) => drop(monoio::spawn(read(core.clone(), ready))),
+        Ok(ready) => drop(monoio::spawn(input::read(core.clone(), ready))),
         Err(error) => panic!("the core's epoll cannot be used: {error}"),
     }
     mail(core, setup.mailbox, sleeper).await;
-}
-
-/// Accepts until the server stops. The listening sockets are not given to the ring: see [`sys::watch`].
-async fn accept(core: Rc<Core>, listeners: Vec<std::net::TcpListener>, ready: TcpStream, secure: bool) {
-    while !core.stopped.get() {
-        if secure {
-            core.handshake_room().await;
-        }
-        if ready.readable(false).await.is_err() {
-            return;
-        }
-        for listener in &listeners {
-            if let Err(error) = core.accept_some(listener, secure) {
-                tracing::warn!(%error, "accept failed");
-                // Trying again at once would spin while descriptors or memory are short.
-                monoio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
 }
 
 /// The mailbox loop, which also runs what does not fit into one turn.
@@ -204,27 +176,6 @@ async fn tick(core: Rc<Core>) {
     }
 }
 
-/// Reads all clients, those that have input in turn.
-async fn read(core: Rc<Core>, ready: TcpStream) {
-    let mut clients = Vec::new();
-    loop {
-        if let Err(error) = ready.readable(false).await {
-            panic!("the core's epoll cannot be waited for: {error}");
-        }
-        while core.congested() {
-            Box::pin(monoio::time::sleep(CONGESTION_PAUSE)).await;
-            core.outlets.borrow_mut().kick();
-        }
-        let taken = core.sockets.borrow_mut().take_ready(&mut clients);
-        if let Err(error) = taken {
-            panic!("the core's epoll failed: {error}");
-        }
-        for ready in clients.drain(..) {
-            core.read(ready);
-        }
-    }
-}
-
 /// Waits until a connection takes bytes again.
 async fn write(core: Rc<Core>, client: ClientId, stream: Rc<TcpStream>) {
     loop {
@@ -235,16 +186,6 @@ async fn write(core: Rc<Core>, client: ClientId, stream: Rc<TcpStream>) {
         }
     }
     core.turn(|shard, sockets, now| shard.on_writable(client, now, sockets));
-}
-
-/// What a receive call left.
-enum Received {
-    /// The socket is empty.
-    All,
-    /// There may be more.
-    More,
-    /// Do not read this connection any more.
-    Stop,
 }
 
 impl Core {
@@ -315,112 +256,11 @@ impl Core {
         self.ticker.note(self.shard.borrow().next_deadline());
         if !bytes.is_empty() {
             let input = self.turn(|shard, sockets, now| shard.on_bytes(client, &mut bytes, now, sockets));
-            if let Received::Stop = self.follow(input, client) {
+            if let input::Received::Stop = self.follow(input, client) {
                 return;
             }
         }
         self.begin_to_read(client);
-    }
-
-    /// From now on the client's input is reported. Clients that are gone are left alone.
-    fn begin_to_read(self: &Rc<Self>, client: ClientId) {
-        let watched = self.sockets.borrow_mut().watch(client);
-        if watched.is_err_and(|error| error.kind() != std::io::ErrorKind::NotConnected) {
-            self.turn(|shard, sockets, now| shard.on_end(client, CloseCause::SocketError, now, sockets));
-        }
-    }
-
-    /// Reads one client until its socket is empty or others should have their turn.
-    fn read(self: &Rc<Self>, ready: Ready) {
-        let client = ClientId {
-            shard: self.id,
-            slot: ready.slot,
-            generation: ready.generation,
-        };
-        for _ in 0..RECEIVES_PER_TURN_MAX {
-            match self.receive(client) {
-                Received::Stop => return,
-                Received::All if !ready.ended => return,
-                Received::All | Received::More => {}
-            }
-        }
-        self.sockets.borrow_mut().rewatch(client);
-    }
-
-    /// One receive call and its turn.
-    fn receive(self: &Rc<Self>, client: ClientId) -> Received {
-        let mut scratch = self.scratch.borrow_mut();
-        let result = self.sockets.borrow_mut().receive(client, &mut scratch);
-        let received = match result {
-            Ok(received) => received,
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Received::All,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => return Received::More,
-            // Closed since it was reported.
-            Err(error) if error.kind() == std::io::ErrorKind::NotConnected => return Received::Stop,
-            Err(_) => {
-                self.turn(|shard, sockets, now| shard.on_end(client, CloseCause::SocketError, now, sockets));
-                return Received::Stop;
-            }
-        };
-        if received.bytes > 0 {
-            let bytes = scratch.get_mut(..received.bytes).unwrap_or_default();
-            let input = self.turn(|shard, sockets, now| shard.on_bytes(client, bytes, now, sockets));
-            if let Received::Stop = self.follow(input, client) {
-                return Received::Stop;
-            }
-        } else if self.sockets.borrow().has_requests() {
-            self.serve_requests();
-        }
-        if let Some(end) = received.end {
-            self.end(client, end);
-            return Received::Stop;
-        }
-        if received.more { Received::More } else { Received::All }
-    }
-
-    /// A connection ended while it was read.
-    fn end(self: &Rc<Self>, client: ClientId, end: End) {
-        let cause = match end {
-            End::Closed => CloseCause::ClientGone,
-            End::Failed => CloseCause::TlsFailed,
-        };
-        self.turn(|shard, sockets, now| shard.on_end(client, cause, now, sockets));
-    }
-
-    /// Does what the shard said about the socket.
-    fn follow(&self, input: Input, client: ClientId) -> Received {
-        match input {
-            Input::Continue => Received::More,
-            Input::Gone => Received::Stop,
-            Input::Pause => {
-                self.sockets.borrow_mut().unwatch(client);
-                Received::Stop
-            }
-            Input::HandOver(bytes) => {
-                let stream = self.sockets.borrow().stream(client);
-                // A descriptor whose duplicate lives on would stay watched when it is closed.
-                self.sockets.borrow_mut().unwatch(client);
-                let (tls, told) = self.sockets.borrow_mut().remove(client);
-                let Some(stream) = stream else {
-                    return Received::Stop;
-                };
-                // The runtime keeps its own reference to the descriptor, so the control core gets a second one.
-                match sys::duplicate(stream.as_raw_fd()) {
-                    Ok(socket) => {
-                        let mut outlets = self.outlets.borrow_mut();
-                        outlets.post_control(ControlMail::Handover(Handover {
-                            socket,
-                            bytes,
-                            tls,
-                            told,
-                        }));
-                        outlets.kick();
-                    }
-                    Err(error) => tracing::warn!(%error, "an API connection could not be handed over"),
-                }
-                Received::Stop
-            }
-        }
     }
 
     fn congested(&self) -> bool {
@@ -432,40 +272,6 @@ impl Core {
         if !self.more.replace(true) {
             self.waker.wake();
         }
-    }
-
-    /// Takes connections that wait, a bounded number per turn.
-    fn accept_some(self: &Rc<Self>, listener: &std::net::TcpListener, secure: bool) -> std::io::Result<()> {
-        let room = if secure { self.handshakes_left() } else { usize::MAX };
-        for _ in 0..room.min(ACCEPTS_PER_TURN) {
-            match listener.accept() {
-                Ok((stream, peer)) => self.greet(stream, peer.ip(), secure)?,
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock || self.stopped.get() => return Ok(()),
-                // The peer gave up while it waited.
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) if greet::is_descriptor_shortage(&error) => {
-                    if !self.refuse_with_reserve(listener, secure)? {
-                        return Ok(());
-                    }
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    /// What a new TLS connection begins with.
-    fn session(&self) -> std::io::Result<Box<Session>> {
-        let identity = self.identity.borrow().clone();
-        let identity = identity.ok_or(std::io::ErrorKind::Unsupported)?;
-        Session::new(identity).map(Box::new).map_err(std::io::Error::other)
-    }
-
-    /// TLS handshakes that may begin now.
-    fn handshakes_left(&self) -> usize {
-        let under_way = self.sockets.borrow().handshakes();
-        self.handshakes_max.get().saturating_sub(under_way)
     }
 
     /// Waits until a TLS handshake may begin, or the server stops.
@@ -480,28 +286,8 @@ impl Core {
         .await;
     }
 
-    /// Begins to accept. Errors end the core: nothing would ever be served.
-    fn listen(self: &Rc<Self>, listeners: Vec<std::net::TcpListener>, secure: bool) {
-        if listeners.is_empty() {
-            return;
-        }
-        let fds: Vec<_> = listeners.iter().map(AsRawFd::as_raw_fd).collect();
-        match sys::watch(&fds).and_then(|ready| TcpStream::from_std(std::net::TcpStream::from(ready))) {
-            Ok(ready) => drop(monoio::spawn(accept(self.clone(), listeners, ready, secure))),
-            Err(error) => panic!("the listening sockets cannot be used: {error}"),
-        }
-        self.listening.borrow_mut().extend(fds);
-    }
-
     fn reload(&self, config: &Config, sockets: &mut SocketTable) {
         self.handshakes_max.set(config.tls_handshakes);
         sockets.wake_waiting();
-    }
-
-    fn stop_listening(&self, sockets: &mut SocketTable) {
-        self.stopped.set(true);
-        sockets.wake_waiting();
-        // Wakes the accepting task, which then drops the sockets.
-        self.listening.borrow_mut().drain(..).for_each(sys::shutdown);
     }
 }

@@ -4,7 +4,8 @@
 //! | --- | --- |
 //! | `runtime.rs` | a pinned thread with a runtime per core |
 //! | `listen.rs` | listening sockets, port search |
-//! | `core.rs` | one shard's core: accept, read, write, mailbox, timers |
+//! | `core.rs` | one shard's core: turns, mailbox, timers, writing |
+//! | `core/accept.rs`, `greet.rs`, `input.rs` | taking connections in, refusing them, reading them |
 //! | `admission.rs`, `memory.rs` | who may connect: addresses, memory; `core/greet.rs` PROXY headers, refusals |
 //! | `sockets.rs` | the shard's sockets by slot |
 //! | `stream.rs` | a connection of the control core |

@@ -9,7 +9,7 @@ use crate::engine::command::Endpoint;
 pub struct Counts {
     /// Taken so far.
     pub submitted: u64,
-    /// Ended with a 2xx; a close callback, with any answer below 500.
+    /// Ended with a 2xx; a close callback, with any answer below 502.
     pub success: u64,
     /// Ended with another answer or none, refused ones included.
     pub failed: u64,

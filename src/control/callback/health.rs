@@ -13,7 +13,7 @@ use super::{Callbacks, Inner};
 use crate::engine::command::{CallbackFailure, CallbackOutcome, Endpoint};
 
 /// First status that stands for a server that is not there.
-const STATUS_UNAVAILABLE: u16 = 502;
+pub(super) const STATUS_UNAVAILABLE: u16 = 502;
 
 /// How the servers of one endpoint are treated now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

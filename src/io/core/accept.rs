@@ -1,0 +1,92 @@
+//! Listening: connections are taken from the listening sockets a few per turn, plain or TLS.
+
+use std::os::fd::AsRawFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use monoio::net::TcpStream;
+
+use super::{Core, greet};
+use crate::io::sockets::SocketTable;
+use crate::io::sys;
+use crate::io::tls::Session;
+
+/// Connections taken from one listening socket before the others get their turn: each costs a handshake.
+const ACCEPTS_PER_TURN: usize = 16;
+/// Pause after an accept that failed for lack of descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Accepts until the server stops. The listening sockets are not given to the ring: see [`sys::watch`].
+pub(super) async fn accept(core: Rc<Core>, listeners: Vec<std::net::TcpListener>, ready: TcpStream, secure: bool) {
+    while !core.stopped.get() {
+        if secure {
+            core.handshake_room().await;
+        }
+        if ready.readable(false).await.is_err() {
+            return;
+        }
+        for listener in &listeners {
+            if let Err(error) = core.accept_some(listener, secure) {
+                tracing::warn!(%error, "accept failed");
+                // Trying again at once would spin while descriptors or memory are short.
+                monoio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+impl Core {
+    /// Takes connections that wait, a bounded number per turn.
+    pub(super) fn accept_some(self: &Rc<Self>, listener: &std::net::TcpListener, secure: bool) -> std::io::Result<()> {
+        let room = if secure { self.handshakes_left() } else { usize::MAX };
+        for _ in 0..room.min(ACCEPTS_PER_TURN) {
+            match listener.accept() {
+                Ok((stream, peer)) => self.greet(stream, peer.ip(), secure)?,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock || self.stopped.get() => return Ok(()),
+                // The peer gave up while it waited.
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) if greet::is_descriptor_shortage(&error) => {
+                    if !self.refuse_with_reserve(listener, secure)? {
+                        return Ok(());
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// What a new TLS connection begins with.
+    pub(super) fn session(&self) -> std::io::Result<Box<Session>> {
+        let identity = self.identity.borrow().clone();
+        let identity = identity.ok_or(std::io::ErrorKind::Unsupported)?;
+        Session::new(identity).map(Box::new).map_err(std::io::Error::other)
+    }
+
+    /// TLS handshakes that may begin now.
+    pub(super) fn handshakes_left(&self) -> usize {
+        let under_way = self.sockets.borrow().handshakes();
+        self.handshakes_max.get().saturating_sub(under_way)
+    }
+
+    /// Begins to accept. Errors end the core: nothing would ever be served.
+    pub(super) fn listen(self: &Rc<Self>, listeners: Vec<std::net::TcpListener>, secure: bool) {
+        if listeners.is_empty() {
+            return;
+        }
+        let fds: Vec<_> = listeners.iter().map(AsRawFd::as_raw_fd).collect();
+        match sys::watch(&fds).and_then(|ready| TcpStream::from_std(std::net::TcpStream::from(ready))) {
+            Ok(ready) => drop(monoio::spawn(accept(self.clone(), listeners, ready, secure))),
+            Err(error) => panic!("the listening sockets cannot be used: {error}"),
+        }
+        self.listening.borrow_mut().extend(fds);
+    }
+
+    pub(super) fn stop_listening(&self, sockets: &mut SocketTable) {
+        self.stopped.set(true);
+        sockets.wake_waiting();
+        // Wakes the accepting task, which then drops the sockets.
+        self.listening.borrow_mut().drain(..).for_each(sys::shutdown);
+    }
+}
