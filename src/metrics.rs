@@ -135,7 +135,7 @@ metrics! {
     RefusedOrigin Counter "refused_total" [r#"reason="origin""#] Sum "Connections refused by reason.";
     RefusedAuthQueue Counter "refused_total" [r#"reason="auth_queue""#] Sum "Connections refused by reason.";
     RefusedProxyHeader Counter "refused_total" [r#"reason="proxy_header""#] Sum "Connections refused by reason.";
-    Panics Counter "panics_total" [""] Sum "Panics caught; each cost one client or one request.";
+    Panics Counter "panics_total" [""] Sum "Panics contained; each cost one client.";
 }
 
 /// Labels of the status classes of API answers.

@@ -1,7 +1,7 @@
 //! Doors. A door decodes what its clients say into the engine's vocabulary and encodes deliveries back, nothing else.
 //!
 //! To add a door: copy the smallest folder; write the codec and its goldens; write the session and its frame scripts; add
-//! one [`Session`] variant and follow the compiler; map its HTTP verbs in `api.rs`.
+//! one [`Session`] and one [`Door`] variant and follow the compiler; map its HTTP verbs in `api.rs`.
 //!
 //! A session never holds a reference to its shard: it puts what should happen into [`Actions`], and the shard drains
 //! them after each call.
