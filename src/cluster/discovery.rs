@@ -151,9 +151,13 @@ async fn probe(cluster: Rc<Inner>, peer: SocketAddr) {
 }
 
 async fn expire(cluster: Weak<Inner>) {
+    let mut pause = TICK;
     loop {
-        monoio::time::sleep(TICK).await;
+        monoio::time::sleep(pause).await;
         let Some(cluster) = cluster.upgrade() else { return };
+        // Without peers there is nothing to expire before one has been silent for 30 s.
+        let is_alone = cluster.peers.borrow().alive().next().is_none();
+        pause = if is_alone { ANNOUNCE_INTERVAL } else { TICK };
         for peer in cluster.peers.borrow_mut().on_tick(cluster.clock.now()) {
             tracing::warn!(%peer, "peer has not been heard of for 30 s, dropped");
         }
