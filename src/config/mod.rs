@@ -196,6 +196,10 @@ settings! {
     driver: Driver,
     /// For the graceful stop.
     drain_timeout: Duration,
+    /// Clients closed per second then, in all workers; 0: as fast as possible.
+    drain_rate: usize,
+    /// Longest delay a closed client is told to come back after.
+    reconnect_spread: Duration,
     /// Log threshold.
     log_level: LogLevel,
     /// Log line form.

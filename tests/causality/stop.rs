@@ -11,6 +11,17 @@ use std::time::{Duration, Instant};
 
 const CLIENTS: usize = 12;
 
+/// Milliseconds after which a close frame says to come back; panics on any other.
+pub fn reconnect_after(payload: &[u8]) -> u64 {
+    let reason = payload.strip_prefix(&1012_u16.to_be_bytes()).expect("code 1012");
+    let millis = std::str::from_utf8(reason)
+        .ok()
+        .and_then(|reason| reason.strip_prefix("reconnect_after="));
+    millis
+        .and_then(|millis| millis.parse().ok())
+        .unwrap_or_else(|| panic!("{payload:?}"))
+}
+
 fn graceful_stop(signal: &str) {
     let business = Business::start();
     // Every other client is in no channel.
@@ -50,7 +61,8 @@ fn graceful_stop(signal: &str) {
         let frame = client
             .next(SOON)
             .unwrap_or_else(|| panic!("client {i} is not told about the stop"));
-        assert_eq!((frame.op, frame.payload.len()), (Op::Close, 0), "client {i}");
+        assert_eq!(frame.op, Op::Close, "client {i}");
+        assert!(reconnect_after(&frame.payload) <= 10_000, "client {i}");
         client.frame(Op::Close, b"");
     }
     for (i, (client, _)) in clients.iter().enumerate() {
