@@ -108,10 +108,11 @@ impl Cluster {
         }
     }
 
-    /// Says goodbye, once. What comes from other servers, and goes to them, is still served.
-    pub fn leave(&self) {
+    /// Announces this server no more, and says goodbye unless a process that replaces it has its address. What comes from
+    /// other servers, and goes to them, is still served.
+    pub fn leave(&self, is_replaced: bool) {
         if let Some(discovery) = &self.0.discovery {
-            discovery.leave();
+            discovery.leave(is_replaced);
         }
     }
 }

@@ -53,6 +53,8 @@ pub struct CoreSetup {
     pub clock: Clock,
     /// Shared by all cores.
     pub admission: Arc<Admission>,
+    /// Told when the core accepts.
+    pub up: std::sync::mpsc::Sender<()>,
 }
 
 /// One shard's core.
@@ -69,7 +71,8 @@ pub struct Core {
     more: Cell<bool>,
     commands: RefCell<Vec<(ShardId, Command)>>,
     reports: RefCell<Vec<Report>>,
-    listening: RefCell<Vec<i32>>,
+    /// Wake the tasks that accept.
+    accepting: RefCell<Vec<Waker>>,
     stopped: Cell<bool>,
     /// For new TLS connections.
     identity: RefCell<Option<Identity>>,
@@ -103,7 +106,7 @@ pub async fn run(setup: CoreSetup) {
         more: Cell::new(false),
         commands: RefCell::default(),
         reports: RefCell::default(),
-        listening: RefCell::default(),
+        accepting: RefCell::default(),
         stopped: Cell::new(false),
         greeting: greet::Greeting::default(),
     });
@@ -115,6 +118,8 @@ pub async fn run(setup: CoreSetup) {
         Ok(ready) => drop(monoio::spawn(input::read(core.clone(), ready))),
         Err(error) => panic!("the core's epoll cannot be used: {error}"),
     }
+    let _ = setup.up.send(());
+    drop(setup.up);
     mail(core, setup.mailbox, sleeper).await;
 }
 

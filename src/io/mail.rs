@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use super::takeover::Offer;
 use super::tls::{Identity, Session};
 use super::wake::Waker;
 use crate::config::Config;
@@ -33,8 +34,10 @@ pub enum ControlMail {
     Report(Report),
     /// A connection that turned out to be an API call.
     Handover(Handover),
-    /// From the signal thread.
+    /// From the signal thread, or from the one that waits for a successor.
     Signal(Signal),
+    /// This server may be replaced.
+    Offer(Offer),
 }
 
 /// A connection on its way to another core.
@@ -57,6 +60,8 @@ pub enum Signal {
     Stop,
     /// SIGHUP: read the configuration again.
     Reload,
+    /// Another process has taken over: stop gracefully, its sockets live on there.
+    Replaced,
 }
 
 /// One core's senders to all cores. Posted mail is seen after [`Outlets::kick`].
