@@ -18,11 +18,11 @@ pub enum Reload {
 }
 
 impl Reload {
-    /// The words of the documentation.
-    pub fn describe(self) -> &'static str {
+    /// The word of the documentation, `--check-config` and the log.
+    pub fn word(self) -> &'static str {
         match self {
-            Reload::Hot => "reload",
-            Reload::NewConnections => "reload, new connections",
+            Reload::Hot => "hot",
+            Reload::NewConnections => "new-connections",
             Reload::Restart => "restart",
         }
     }

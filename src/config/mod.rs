@@ -246,6 +246,17 @@ impl fmt::Display for Origin {
     }
 }
 
+/// Names of settings that a reload has changed, in the order of the table.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// In force.
+    pub hot: Vec<&'static str>,
+    /// In force for connections accepted from now on.
+    pub new_connections: Vec<&'static str>,
+    /// Not in force before a restart.
+    pub restart: Vec<&'static str>,
+}
+
 /// What the command line sets above the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Overrides {
@@ -345,16 +356,22 @@ impl Config {
         self
     }
 
-    /// What a reload puts in force: `new`, with every setting that needs a restart kept from `self`. Also the names of the
-    /// kept settings that differ, for the log. Pass `new` loaded with the same options and [`Config::resolved`].
-    pub fn reloaded(&self, new: Config) -> (Config, Vec<&'static str>) {
-        let (mut old, mut merged, mut kept) = (self.clone(), new, Vec::new());
-        for key in keys::all().filter(|key| key.reload == keys::Reload::Restart) {
-            let value = key.kind.show(&mut old);
-            if value != key.kind.show(&mut merged) {
-                kept.push(key.name);
-                // Cannot fail: a shown value reads back as itself (tested for every kind with this reload class).
-                let _ = key.kind.read(&value, &mut merged);
+    /// What a reload puts in force: `new`, with every setting that needs a restart kept from `self`. Also what has changed,
+    /// for the log. Pass `new` loaded with the same options and [`Config::resolved`].
+    pub fn reloaded(&self, new: Config) -> (Config, Changes) {
+        let (mut old, mut merged, mut changes) = (self.clone(), new, Changes::default());
+        for key in keys::all() {
+            if key.kind.is_same(&mut old, &mut merged) {
+                continue;
+            }
+            match key.reload {
+                keys::Reload::Hot => changes.hot.push(key.name),
+                keys::Reload::NewConnections => changes.new_connections.push(key.name),
+                keys::Reload::Restart => {
+                    changes.restart.push(key.name);
+                    // Cannot fail: a shown value reads back as itself (tested for every kind with this reload class).
+                    let _ = key.kind.read(&key.kind.show(&mut old), &mut merged);
+                }
             }
         }
         merged.ports = old.ports;
@@ -364,7 +381,7 @@ impl Config {
                 *merged = old;
             }
         }
-        (merged, kept)
+        (merged, changes)
     }
 }
 

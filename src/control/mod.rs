@@ -31,7 +31,7 @@ use hashbrown::HashMap;
 
 use crate::cli;
 use crate::cluster::{Announce, Cluster};
-use crate::config::{Config, Overrides};
+use crate::config::{Changes, Config, Overrides};
 use crate::engine::command::{ChannelName, Command, Publish, Qos, Report};
 use crate::engine::ids::{ClientId, IdentityKey, ShardId, Ticket};
 use crate::engine::mailbox::Receiver;
@@ -402,7 +402,7 @@ impl Control {
             tracing::warn!("{warning}");
         }
         let fresh = fresh.resolved(self.machine.cores, self.machine.descriptors_max);
-        let (config, kept) = self.config().reloaded(fresh);
+        let (config, changes) = self.config().reloaded(fresh);
         let identity = tls::load(&config).map_err(|fault| format!("{}: {}", fault.key, fault.text))?;
         self.client
             .reload(&door::options(&config))
@@ -417,7 +417,17 @@ impl Control {
                 self.post_mail(shard, ShardMail::Identity(identity.clone()));
             }
         }
-        tracing::info!(needs_restart = ?kept, "configuration read again");
+        let Changes {
+            hot,
+            new_connections,
+            restart,
+        } = changes;
+        tracing::info!(
+            hot = hot.join(" "),
+            new_connections = new_connections.join(" "),
+            needs_restart = restart.join(" "),
+            "configuration read again, certificates too"
+        );
         Ok(())
     }
 }
