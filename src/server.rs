@@ -24,7 +24,7 @@ use crate::io::listen::{self, Listeners};
 use crate::io::mail::{ControlMail, Outlets, ShardMail, Signal};
 use crate::io::runtime::{ActiveDriver, start_core};
 use crate::io::sys;
-use crate::io::takeover::{self, Offer, Predecessor};
+use crate::io::takeover::{self, Draining, Offer, Predecessor};
 use crate::io::tls::{self, Identity};
 use crate::io::wake::Waker;
 use crate::limits::{MAILBOX_CAPACITY, SHARDS_MAX};
@@ -156,7 +156,7 @@ pub fn start(service: Service) -> Result<Running, String> {
     wait_until_up(&is_up, config.workers + 1)?;
     if let Some(predecessor) = sockets.predecessor {
         match predecessor.relieve() {
-            Ok(()) => tracing::info!("taken over: the server before this one closes its clients and ends"),
+            Ok(draining) => pass_on_to(draining, outlets.clone())?,
             Err(error) => tracing::warn!(%error, "the server before this one did not say whether it ends"),
         }
     }
@@ -183,12 +183,25 @@ fn wait_until_up(is_up: &mpsc::Receiver<()>, cores: usize) -> Result<(), String>
 /// Lets another process take over from this one. A server that cannot be replaced like that still serves.
 fn offer(name: &str, listeners: Vec<OwnedFd>, mut outlets: Outlets) {
     let mut to_control = outlets.clone();
-    match Offer::make(name, listeners, move || {
-        tell(&mut to_control, ControlMail::Signal(Signal::Replaced))
-    }) {
+    let replaced = move |successor| tell(&mut to_control, ControlMail::Replaced(successor));
+    match Offer::make(name, listeners, replaced) {
         Ok(offer) => tell(&mut outlets, ControlMail::Offer(offer)),
         Err(error) => tracing::warn!(name, %error, "no other process can take over from this one"),
     }
+}
+
+/// Calls go to the clients of the server before this one as well, until it has ended.
+fn pass_on_to(draining: Draining, mut outlets: Outlets) -> Result<(), String> {
+    tracing::info!(address = ?draining.address, "taken over: the server before this one closes its clients and ends");
+    tell(&mut outlets, ControlMail::Predecessor(draining.address));
+    let run = move || {
+        draining.wait();
+        tell(&mut outlets, ControlMail::Predecessor(None));
+    };
+    let thread = thread::Builder::new().name("predecessor".into()).spawn(run);
+    thread
+        .map(drop)
+        .map_err(|error| format!("a thread could not be started: {error}"))
 }
 
 /// Posts to the control core from a side thread.

@@ -8,7 +8,7 @@ mod common;
 use common::business::{Business, Reply};
 use common::client::{Client, Open};
 use common::http::{self, Request};
-use common::server::{Builder, Server};
+use common::server::{Builder, Server, TOKEN};
 use common::{SOON, eventually};
 
 /// Adds lines to the file of the server, asks it to read that, and waits for what the log says.
@@ -33,8 +33,10 @@ fn reload(server: &Server, lines: &str, word: &str) -> String {
 const DONE: &str = "configuration read again";
 const REFUSED: &str = "reload refused";
 
-fn status(server: &Server, request: &Request) -> u16 {
-    http::call(server.port(), request, SOON).expect("an answer").status
+fn send_signed_with(server: &Server, token: &str) -> serde_json::Value {
+    let send = Request::post("/send/", "x").query("channel", "nobody").signed(token);
+    let answer = http::call(server.port(), &send, SOON).expect("an answer");
+    answer.json().unwrap_or_default()
 }
 
 fn upgrade(server: &Server, origin: &str) -> u16 {
@@ -48,24 +50,16 @@ fn upgrade(server: &Server, origin: &str) -> u16 {
 fn hot_settings_are_in_force_at_once() {
     let business = Business::start();
     let server = Builder::new(&business).start();
-    server.info();
-    let log = reload(&server, "api_open = no", DONE);
-    assert!(log.contains("hot=\"api_open\""), "{log}");
+    assert_ne!(send_signed_with(&server, "otherthere")["status"], 0);
+    let log = reload(&server, "security_token = otherthere", DONE);
+    assert!(log.contains("hot=\"security_token\""), "{log}");
     assert!(
         log.contains("new_connections=\"\"") && log.contains("needs_restart=\"\""),
         "{log}"
     );
-    let info = http::call(server.port(), &Request::get("/serverinfo/"), SOON).expect("an answer");
-    assert!(info.json().is_none(), "still open: {}", info.text());
-}
-
-#[test]
-fn a_new_secret_is_named_but_not_told() {
-    let business = Business::start();
-    let server = Builder::new(&business).start();
-    let log = reload(&server, "security_token = otherthere", DONE);
-    assert!(log.contains("hot=\"security_token\""), "{log}");
     assert!(!log.contains("otherthere"), "{log}");
+    assert_eq!(send_signed_with(&server, "otherthere")["status"], 0);
+    assert_ne!(send_signed_with(&server, TOKEN)["status"], 0);
 }
 
 #[test]
@@ -133,26 +127,22 @@ fn a_file_with_an_error_changes_nothing() {
         let good = std::fs::read_to_string(&server.ini).expect("ini file");
         let log = reload(
             &server,
-            &format!("api_open = no\norigins = http://here\n{mistake}"),
+            &format!("security_token = otherthere\norigins = http://here\n{mistake}"),
             REFUSED,
         );
         assert!(log.contains(key), "{mistake}: {log}");
         assert_eq!(
-            status(&server, &Request::get("/serverinfo/")),
-            200,
-            "api_open after {mistake}"
+            send_signed_with(&server, TOKEN)["status"],
+            0,
+            "security_token after {mistake}"
         );
-        server.info();
         assert_eq!(upgrade(&server, "http://elsewhere"), 101, "origins after {mistake}");
         std::fs::write(&server.ini, good).expect("ini file");
     }
     std::fs::remove_file(&server.ini).expect("ini file");
     let before = server.log_tail().matches(REFUSED).count();
-    assert_eq!(
-        status(&server, &Request::get("/updateconfig/")),
-        200,
-        "it says nothing about success"
-    );
+    let update = http::call(server.port(), &Request::get("/updateconfig/"), SOON).expect("an answer");
+    assert_eq!(update.status, 200, "it says nothing about success");
     assert!(eventually(SOON, || server.log_tail().matches(REFUSED).count() > before));
-    server.info();
+    assert_eq!(send_signed_with(&server, TOKEN)["status"], 0);
 }

@@ -41,7 +41,7 @@ use crate::engine::wheel::{TimerId, Wheel};
 use crate::io::clock::Clock;
 use crate::io::http::Client;
 use crate::io::mail::{ControlMail, Outlets, ShardMail, Signal};
-use crate::io::takeover::Offer;
+use crate::io::takeover::{Offer, Successor};
 use crate::io::ticker::Ticker;
 use crate::io::tls;
 use crate::io::wake::{Sleeper, Waker};
@@ -141,6 +141,8 @@ pub struct Control {
     exit: std::sync::mpsc::Sender<u8>,
     /// Lets another process take over, until this one stops.
     offer: RefCell<Option<Offer>>,
+    /// The process that has the listening sockets, and the place in the cluster.
+    successor: RefCell<Option<Successor>>,
     stopping: Cell<bool>,
     drained: Cell<usize>,
 }
@@ -199,6 +201,7 @@ pub async fn run(setup: ControlSetup) {
         assets: setup.assets,
         exit: setup.exit,
         offer: RefCell::default(),
+        successor: RefCell::default(),
         stopping: Cell::new(false),
         drained: Cell::new(0),
     });
@@ -215,8 +218,9 @@ async fn mail(control: Rc<Control>, mailbox: Receiver<ControlMail>, sleeper: Sle
             ControlMail::Report(report) => control.on_report(report),
             ControlMail::Handover(handover) => http::serve(&control, handover),
             ControlMail::Offer(offer) => control.may_be_replaced(offer),
-            ControlMail::Signal(Signal::Stop) => control.stop(false),
-            ControlMail::Signal(Signal::Replaced) => control.stop(true),
+            ControlMail::Replaced(successor) => control.give_way(successor),
+            ControlMail::Predecessor(address) => control.cluster.set_predecessor(address),
+            ControlMail::Signal(Signal::Stop) => control.stop(),
             ControlMail::Signal(Signal::Reload) => {
                 if let Err(error) = control.reload() {
                     tracing::error!(%error, "reload refused, the old settings stay in force");

@@ -1,19 +1,28 @@
 //! The end of the server: asked to by a signal, or because another process has taken over.
 
+use std::io;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::Control;
+use super::{Control, http};
 use crate::engine::command::{Command, Endpoint};
 use crate::engine::ids::Ticket;
-use crate::io::takeover::Offer;
+use crate::io::mail::Handover;
+use crate::io::sys;
+use crate::io::takeover::{Offer, Successor};
 use crate::metrics::Metric;
 use crate::time;
+use crate::wire::http1::RequestHead;
+use crate::wire::query;
 
 /// Pace of looking whether everything is done.
 const STEP: Duration = Duration::from_millis(10);
 /// Looks in a row that have to find everything done: a connection on its way from a shard to this core is nowhere.
 const QUIET_LOOKS: u32 = 3;
+/// Pause after an accept that failed for lack of descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Pace of telling how far it is.
 const PROGRESS: Duration = Duration::from_secs(5);
 
@@ -27,14 +36,33 @@ impl Control {
         }
     }
 
-    /// Begins to stop. `is_replaced`: another process has the listening sockets, and the place in the cluster.
-    pub(super) fn stop(self: &Rc<Self>, is_replaced: bool) {
+    /// Begins to stop.
+    pub(super) fn stop(self: &Rc<Self>) {
         if !self.stopping.replace(true) {
             if let Some(offer) = self.offer.borrow_mut().take() {
                 offer.withdraw();
             }
-            monoio::spawn(stop(self.clone(), is_replaced));
+            monoio::spawn(stop(self.clone()));
         }
+    }
+
+    /// Another process has taken over: stops, and serves what that one passes on for the clients that are still here.
+    pub(super) fn give_way(self: &Rc<Self>, mut successor: Successor) {
+        let port = successor.port.take();
+        *self.successor.borrow_mut() = Some(successor);
+        if let Some(port) = port
+            && let Err(error) = serve_successor(self, port)
+        {
+            tracing::warn!(%error, "calls to the new process do not reach the clients of this one");
+        }
+        self.stop();
+    }
+
+    /// Whether a connection stays open after this request. Callers shall come back to the process that has the port; what
+    /// that one passes on comes to this one.
+    pub(super) fn keeps_connection(&self, head: &RequestHead) -> bool {
+        let is_passed_on = || query::first(head.query(), "cluster").as_deref() == Some(b"1");
+        !self.stopping.get() || self.successor.borrow().is_some() && is_passed_on()
     }
 
     /// Clients of all shards that are open.
@@ -62,8 +90,35 @@ impl Control {
     }
 }
 
+/// Serves the connections of a process that has taken over.
+fn serve_successor(control: &Rc<Control>, port: TcpListener) -> io::Result<()> {
+    port.set_nonblocking(true)?;
+    let ready = sys::watch(&[port.as_raw_fd()])?;
+    let ready = monoio::net::TcpStream::from_std(TcpStream::from(ready))?;
+    let control = control.clone();
+    monoio::spawn(async move {
+        while ready.readable(false).await.is_ok() {
+            match port.accept() {
+                Ok((stream, _)) => http::serve(
+                    &control,
+                    Handover {
+                        socket: stream.into(),
+                        bytes: Vec::new(),
+                        tls: None,
+                        told: None,
+                    },
+                ),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => monoio::time::sleep(ACCEPT_PAUSE).await,
+            }
+        }
+    });
+    Ok(())
+}
+
 /// Stops in order: accept no more, leave the cluster, close every client, finish callbacks, answer callers, exit.
-async fn stop(control: Rc<Control>, is_replaced: bool) {
+async fn stop(control: Rc<Control>) {
+    let is_replaced = control.successor.borrow().is_some();
     let config = control.config();
     let limit = config.drain_timeout;
     let begun = Instant::now();

@@ -1,11 +1,11 @@
 //! What travels between cores, and each core's way to all others.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use super::takeover::Offer;
+use super::takeover::{Offer, Successor};
 use super::tls::{Identity, Session};
 use super::wake::Waker;
 use crate::config::Config;
@@ -34,10 +34,14 @@ pub enum ControlMail {
     Report(Report),
     /// A connection that turned out to be an API call.
     Handover(Handover),
-    /// From the signal thread, or from the one that waits for a successor.
+    /// From the signal thread.
     Signal(Signal),
     /// This server may be replaced.
     Offer(Offer),
+    /// It has been: stop gracefully, its listening sockets live on there.
+    Replaced(Successor),
+    /// The server this one has replaced serves calls for its last clients there; none: it has ended.
+    Predecessor(Option<SocketAddr>),
 }
 
 /// A connection on its way to another core.
@@ -60,8 +64,6 @@ pub enum Signal {
     Stop,
     /// SIGHUP: read the configuration again.
     Reload,
-    /// Another process has taken over: stop gracefully, its sockets live on there.
-    Replaced,
 }
 
 /// One core's senders to all cores. Posted mail is seen after [`Outlets::kick`].

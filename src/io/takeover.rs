@@ -5,8 +5,10 @@
 //!     connects to the name        ──────────────▶  the same user? else closed without a word
 //!                                 ◀──────────────  copies of the listening sockets
 //!     starts; every core accepts
-//!                    "ready"      ──────────────▶  gives up the name, lets go of its sockets, drains
-//!     offers itself under the name ◀─────────────  "done"
+//!                    "ready"      ──────────────▶  gives up the name, opens a port of this machine only
+//!     offers itself under the name ◀─────────────  "done", that port; lets go of its sockets, drains
+//!     passes calls on to the port                  serves them for the clients it still has
+//!                                 ◀──────────────  end of the connection: end of the process
 //! ```
 //! - Both have the same sockets, not others of the same port: a connection that waits to be accepted is accepted by one of them.
 //! - Until "ready" the old process accepts as ever; if the new one fails before, nothing has changed.
@@ -16,8 +18,8 @@
 //!
 //! Runs on side threads, and at the start of the process; blocks. Caller: `server.rs`.
 
-use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener, UnixStream};
@@ -58,7 +60,11 @@ type Lent = Arc<Mutex<Vec<OwnedFd>>>;
 
 impl Offer {
     /// Lets a new process take over from now on; `replaced` is called when one has. Errors: the name is in use, no thread.
-    pub fn make(name: &str, listeners: Vec<OwnedFd>, replaced: impl FnOnce() + Send + 'static) -> io::Result<Self> {
+    pub fn make(
+        name: &str,
+        listeners: Vec<OwnedFd>,
+        replaced: impl FnOnce(Successor) + Send + 'static,
+    ) -> io::Result<Self> {
         let door = Arc::new(UnixListener::bind_addr(&UnixAddr::from_abstract_name(name)?)?);
         let lent = Lent::new(Mutex::new(listeners));
         let offer = Self {
@@ -66,12 +72,10 @@ impl Offer {
             lent: lent.clone(),
         };
         let run = move || {
-            if let Some(successor) = wait_for_successor(&door, &lent) {
+            if let Some(stream) = wait_for_successor(&door, &lent) {
                 clear(&lent);
                 drop(door);
-                replaced();
-                // It goes on without, after a while.
-                let _ = sys::send_descriptors(&successor, DONE, &[]);
+                replaced(Successor::greet(stream));
             }
         };
         std::thread::Builder::new().name("takeover".into()).spawn(run)?;
@@ -83,6 +87,30 @@ impl Offer {
         clear(&self.lent);
         if let Some(door) = self.door.upgrade() {
             sys::shutdown(door.as_raw_fd());
+        }
+    }
+}
+
+/// The process that has taken over from this one.
+#[derive(Debug)]
+pub struct Successor {
+    /// Where it passes calls on to.
+    pub port: Option<TcpListener>,
+    /// Its end is the end of this process.
+    _stream: UnixStream,
+}
+
+impl Successor {
+    /// Tells it that this process lets go.
+    fn greet(stream: UnixStream) -> Self {
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+        let port = port.and_then(|port| Ok((port.local_addr()?.port(), port)));
+        let number = port.as_ref().map_or(0, |(number, _)| *number);
+        // If it cannot be told it goes on without, after a while.
+        let _ = sys::send_descriptors(&stream, DONE, &[]).and_then(|()| (&stream).write_all(&number.to_be_bytes()));
+        Self {
+            port: port.ok().map(|(_, port)| port),
+            _stream: stream,
         }
     }
 }
@@ -171,9 +199,34 @@ impl Predecessor {
     }
 
     /// Tells it that this process accepts, and waits until it has given up its name.
-    pub fn relieve(&self) -> io::Result<()> {
+    pub fn relieve(self) -> io::Result<Draining> {
         sys::send_descriptors(&self.stream, READY, &[])?;
-        expect(&self.stream, DONE)
+        expect(&self.stream, DONE)?;
+        let mut number = [0; 2];
+        (&self.stream).read_exact(&mut number)?;
+        let port = u16::from_be_bytes(number);
+        Ok(Draining {
+            address: (port != 0).then(|| (Ipv4Addr::LOCALHOST, port).into()),
+            stream: self.stream,
+        })
+    }
+}
+
+/// A server that was replaced and still has clients.
+pub struct Draining {
+    /// Where it serves calls for them.
+    pub address: Option<SocketAddr>,
+    stream: UnixStream,
+}
+
+impl Draining {
+    /// Waits until its process has ended.
+    pub fn wait(mut self) {
+        let end = self
+            .stream
+            .set_read_timeout(None)
+            .and_then(|()| self.stream.read(&mut [0]));
+        tracing::debug!(?end, "the server before this one has ended");
     }
 }
 
@@ -218,24 +271,25 @@ mod tests {
         let addresses: Vec<_> = listeners.iter().map(|(_, address)| *address).collect();
         let (replaced, is_replaced) = mpsc::channel();
         let sockets = listeners.into_iter().map(|(listener, _)| listener.into()).collect();
-        let offer = Offer::make(&name, sockets, move || replaced.send(()).unwrap()).unwrap();
-        assert!(
-            Offer::make(&name, Vec::new(), || ()).is_err(),
-            "one server has the name"
-        );
+        let offer = Offer::make(&name, sockets, move |heir| replaced.send(heir).unwrap()).unwrap();
+        assert!(Offer::make(&name, Vec::new(), drop).is_err(), "one server has the name");
 
         drop(Predecessor::ask(&name).unwrap_or_else(|error| panic!("{error}")));
         let waiting = std::net::TcpStream::connect(addresses[299]).unwrap();
         let heir = Predecessor::ask(&name).unwrap_or_else(|error| panic!("{error}"));
         assert!(is_replaced.try_recv().is_err(), "nobody was ready yet");
-        heir.relieve().unwrap();
-        is_replaced.recv().unwrap();
         let received: Vec<_> = heir.listeners.iter().map(|l| l.local_addr().unwrap()).collect();
         assert_eq!(received, addresses);
         let (accepted, _) = heir.listeners[299].accept().unwrap();
         assert_eq!(accepted.peer_addr().unwrap(), waiting.local_addr().unwrap());
+        let draining = heir.relieve().unwrap();
+        let successor = is_replaced.recv().unwrap();
+        let port = successor.port.as_ref().map(|port| port.local_addr().unwrap());
+        assert_eq!(draining.address, port);
+        drop(successor);
+        draining.wait();
 
-        Offer::make(&name, Vec::new(), || ())
+        Offer::make(&name, Vec::new(), drop)
             .expect("the name is free")
             .withdraw();
         offer.withdraw();
@@ -245,7 +299,7 @@ mod tests {
     fn a_server_that_stops_hands_nothing_over() {
         let name = test_name("stop");
         let (listener, address) = listener();
-        let offer = Offer::make(&name, vec![listener.into()], || panic!("nobody took over")).unwrap();
+        let offer = Offer::make(&name, vec![listener.into()], |_| panic!("nobody took over")).unwrap();
         offer.withdraw();
         assert!(std::net::TcpStream::connect(address).is_err(), "the copy is closed");
         let refusal = (0..500).find_map(|_| {
@@ -276,7 +330,7 @@ mod tests {
     fn nonsense_does_not_end_the_offer() {
         let name = test_name("nonsense");
         let (listener, _) = listener();
-        let offer = Offer::make(&name, vec![listener.into()], || ()).unwrap();
+        let offer = Offer::make(&name, vec![listener.into()], drop).unwrap();
         let address = UnixAddr::from_abstract_name(&name).unwrap();
         for byte in [b'X', READY] {
             let stream = UnixStream::connect_addr(&address).unwrap();

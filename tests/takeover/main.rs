@@ -11,7 +11,7 @@ use common::business::{Business, Reply};
 use common::client::{Client, Op, Open};
 use common::http::{self, Request};
 use common::server::{Builder, TOKEN};
-use common::{SOON, eventually, ms, ports};
+use common::{SOON, eventually, ms, packet, ports};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -189,7 +189,12 @@ fn nothing_is_refused_on_epoll() {
 fn requests_under_way_are_finished() {
     let (business, port) = (business(), Arc::new(ports::claim()));
     business.reply("/connect/slow", Reply::success());
-    let builder = || Builder::new(&business).on(&port).set("drain_timeout", 20);
+    let builder = || {
+        Builder::new(&business)
+            .on(&port)
+            .set("workers", 1)
+            .set("drain_timeout", 20)
+    };
     let mut server = builder().start();
     let silent = Client::open(port.number);
     let call = Request::post("/send/", "x")
@@ -224,11 +229,64 @@ fn requests_under_way_are_finished() {
 }
 
 #[test]
+fn calls_reach_the_clients_that_are_not_closed_yet() {
+    let (business, port) = (business(), Arc::new(ports::claim()));
+    let builder = || {
+        Builder::new(&business)
+            .on(&port)
+            .set("workers", 1)
+            .set("drain_timeout", 60)
+            .set("drain_rate", 1)
+    };
+    let mut old = builder().start();
+    let clients: Vec<_> = (0..8).map(|_| Client::open(port.number)).collect();
+    let last = &clients[7];
+    let identity = business.requests_to("/connect/")[7].identity();
+    let new = builder().arg("--takeover").start();
+    clients[0].next(SOON).expect("the drain has begun");
+
+    assert_eq!(new.send("room", 0, "to all")["status"], 0);
+    assert_eq!(last.expect_send(SOON).1, b"to all");
+    assert_eq!(new.sub(&identity, "own")["status"], 0, "the client is known there");
+    let counted = std::thread::scope(|scope| {
+        let counted = scope.spawn(|| new.send("own", 1, "to one"));
+        let (id, payload) = last.expect_send(SOON);
+        assert_eq!(payload, b"to one");
+        last.send(&packet::ack(id.expect("QoS 1 has an id"), "got it"));
+        counted.join().expect("caller")
+    });
+    assert_eq!(
+        (&counted["connections"], &counted["data"]),
+        (&1.into(), &"got it".into())
+    );
+    // Other servers of a cluster ask the port, and what they pass on is passed on no further but to the old process.
+    let from_peer = Request::post("/send/", "from a peer")
+        .query("channel", "own")
+        .query("qos", 0);
+    assert_eq!(new.api(&from_peer.query("cluster", 1))["status"], 0);
+    assert_eq!(last.expect_send(SOON).1, b"from a peer");
+
+    for client in &clients {
+        client.frame(Op::Close, b"");
+    }
+    assert_eq!(old.wait_exit(SOON), Some(0));
+    let back = Client::open(port.number);
+    assert_eq!(new.send("room", 0, "welcome")["status"], 0);
+    assert_eq!(back.expect_send(SOON).1, b"welcome");
+    assert_eq!(
+        new.sub(&identity, "own")["status"],
+        1,
+        "the client has gone with its process"
+    );
+}
+
+#[test]
 fn a_signal_during_the_drain_changes_nothing_and_a_second_one_ends_it() {
     let (business, port) = (business(), Arc::new(ports::claim()));
     let builder = || {
         Builder::new(&business)
             .on(&port)
+            .set("workers", 1)
             .set("drain_timeout", 60)
             .set("drain_rate", 1)
     };
