@@ -4,16 +4,17 @@
 //! and replies are written), post again. Posting before writing is what makes "whoever has seen the answer can rely on its
 //! effects" true across cores.
 //!
-//! Tasks of a core: one for the listeners of each kind (plain, TLS), one that reads all clients, one per connection waiting
-//! to write, the mailbox, the ticker. Clients are not waited for one by one on the ring: the core's epoll knows who has
-//! input ([`SocketTable::take_ready`]), and the ring waits for that one descriptor. A closing connection takes three steps:
-//! the shard closes it (`shutdown`), a waiting writer wakes up and ends, the last reference closes the descriptor.
+//! Tasks of a core: one for the listeners of each kind (plain, TLS), one that reads all clients, one for all that wait to
+//! write, the mailbox, the ticker. Clients are not waited for one by one on the ring: the core's epolls know who has
+//! input ([`SocketTable::take_ready`]) and who has room ([`SocketTable::take_writable`]), and the ring waits for those two
+//! descriptors. So nobody but the table holds a client's descriptor, and closing it is one step.
 
 mod accept;
 mod greet;
 mod input;
 
 use std::cell::{Cell, RefCell};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -22,14 +23,15 @@ use monoio::net::TcpStream;
 
 use super::admission::{Admission, Arrival, Doorman};
 use super::clock::Clock;
-use super::mail::{ControlMail, Handover, Outlets, ShardMail};
+use super::mail::{ControlMail, Outlets, ShardMail};
 use super::sockets::SocketTable;
 use super::ticker::Ticker;
 use super::tls::{Identity, Session};
 use super::wake::{Sleeper, Waker};
+use crate::close::CloseCause;
 use crate::config::Config;
 use crate::engine::command::{Command, Report};
-use crate::engine::ids::{ClientId, ShardId};
+use crate::engine::ids::ShardId;
 use crate::engine::mailbox::{Receiver, Wake};
 use crate::limits::{MAILBOX_BATCH, RECEIVE_SCRATCH_BYTES};
 use crate::shard::Shard;
@@ -57,7 +59,6 @@ pub struct CoreSetup {
 
 /// One shard's core.
 pub struct Core {
-    id: ShardId,
     shard: RefCell<Shard>,
     sockets: RefCell<SocketTable>,
     outlets: RefCell<Outlets>,
@@ -85,12 +86,11 @@ pub async fn run(setup: CoreSetup) {
     };
     let (tls_listeners, identity) = setup.tls.unzip();
     let doorman = Doorman::new(setup.admission, setup.shard.config.clone(), setup.shard.metrics.clone());
-    let sockets = match SocketTable::new(setup.shard.metrics.clone(), doorman) {
+    let sockets = match SocketTable::new(setup.shard.id, setup.shard.metrics.clone(), doorman) {
         Ok(sockets) => sockets,
         Err(error) => panic!("the core's epoll cannot be made: {error}"),
     };
     let core = Rc::new(Core {
-        id: setup.shard.id,
         handshakes_max: Cell::new(setup.shard.config.tls_handshakes),
         identity: RefCell::new(identity),
         sockets: RefCell::new(sockets),
@@ -110,12 +110,20 @@ pub async fn run(setup: CoreSetup) {
     core.listen(setup.listeners, false);
     core.listen(tls_listeners.unwrap_or_default(), true);
     monoio::spawn(tick(core.clone()));
-    let ready = core.sockets.borrow().readiness();
-    match ready.and_then(|ready| TcpStream::from_std(std::net::TcpStream::from(ready))) {
-        Ok(ready) => drop(monoio::spawn(input::read(core.clone(), ready))),
-        Err(error) => panic!("the core's epoll cannot be used: {error}"),
+    let readiness = core.sockets.borrow().readiness();
+    match readiness.and_then(|(input, room)| Ok((waitable(input)?, waitable(room)?))) {
+        Ok((input, room)) => {
+            monoio::spawn(input::read(core.clone(), input));
+            monoio::spawn(input::write(core.clone(), room));
+        }
+        Err(error) => panic!("the core's epolls cannot be used: {error}"),
     }
     mail(core, setup.mailbox, sleeper).await;
+}
+
+/// A descriptor in the only runtime type that offers readiness on any; nothing else of it is used.
+fn waitable(fd: OwnedFd) -> std::io::Result<TcpStream> {
+    TcpStream::from_std(std::net::TcpStream::from(fd))
 }
 
 /// The mailbox loop, which also runs what does not fit into one turn.
@@ -141,17 +149,8 @@ async fn mail(core: Rc<Core>, mailbox: Receiver<ShardMail>, sleeper: Sleeper) {
                 ShardMail::Identity(identity) => drop(core.identity.replace(Some(identity))),
             })
         });
-        for Handover {
-            socket,
-            bytes,
-            tls,
-            told,
-        } in adopted.drain(..)
-        {
-            match TcpStream::from_std(std::net::TcpStream::from(socket)) {
-                Ok(stream) => core.welcome_back(stream, bytes, tls, told),
-                Err(error) => tracing::warn!(%error, "a connection could not be taken over"),
-            }
+        for handover in adopted.drain(..) {
+            core.welcome_back(handover);
         }
         if core.congested() {
             core.outlets.borrow_mut().kick();
@@ -176,23 +175,11 @@ async fn tick(core: Rc<Core>) {
     }
 }
 
-/// Waits until a connection takes bytes again.
-async fn write(core: Rc<Core>, client: ClientId, stream: Rc<TcpStream>) {
-    loop {
-        // An error shows again at the next write.
-        let _ = stream.writable(false).await;
-        if core.sockets.borrow_mut().flush(client) {
-            break;
-        }
-    }
-    core.turn(|shard, sockets, now| shard.on_writable(client, now, sockets));
-}
-
 impl Core {
     /// One turn of the shard.
     fn turn<R>(self: &Rc<Self>, call: impl FnOnce(&mut Shard, &mut SocketTable, Instant) -> R) -> R {
         let now = self.clock.now();
-        let (result, requests) = {
+        let result = {
             let mut shard = self.shard.borrow_mut();
             let mut sockets = self.sockets.borrow_mut();
             let result = call(&mut shard, &mut sockets, now);
@@ -202,12 +189,18 @@ impl Core {
             }
             self.post(&mut shard);
             self.ticker.note(shard.next_deadline());
-            (result, sockets.has_requests())
+            result
         };
-        if requests {
-            self.serve_requests();
-        }
+        self.end_failed();
         result
+    }
+
+    /// Ends the clients whose socket cannot be waited for.
+    fn end_failed(self: &Rc<Self>) {
+        let failed = self.sockets.borrow_mut().take_failed();
+        for client in failed {
+            self.turn(|shard, sockets, now| shard.on_end(client, CloseCause::SocketError, now, sockets));
+        }
     }
 
     /// Posts what the shard left for other cores.
@@ -228,39 +221,23 @@ impl Core {
         outlets.kick();
     }
 
-    /// Starts the tasks the shard's sockets need.
-    fn serve_requests(self: &Rc<Self>) {
-        let (mut writers, mut readers) = (Vec::new(), Vec::new());
-        self.sockets.borrow_mut().take_want_write(&mut writers);
-        self.sockets.borrow_mut().take_resume(&mut readers);
-        for client in writers {
-            if let Some(stream) = self.sockets.borrow().stream(client) {
-                monoio::spawn(write(self.clone(), client, stream));
-            }
-        }
-        for client in readers {
-            self.begin_to_read(client);
-        }
-    }
-
     /// Takes a connection in; `bytes` were read from it already.
-    fn adopt(self: &Rc<Self>, stream: TcpStream, mut bytes: Vec<u8>, tls: Option<Box<Session>>, arrival: Arrival) {
+    fn adopt(self: &Rc<Self>, socket: OwnedFd, mut bytes: Vec<u8>, tls: Option<Box<Session>>, arrival: Arrival) {
         let accepted = self.shard.borrow_mut().on_accept(self.clock.now());
         let Some(client) = accepted else {
-            return self.refuse(stream, tls.is_some());
+            return self.refuse(socket, tls.is_some());
         };
-        let _ = stream.set_nodelay(true);
-        let stream = Rc::new(stream);
-        self.sockets.borrow_mut().insert(client, stream.clone(), tls);
+        let _ = socket2::SockRef::from(&socket).set_tcp_nodelay(true);
+        self.sockets.borrow_mut().insert(client, socket, tls);
         self.sockets.borrow_mut().doorman_mut().settle(client.slot, arrival);
         self.ticker.note(self.shard.borrow().next_deadline());
         if !bytes.is_empty() {
-            let input = self.turn(|shard, sockets, now| shard.on_bytes(client, &mut bytes, now, sockets));
-            if let input::Received::Stop = self.follow(input, client) {
+            if let input::Received::Stop = self.give(client, &mut bytes) {
                 return;
             }
         }
-        self.begin_to_read(client);
+        self.sockets.borrow_mut().watch(client);
+        self.end_failed();
     }
 
     fn congested(&self) -> bool {
