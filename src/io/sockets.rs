@@ -1,8 +1,8 @@
 //! The sockets of one shard's clients, by slot. Writes are direct non-blocking calls: a ring submission per write measured
 //! no better, and this way nothing is held for an idle client.
 //!
-//! Two epolls: one holds every client and says who has input, the other holds only those that wait for their socket to take
-//! bytes. The table owns the descriptors. Closing one takes it out of both, and a report that was taken before names the slot
+//! The kernel ([`super::kernel`]) says who has input, and of those that wait for their socket who can write. The table owns the
+//! descriptors. Closing one ends its reports, and a report that was taken before names the slot
 //! with its generation, so it finds nobody even if slot and descriptor are in use again.
 //!
 //! A TLS client's entry points to its session. The session may hold sealed bytes the socket did not take; they are sent before
@@ -11,19 +11,20 @@
 use std::collections::HashSet;
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::task::Waker;
 
 use super::admission::Doorman;
-use super::sys::{self, Epoll};
+use super::kernel::{Host, Kernel, Socket};
+
 use super::tls::{End, Received, Scratch, Session};
 use crate::engine::ids::{ClientId, ShardId};
 use crate::metrics::{CoreMetrics, Metric};
 use crate::shard::{Sent, Sockets, Verdict};
 
 /// Clients reported together; between two reports everything else has its turn.
-const READY_BATCH: usize = 128;
+pub const READY_BATCH: usize = 128;
 
 /// A client that has input.
 #[derive(Clone, Copy, Debug)]
@@ -35,9 +36,9 @@ pub struct Ready {
 }
 
 /// A connection that was taken out of the table.
-pub struct Removed {
+pub struct Removed<S> {
     /// Its socket, which nobody waits for any more.
-    pub socket: OwnedFd,
+    pub socket: S,
     /// Its session, if it speaks TLS.
     pub tls: Option<Box<Session>>,
     /// Its address, if a PROXY header told it.
@@ -45,10 +46,11 @@ pub struct Removed {
 }
 
 /// Sockets by slot. Fan-out walks it, so an entry is small.
-pub struct SocketTable {
+pub struct SocketTable<K: Kernel = Host> {
     shard: ShardId,
+    kernel: K,
     doorman: Doorman,
-    entries: Vec<Entry>,
+    entries: Vec<Entry<K::Socket>>,
     /// Slots whose socket is waited for to take bytes.
     waiting_to_write: HashSet<u32, foldhash::fast::FixedState>,
     /// Clients whose socket cannot be waited for, until the core takes them.
@@ -59,30 +61,34 @@ pub struct SocketTable {
     /// Who waits for one of them to end.
     waiting: Option<Waker>,
     metrics: Arc<CoreMetrics>,
-    /// Which sockets have input. Edge-triggered: who does not read a socket empty must rearm it.
-    input: Epoll,
-    /// Which sockets take bytes, of those that are waited for.
-    room: Epoll,
     ready: Vec<(u64, bool)>,
 }
 
-#[derive(Default)]
-struct Entry {
+struct Entry<S> {
     /// `None`: no connection, or not this shard's any more.
-    socket: Option<OwnedFd>,
+    socket: Option<S>,
     generation: u32,
     tls: Option<Box<Session>>,
 }
 
-const _: () = assert!(std::mem::size_of::<Entry>() == 16);
+const _: () = assert!(std::mem::size_of::<Entry<OwnedFd>>() == 16);
 
-impl SocketTable {
+impl<S> Entry<S> {
+    fn vacant() -> Self {
+        Self {
+            socket: None,
+            generation: 0,
+            tls: None,
+        }
+    }
+}
+
+impl<K: Kernel> SocketTable<K> {
     /// An empty table for the clients of `shard`, which counts into `metrics`.
-    pub fn new(shard: ShardId, metrics: Arc<CoreMetrics>, doorman: Doorman) -> io::Result<Self> {
-        Ok(Self {
+    pub fn new(shard: ShardId, kernel: K, metrics: Arc<CoreMetrics>, doorman: Doorman) -> Self {
+        Self {
             shard,
-            input: Epoll::new(READY_BATCH)?,
-            room: Epoll::new(READY_BATCH)?,
+            kernel,
             ready: Vec::with_capacity(READY_BATCH),
             doorman,
             entries: Vec::new(),
@@ -92,50 +98,40 @@ impl SocketTable {
             handshakes: 0,
             waiting: None,
             metrics,
-        })
+        }
     }
 
-    /// A descriptor that is readable while [`SocketTable::take_ready`] has something to give, and one that is while
-    /// [`SocketTable::take_writable`] has.
-    pub fn readiness(&self) -> io::Result<(OwnedFd, OwnedFd)> {
-        Ok((
-            sys::duplicate(self.input.as_raw_fd())?,
-            sys::duplicate(self.room.as_raw_fd())?,
-        ))
+    /// What readiness and time come from.
+    pub fn kernel(&self) -> &K {
+        &self.kernel
     }
 
     /// Begins to report a client's input, that which is there already included.
     pub fn watch(&mut self, client: ClientId) {
-        let Some(fd) = self.fd(client) else { return };
-        let watched = match self.input.add(fd, token(client), false) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => self.input.rearm(fd, token(client)),
-            watched => watched,
-        };
-        if watched.is_err() {
+        if find(&mut self.entries, client).is_some_and(|(socket, _)| self.kernel.watch(socket, token(client)).is_err())
+        {
             self.failed.push(client);
         }
     }
 
     /// Reports a client's input again if there is some left.
     pub fn rewatch(&mut self, client: ClientId) {
-        if let Some(fd) = self.fd(client) {
-            // Cannot fail for a socket that is watched; one that is not is about to be closed.
-            let _ = self.input.rearm(fd, token(client));
+        if let Some((socket, _)) = find(&mut self.entries, client) {
+            self.kernel.rearm(socket, token(client));
         }
     }
 
     /// Does not report a client's input any more, until it is watched again.
     pub fn unwatch(&mut self, client: ClientId) {
-        if let Some(fd) = self.fd(client) {
-            // It may not have been watched yet.
-            let _ = self.input.remove(fd);
+        if let Some((socket, _)) = find(&mut self.entries, client) {
+            self.kernel.unwatch(socket);
         }
     }
 
     /// Appends clients that have input, at most [`READY_BATCH`]. Some may be gone by the time they are looked at.
     pub fn take_ready(&mut self, into: &mut Vec<Ready>) -> io::Result<()> {
         self.ready.clear();
-        self.input.wait(0, &mut self.ready)?;
+        self.kernel.take_input(&mut self.ready)?;
         let shard = self.shard;
         into.extend(self.ready.iter().map(|(token, ended)| Ready {
             client: named(shard, *token),
@@ -148,17 +144,17 @@ impl SocketTable {
     /// sessions held is sent first, and who has more of that stays.
     pub fn take_writable(&mut self, into: &mut Vec<ClientId>) -> io::Result<()> {
         self.ready.clear();
-        self.room.wait(0, &mut self.ready)?;
+        self.kernel.take_room(&mut self.ready)?;
         for (token, _) in &self.ready {
             let client = named(self.shard, *token);
-            let Some(entry) = Self::find(&mut self.entries, client) else {
+            let Some((socket, tls)) = find(&mut self.entries, client) else {
                 continue;
             };
-            if entry.flush() {
+            // A broken socket shows at the next send or receive.
+            let is_done = tls.as_mut().is_none_or(|session| session.flush(socket).unwrap_or(true));
+            if is_done {
                 self.waiting_to_write.remove(&client.slot);
-                if let Some(socket) = &entry.socket {
-                    let _ = self.room.remove(socket.as_raw_fd());
-                }
+                self.kernel.forget_room(socket);
                 into.push(client);
             }
         }
@@ -176,10 +172,10 @@ impl SocketTable {
     }
 
     /// A connection was accepted for `client`, with its session if it speaks TLS.
-    pub fn insert(&mut self, client: ClientId, socket: OwnedFd, tls: Option<Box<Session>>) {
+    pub fn insert(&mut self, client: ClientId, socket: K::Socket, tls: Option<Box<Session>>) {
         let slot = client.slot as usize;
         if self.entries.len() <= slot {
-            self.entries.resize_with(slot + 1, Entry::default);
+            self.entries.resize_with(slot + 1, Entry::vacant);
         }
         self.handshakes += usize::from(tls.as_ref().is_some_and(|session| session.is_handshaking()));
         self.entries[slot] = Entry {
@@ -190,20 +186,21 @@ impl SocketTable {
     }
 
     /// Takes a client out without closing its socket.
-    pub fn remove(&mut self, client: ClientId) -> Option<Removed> {
-        if self.waiting_to_write.contains(&client.slot)
-            && let Some(fd) = self.fd(client)
-        {
-            let _ = self.room.remove(fd);
-        }
+    pub fn remove(&mut self, client: ClientId) -> Option<Removed<K::Socket>> {
         // A socket that lives on would stay watched.
-        self.unwatch(client);
+        if let Some((socket, _)) = find(&mut self.entries, client) {
+            self.kernel.unwatch(socket);
+            if self.waiting_to_write.contains(&client.slot) {
+                self.kernel.forget_room(socket);
+            }
+        }
         self.forget(client)
     }
 
-    fn forget(&mut self, client: ClientId) -> Option<Removed> {
-        let entry = Self::find(&mut self.entries, client)?;
-        let (socket, tls) = (entry.socket.take()?, entry.tls.take());
+    fn forget(&mut self, client: ClientId) -> Option<Removed<K::Socket>> {
+        let entry = self.entries.get_mut(client.slot as usize)?;
+        let socket = entry.socket.take_if(|_| entry.generation == client.generation)?;
+        let tls = entry.tls.take();
         let told = self.doorman.leave(client.slot);
         self.waiting_to_write.remove(&client.slot);
         if tls.as_ref().is_some_and(|session| session.is_handshaking()) {
@@ -214,10 +211,9 @@ impl SocketTable {
 
     /// Receives once from a client into `buffer`. `WouldBlock` if its socket is empty.
     pub fn receive(&mut self, client: ClientId, buffer: &mut [u8]) -> io::Result<Received> {
-        let entry = Self::find(&mut self.entries, client).ok_or(ErrorKind::NotConnected)?;
-        let fd = entry.fd();
-        let Some(session) = &mut entry.tls else {
-            let bytes = sys::recv(fd, buffer)?;
+        let (socket, tls) = find(&mut self.entries, client).ok_or(ErrorKind::NotConnected)?;
+        let Some(session) = tls else {
+            let bytes = socket.recv(buffer)?;
             return Ok(Received {
                 bytes,
                 more: bytes == buffer.len(),
@@ -225,7 +221,7 @@ impl SocketTable {
                 end: (bytes == 0).then_some(End::Closed),
             });
         };
-        let received = session.receive(fd, buffer, &mut self.scratch);
+        let received = session.receive(socket, buffer, &mut self.scratch);
         let has_output = session.has_output();
         if received.as_ref().is_ok_and(|received| received.established) {
             self.handshake_ended(Metric::TlsHandshakesDone);
@@ -260,8 +256,10 @@ impl SocketTable {
 
     /// Reports a client by [`SocketTable::take_writable`] once its socket takes bytes.
     fn wait_to_write(&mut self, client: ClientId) {
-        let Some(fd) = self.fd(client) else { return };
-        if self.waiting_to_write.insert(client.slot) && self.room.add_for_room(fd, token(client)).is_err() {
+        if let Some((socket, _)) = find(&mut self.entries, client)
+            && self.waiting_to_write.insert(client.slot)
+            && self.kernel.await_room(socket, token(client)).is_err()
+        {
             self.waiting_to_write.remove(&client.slot);
             self.failed.push(client);
         }
@@ -272,43 +270,26 @@ impl SocketTable {
         self.handshakes = self.handshakes.saturating_sub(1);
         self.wake_waiting();
     }
-
-    fn fd(&mut self, client: ClientId) -> Option<RawFd> {
-        Self::find(&mut self.entries, client).map(|entry| entry.fd())
-    }
-
-    fn find(entries: &mut [Entry], client: ClientId) -> Option<&mut Entry> {
-        let entry = entries.get_mut(client.slot as usize)?;
-        (entry.generation == client.generation && entry.socket.is_some()).then_some(entry)
-    }
 }
 
-impl Entry {
-    /// The descriptor; one that cannot be open if there is none.
-    fn fd(&self) -> RawFd {
-        self.socket.as_ref().map_or(-1, AsRawFd::as_raw_fd)
-    }
+/// A client's socket and session.
+type Connection<'a, S> = (&'a S, &'a mut Option<Box<Session>>);
 
-    /// Sends what the session holds. True once there is nothing left.
-    fn flush(&mut self) -> bool {
-        let fd = self.fd();
-        // A broken socket shows at the next send or receive.
-        self.tls
-            .as_mut()
-            .is_none_or(|session| session.flush(fd).unwrap_or(true))
-    }
+fn find<S>(entries: &mut [Entry<S>], client: ClientId) -> Option<Connection<'_, S>> {
+    let entry = entries.get_mut(client.slot as usize)?;
+    let socket = entry.socket.as_ref()?;
+    (entry.generation == client.generation).then_some((socket, &mut entry.tls))
 }
 
-impl Sockets for SocketTable {
+impl<K: Kernel> Sockets for SocketTable<K> {
     fn send(&mut self, client: ClientId, parts: &[IoSlice<'_>]) -> Sent {
-        let Some(entry) = Self::find(&mut self.entries, client) else {
+        let Some((socket, tls)) = find(&mut self.entries, client) else {
             return Sent::Broken;
         };
-        let fd = entry.fd();
-        let Some(session) = &mut entry.tls else {
-            return send_plain(fd, parts);
+        let Some(session) = tls else {
+            return send_plain(socket, parts);
         };
-        let sent = session.send(fd, parts, &mut self.scratch);
+        let sent = session.send(socket, parts, &mut self.scratch);
         if session.has_output() {
             self.wait_to_write(client);
         }
@@ -320,8 +301,7 @@ impl Sockets for SocketTable {
     }
 
     fn admit(&mut self, client: ClientId, forwarded: Option<&[u8]>) -> Verdict {
-        let fd = self.fd(client);
-        let peer = || sys::peer_address(fd?).map(|peer| peer.ip());
+        let peer = || find(&mut self.entries, client).and_then(|(socket, _)| socket.peer());
         self.doorman.admit(client.slot, peer, forwarded)
     }
 
@@ -334,14 +314,13 @@ impl Sockets for SocketTable {
     }
 
     fn finish(&mut self, client: ClientId) {
-        let Some(entry) = Self::find(&mut self.entries, client) else {
+        let Some((socket, tls)) = find(&mut self.entries, client) else {
             return;
         };
-        let fd = entry.fd();
-        let Some(session) = &mut entry.tls else {
-            return sys::finish(fd);
+        let Some(session) = tls else {
+            return socket.finish();
         };
-        session.finish(fd);
+        session.finish(socket);
         if session.has_output() {
             self.wait_to_write(client);
         }
@@ -353,10 +332,10 @@ impl Sockets for SocketTable {
         };
         if let Some(mut session) = tls {
             // Politely, if the socket takes it at once.
-            session.finish(socket.as_raw_fd());
+            session.finish(&socket);
         }
         // The end of the stream goes out before the reset that closing a socket with unread input sends.
-        sys::shutdown(socket.as_raw_fd());
+        socket.shutdown();
     }
 }
 
@@ -374,9 +353,9 @@ fn named(shard: ShardId, token: u64) -> ClientId {
     }
 }
 
-fn send_plain(fd: RawFd, parts: &[IoSlice<'_>]) -> Sent {
+fn send_plain(socket: &impl Socket, parts: &[IoSlice<'_>]) -> Sent {
     loop {
-        return match sys::send(fd, parts) {
+        return match socket.send(parts) {
             Ok(taken) => Sent::Taken(taken),
             Err(error) if error.kind() == ErrorKind::WouldBlock => Sent::Taken(0),
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,

@@ -18,8 +18,6 @@ use std::time::Duration;
 use monoio::net::TcpStream;
 
 use super::Core;
-use crate::io::admission::Arrival;
-use crate::io::mail::Handover;
 use crate::io::sys;
 use crate::metrics::Metric;
 use crate::wire::proxy::{self, ProxyError};
@@ -70,6 +68,7 @@ impl Core {
             )
         };
         limit_silence(&stream, config.tcp_user_timeout);
+        let _ = stream.set_nodelay(true);
         if !expects_header {
             self.let_in(stream.into(), peer, None, secure)?;
         } else if self.greeting.waiting.get() >= config.handshakes_max.div_ceil(config.workers.max(1)) {
@@ -95,31 +94,13 @@ impl Core {
         match arrival {
             Some(arrival) => {
                 let tls = if secure { Some(self.session()?) } else { None };
-                self.adopt(socket, Vec::new(), tls, arrival);
+                if let Some((socket, secure)) = self.adopt(socket, Vec::new(), tls, arrival) {
+                    self.refuse(socket, secure);
+                }
             }
             None => self.refuse(socket, secure),
         }
         Ok(())
-    }
-
-    /// A connection comes back from the control core; what its PROXY header told comes with it.
-    pub(super) fn welcome_back(self: &Rc<Self>, handover: Handover) {
-        let Handover {
-            socket,
-            bytes,
-            tls,
-            told,
-        } = handover;
-        let peer = sys::peer_address(socket.as_raw_fd()).map(|peer| peer.ip());
-        let arrival = match peer {
-            Some(peer) => self.sockets.borrow().doorman().arrive(peer, told),
-            // Gone already: the first read says so.
-            None => Some(Arrival::default()),
-        };
-        match arrival {
-            Some(arrival) => self.adopt(socket, bytes, tls, arrival),
-            None => self.refuse(socket, tls.is_some()),
-        }
     }
 
     /// Tells a connection to come back later; one that expects TLS could not read it and is just closed.

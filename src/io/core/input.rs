@@ -1,59 +1,16 @@
 //! Reading: the core's epoll names the clients that have input; each is read a few times and its bytes go to the shard.
 
 use std::rc::Rc;
-use std::time::Duration;
-
-use monoio::net::TcpStream;
 
 use super::Core;
 use crate::close::CloseCause;
 use crate::engine::ids::ClientId;
+use crate::io::kernel::Kernel;
 use crate::io::mail::{ControlMail, Handover};
 use crate::io::sockets::{Ready, Removed};
 use crate::io::tls::End;
 use crate::limits::RECEIVES_PER_TURN_MAX;
 use crate::shard::Input;
-
-/// Pause of a reader while this core's mail waits for room in other mailboxes.
-const CONGESTION_PAUSE: Duration = Duration::from_millis(2);
-
-/// Reads all clients, those that have input in turn.
-pub(super) async fn read(core: Rc<Core>, ready: TcpStream) {
-    let mut clients = Vec::new();
-    loop {
-        if let Err(error) = ready.readable(false).await {
-            panic!("the core's epoll cannot be waited for: {error}");
-        }
-        while core.congested() {
-            Box::pin(monoio::time::sleep(CONGESTION_PAUSE)).await;
-            core.outlets.borrow_mut().kick();
-        }
-        let taken = core.sockets.borrow_mut().take_ready(&mut clients);
-        if let Err(error) = taken {
-            panic!("the core's epoll failed: {error}");
-        }
-        for ready in clients.drain(..) {
-            core.read(ready);
-        }
-    }
-}
-
-/// Tells the shard which of the sockets it waits for take bytes again.
-pub(super) async fn write(core: Rc<Core>, room: TcpStream) {
-    let mut clients = Vec::new();
-    loop {
-        if let Err(error) = room.readable(false).await {
-            panic!("the core's epoll for writers cannot be waited for: {error}");
-        }
-        let taken = core.sockets.borrow_mut().take_writable(&mut clients);
-        if let Err(error) = taken {
-            panic!("the core's epoll for writers failed: {error}");
-        }
-        for client in clients.drain(..) {
-            core.turn(|shard, sockets, now| shard.on_writable(client, now, sockets));
-        }
-    }
-}
 
 /// What a receive call left.
 pub(super) enum Received {
@@ -65,7 +22,29 @@ pub(super) enum Received {
     Stop,
 }
 
-impl Core {
+impl<K: Kernel> Core<K> {
+    /// Reads the clients that have input now, each a few times; `clients` is a reused list.
+    pub fn read_ready(self: &Rc<Self>, clients: &mut Vec<Ready>) {
+        let taken = self.sockets.borrow_mut().take_ready(clients);
+        if let Err(error) = taken {
+            panic!("the core's epoll failed: {error}");
+        }
+        for ready in clients.drain(..) {
+            self.read(ready);
+        }
+    }
+
+    /// Tells the shard which of the sockets it waits for take bytes now; `clients` is a reused list.
+    pub fn write_ready(self: &Rc<Self>, clients: &mut Vec<ClientId>) {
+        let taken = self.sockets.borrow_mut().take_writable(clients);
+        if let Err(error) = taken {
+            panic!("the core's epoll for writers failed: {error}");
+        }
+        for client in clients.drain(..) {
+            self.turn(|shard, sockets, now| shard.on_writable(client, now, sockets));
+        }
+    }
+
     /// Reads one client until its socket is empty or others should have their turn.
     pub(super) fn read(self: &Rc<Self>, ready: Ready) {
         let client = ready.client;
