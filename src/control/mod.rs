@@ -10,6 +10,7 @@
 //! | `wait.rs` | questions to shards that wait for their answer |
 //! | `process.rs` | what `/serverinfo/` says about the process |
 
+mod bodies;
 pub mod callback;
 pub mod door;
 mod http;

@@ -7,6 +7,7 @@
 mod common;
 
 mod admission;
+mod interface;
 mod proxies;
 mod rates;
 mod silence;
