@@ -8,6 +8,7 @@ mod common;
 
 mod admission;
 mod interface;
+mod overload;
 mod proxies;
 mod rates;
 mod silence;
