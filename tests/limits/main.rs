@@ -11,6 +11,7 @@ mod interface;
 mod overload;
 mod proxies;
 mod rates;
+mod sandbox;
 mod silence;
 mod slow;
 

@@ -11,7 +11,7 @@ use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -141,6 +141,16 @@ impl Core {
         }
     }
 
+    /// Tells a connection that there is no descriptor for what it wants; it is to be closed at once.
+    pub(super) fn refuse_for_descriptors(&self, fd: RawFd, secure: bool) {
+        if !secure {
+            let _ = sys::send(fd, &[IoSlice::new(BUSY)]);
+            sys::finish(fd);
+            discard_input(fd);
+        }
+        self.sockets.borrow().doorman().count(Metric::RefusedDescriptors);
+    }
+
     /// There is no descriptor for the next connection: refuses it with the one kept for that. False if none waits, an
     /// error if that does not help.
     pub(super) fn refuse_with_reserve(&self, listener: &std::net::TcpListener, secure: bool) -> io::Result<bool> {
@@ -149,12 +159,7 @@ impl Core {
         drop(reserve.borrow_mut().take());
         let accepted = listener.accept();
         if let Ok((stream, _)) = &accepted {
-            if !secure {
-                let _ = sys::send(stream.as_raw_fd(), &[IoSlice::new(BUSY)]);
-                sys::finish(stream.as_raw_fd());
-                discard_input(stream.as_raw_fd());
-            }
-            self.sockets.borrow().doorman().count(Metric::RefusedDescriptors);
+            self.refuse_for_descriptors(stream.as_raw_fd(), secure);
         }
         // Closes the connection, whose descriptor becomes the reserve again.
         let result = match accepted.map(drop) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use monoio::net::TcpStream;
 
 use super::Core;
+use super::greet::is_descriptor_shortage;
 use crate::close::CloseCause;
 use crate::engine::ids::ClientId;
 use crate::io::mail::{ControlMail, Handover};
@@ -144,6 +145,9 @@ impl Core {
                             told,
                         }));
                         outlets.kick();
+                    }
+                    Err(error) if is_descriptor_shortage(&error) => {
+                        self.refuse_for_descriptors(stream.as_raw_fd(), tls.is_some());
                     }
                     Err(error) => tracing::warn!(%error, "an API connection could not be handed over"),
                 }
