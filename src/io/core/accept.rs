@@ -8,6 +8,7 @@ use monoio::net::TcpStream;
 
 use super::{Core, greet};
 use crate::engine::mailbox::Wake;
+use crate::io::kernel::Kernel;
 use crate::io::sockets::SocketTable;
 use crate::io::sys;
 use crate::io::tls::Session;
@@ -92,10 +93,12 @@ impl Core {
             Err(error) => panic!("the listening sockets cannot be used: {error}"),
         }
     }
+}
 
+impl<K: Kernel> Core<K> {
     /// Lets go of the listening sockets: the accepting tasks drop them. They are closed then, unless another process has them
     /// too (`io/takeover.rs`); therefore no `shutdown`, which would end them there as well.
-    pub(super) fn stop_listening(&self, sockets: &mut SocketTable) {
+    pub(super) fn stop_listening(&self, sockets: &mut SocketTable<K>) {
         self.stopped.set(true);
         sockets.wake_waiting();
         self.accepting.borrow_mut().drain(..).for_each(|stop| stop.wake());
