@@ -32,7 +32,7 @@ use crate::engine::command::{Command, Report};
 use crate::engine::ids::{ClientId, ShardId};
 use crate::engine::mailbox::{Receiver, Wake};
 use crate::limits::{MAILBOX_BATCH, RECEIVE_SCRATCH_BYTES};
-use crate::shard::Shard;
+use crate::shard::{Shard, Sockets};
 use crate::time::Instant;
 
 /// What a core is made of, moved to its thread.
@@ -123,7 +123,7 @@ async fn mail(core: Rc<Core>, mailbox: Receiver<ShardMail>, sleeper: Sleeper) {
     let mut adopted = Vec::new();
     loop {
         core.more.set(false);
-        let handled = core.turn(|shard, sockets, now| {
+        let handled = core.long_turn(|shard, sockets, now| {
             let batch = if shard.is_full() { 0 } else { MAILBOX_BATCH };
             mailbox.drain(batch, |mail| match mail {
                 ShardMail::Command(command) => {
@@ -191,13 +191,26 @@ async fn write(core: Rc<Core>, client: ClientId, stream: Rc<TcpStream>) {
 impl Core {
     /// One turn of the shard.
     fn turn<R>(self: &Rc<Self>, call: impl FnOnce(&mut Shard, &mut SocketTable, Instant) -> R) -> R {
+        self.turn_until(call, Shard::end_short_turn)
+    }
+
+    /// The turn of the mailbox loop, in which large fan-outs go on: once between two looks at the sockets.
+    fn long_turn<R>(self: &Rc<Self>, call: impl FnOnce(&mut Shard, &mut SocketTable, Instant) -> R) -> R {
+        self.turn_until(call, Shard::end_turn)
+    }
+
+    fn turn_until<R>(
+        self: &Rc<Self>,
+        call: impl FnOnce(&mut Shard, &mut SocketTable, Instant) -> R,
+        end: fn(&mut Shard, Instant, &mut dyn Sockets) -> bool,
+    ) -> R {
         let now = self.clock.now();
         let (result, requests) = {
             let mut shard = self.shard.borrow_mut();
             let mut sockets = self.sockets.borrow_mut();
             let result = call(&mut shard, &mut sockets, now);
             self.post(&mut shard);
-            if shard.end_turn(now, &mut *sockets) && !self.more.replace(true) {
+            if end(&mut shard, now, &mut *sockets) && !self.more.replace(true) {
                 self.waker.wake();
             }
             self.post(&mut shard);
