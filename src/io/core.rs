@@ -31,7 +31,7 @@ use crate::config::Config;
 use crate::engine::command::{Command, Report};
 use crate::engine::ids::{ClientId, ShardId};
 use crate::engine::mailbox::{Receiver, Wake};
-use crate::limits::{MAILBOX_BATCH, RECEIVE_SCRATCH_BYTES};
+use crate::limits::{FANOUT_SLICES_PER_ROUND, MAILBOX_BATCH, RECEIVE_SCRATCH_BYTES};
 use crate::shard::{Shard, Sockets};
 use crate::time::Instant;
 
@@ -120,38 +120,17 @@ pub async fn run(setup: CoreSetup) {
 
 /// The mailbox loop, which also runs what does not fit into one turn.
 async fn mail(core: Rc<Core>, mailbox: Receiver<ShardMail>, sleeper: Sleeper) {
-    let mut adopted = Vec::new();
+    let (mut adopted, mut ready) = (Vec::new(), Vec::new());
     loop {
         core.more.set(false);
-        let handled = core.long_turn(|shard, sockets, now| {
-            let batch = if shard.is_full() { 0 } else { MAILBOX_BATCH };
-            mailbox.drain(batch, |mail| match mail {
-                ShardMail::Command(command) => {
-                    if matches!(command, Command::Drain) {
-                        core.stop_listening(sockets);
-                    }
-                    shard.on_command(command, now, sockets);
-                }
-                ShardMail::Adopt(handover) => adopted.push(handover),
-                ShardMail::Reload(config) => {
-                    core.reload(&config, sockets);
-                    sockets.doorman_mut().reload(config.clone());
-                    shard.reload(config);
-                }
-                ShardMail::Identity(identity) => drop(core.identity.replace(Some(identity))),
-            })
-        });
-        for Handover {
-            socket,
-            bytes,
-            tls,
-            told,
-        } in adopted.drain(..)
-        {
-            match TcpStream::from_std(std::net::TcpStream::from(socket)) {
-                Ok(stream) => core.welcome_back(stream, bytes, tls, told),
-                Err(error) => tracing::warn!(%error, "a connection could not be taken over"),
+        let mut handled = core.take_mail(&mailbox, &mut adopted);
+        // Between the slices of a large fan-out clients and mail have their turn at once, everything else less often.
+        for _ in 1..FANOUT_SLICES_PER_ROUND {
+            if !core.shard.borrow().is_slicing() || core.congested() {
+                break;
             }
+            core.read_ready(&mut ready);
+            handled = core.take_mail(&mailbox, &mut adopted);
         }
         if core.congested() {
             core.outlets.borrow_mut().kick();
@@ -189,12 +168,47 @@ async fn write(core: Rc<Core>, client: ClientId, stream: Rc<TcpStream>) {
 }
 
 impl Core {
+    /// A batch of the mailbox and a slice of a large fan-out; how many messages there were.
+    fn take_mail(self: &Rc<Self>, mailbox: &Receiver<ShardMail>, adopted: &mut Vec<Handover>) -> usize {
+        let handled = self.long_turn(|shard, sockets, now| {
+            let batch = if shard.is_full() { 0 } else { MAILBOX_BATCH };
+            mailbox.drain(batch, |mail| match mail {
+                ShardMail::Command(command) => {
+                    if matches!(command, Command::Drain) {
+                        self.stop_listening(sockets);
+                    }
+                    shard.on_command(command, now, sockets);
+                }
+                ShardMail::Adopt(handover) => adopted.push(handover),
+                ShardMail::Reload(config) => {
+                    self.reload(&config, sockets);
+                    sockets.doorman_mut().reload(config.clone());
+                    shard.reload(config);
+                }
+                ShardMail::Identity(identity) => drop(self.identity.replace(Some(identity))),
+            })
+        });
+        for Handover {
+            socket,
+            bytes,
+            tls,
+            told,
+        } in adopted.drain(..)
+        {
+            match TcpStream::from_std(std::net::TcpStream::from(socket)) {
+                Ok(stream) => self.welcome_back(stream, bytes, tls, told),
+                Err(error) => tracing::warn!(%error, "a connection could not be taken over"),
+            }
+        }
+        handled
+    }
+
     /// One turn of the shard.
     fn turn<R>(self: &Rc<Self>, call: impl FnOnce(&mut Shard, &mut SocketTable, Instant) -> R) -> R {
         self.turn_until(call, Shard::end_short_turn)
     }
 
-    /// The turn of the mailbox loop, in which large fan-outs go on: once between two looks at the sockets.
+    /// A turn in which large fan-outs go on.
     fn long_turn<R>(self: &Rc<Self>, call: impl FnOnce(&mut Shard, &mut SocketTable, Instant) -> R) -> R {
         self.turn_until(call, Shard::end_turn)
     }

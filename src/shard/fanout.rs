@@ -2,7 +2,7 @@
 //!
 //! Publishes of one turn are collected per channel and written to each member together: one walk over the members, one
 //! write per client, however many publishes came. What is more than [`FANOUT_SLICE_MEMBERS`] writes or
-//! [`FANOUT_SLICE_BYTES`] is served in slices from a snapshot of the members, one slice between two looks at sockets and
+//! [`FANOUT_SLICE_BYTES`] is served in slices from a snapshot of the members, one slice between two looks at clients and
 //! mailbox, so that a large channel does not stall a small one; members that left before their turn are skipped. Publishes
 //! to a channel that is being sliced wait for their turn: every subscriber sees one order.
 

@@ -302,6 +302,11 @@ impl Shard {
         drains || self.fanout.has_slices() || self.fanout.has_collected()
     }
 
+    /// Whether a large fan-out is not over.
+    pub fn is_slicing(&self) -> bool {
+        self.fanout.has_slices()
+    }
+
     /// Whether mail should wait until large fan-outs have gone on: they hold all they may.
     pub fn is_full(&self) -> bool {
         self.fanout.is_full()

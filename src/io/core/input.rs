@@ -13,7 +13,7 @@ use crate::io::mail::{ControlMail, Handover};
 use crate::io::sockets::Ready;
 use crate::io::sys;
 use crate::io::tls::End;
-use crate::limits::RECEIVES_PER_TURN_MAX;
+use crate::limits::{FANOUT_SLICE_MEMBERS, RECEIVES_PER_TURN_MAX};
 use crate::shard::Input;
 
 /// Pause of a reader while this core's mail waits for room in other mailboxes.
@@ -30,13 +30,7 @@ pub(super) async fn read(core: Rc<Core>, ready: TcpStream) {
             Box::pin(monoio::time::sleep(CONGESTION_PAUSE)).await;
             core.outlets.borrow_mut().kick();
         }
-        let taken = core.sockets.borrow_mut().take_ready(&mut clients);
-        if let Err(error) = taken {
-            panic!("the core's epoll failed: {error}");
-        }
-        for ready in clients.drain(..) {
-            core.read(ready);
-        }
+        core.read_ready(&mut clients);
     }
 }
 
@@ -51,6 +45,20 @@ pub(super) enum Received {
 }
 
 impl Core {
+    /// Reads the clients that have input now, once each; `clients` is a reused list. Large fan-outs go on between them.
+    pub(super) fn read_ready(self: &Rc<Self>, clients: &mut Vec<Ready>) {
+        let taken = self.sockets.borrow_mut().take_ready(clients);
+        if let Err(error) = taken {
+            panic!("the core's epoll failed: {error}");
+        }
+        for (number, ready) in (1..).zip(clients.drain(..)) {
+            self.read(ready);
+            if number % FANOUT_SLICE_MEMBERS == 0 && self.shard.borrow().is_slicing() {
+                self.long_turn(|_, _, _| ());
+            }
+        }
+    }
+
     /// From now on the client's input is reported. Clients that are gone are left alone.
     pub(super) fn begin_to_read(self: &Rc<Self>, client: ClientId) {
         let watched = self.sockets.borrow_mut().watch(client);

@@ -3,7 +3,7 @@
 use rainbow_server::close::CloseCause;
 use rainbow_server::engine::command::{Command, Endpoint, Qos};
 use rainbow_server::engine::ids::{ClientId, ShardId, Ticket};
-use rainbow_server::limits::{FANOUT_SLICE_BYTES, FANOUT_SLICE_MEMBERS, FANOUT_WAITING_BYTES_MAX};
+use rainbow_server::limits::{FANOUT_SLICE_BYTES, FANOUT_SLICE_MEMBERS, FANOUT_WAITING_BYTES_MAX, RETRY_SLICE_MEMBERS};
 use rainbow_server::shard::Input;
 use rainbow_server::time::Duration;
 
@@ -186,7 +186,7 @@ fn retries_of_a_large_channel_are_sliced_too() {
         rig.turn(HOME, |shard, net, now| shard.on_tick(now, net));
         let served = ids.iter().filter(|id| !rig.nets[0].sockets[id].out.is_empty()).count();
         // One had answered, one will be gone when its slice comes.
-        assert_eq!(served, (slice * FANOUT_SLICE_MEMBERS - 1).min(998));
+        assert_eq!(served, (slice * RETRY_SLICE_MEMBERS - 1).min(998));
         // Answers and ends between two slices.
         if slice == 2 {
             rig.bytes(ids[0], &wire::ack(1, b""));
