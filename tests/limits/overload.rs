@@ -87,6 +87,7 @@ fn no_measure_brings_the_next_about() {
 #[test]
 fn a_full_mailbox_stops_reading_and_loses_nothing() {
     const MESSAGES: usize = 40_000;
+    const MAILBOX: usize = 16_384;
     let business = Business::start();
     business.reply("/message/", Reply::ok("").mode(Mode::Hang));
     let server = Builder::new(&business)
@@ -102,11 +103,13 @@ fn a_full_mailbox_stops_reading_and_loses_nothing() {
     let made = Command::new("mkfifo").arg(&server.ini).status().expect("mkfifo");
     assert!(made.success());
     server.signal("HUP");
-    let hello = || http::call(server.port(), &Request::get("/hello/"), ms(300));
+    let hello = || http::call(server.port(), &Request::get("/hello/"), ms(1500));
     assert!(eventually(SOON, || hello().is_err()), "the control core reads no file");
 
     let mut writer = client.write_half();
-    writer.set_write_timeout(None).expect("timeout");
+    writer
+        .set_write_timeout(Some(Duration::from_secs(90)))
+        .expect("timeout");
     let frame = encode(Op::Binary, &packet::send(0, 7, 0, [b'm'; 1024]), true, true);
     let written = AtomicUsize::new(0);
     std::thread::scope(|scope| {
@@ -123,17 +126,14 @@ fn a_full_mailbox_stops_reading_and_loses_nothing() {
         let stands_still = || {
             let now = written.load(Ordering::SeqCst);
             std::thread::sleep(ms(1000));
-            let still = now > 0 && now == before && now == written.load(Ordering::SeqCst);
+            let still = now >= MAILBOX && now == before && now == written.load(Ordering::SeqCst);
             before = now;
             still
         };
         assert!(eventually(Duration::from_secs(30), stands_still));
         let stopped_at = written.load(Ordering::SeqCst);
         std::fs::write(&server.ini, settings).expect("the control core reads");
-        assert!(
-            (16_384..MESSAGES).contains(&stopped_at),
-            "read on beyond {stopped_at} messages"
-        );
+        assert!(stopped_at < MESSAGES, "all is read, whatever became of it");
     });
     let submitted = "rainbow_callbacks_total{kind=\"message\",event=\"submitted\"}";
     assert!(
