@@ -172,7 +172,7 @@ impl Connection {
             self.control.decongested().await;
             let answer = routes::respond(&self.control, &head, body, self.stream.fd()).await;
             let mut manner = Manner::of(&head);
-            manner.keep_alive &= !self.control.stopping.get();
+            manner.keep_alive &= self.control.keeps_connection(&head);
             answer.write(
                 &mut self.output,
                 manner,
