@@ -54,7 +54,7 @@ pub fn both_stopped_for_a_while() {
     let server = server(&stage).set("callback_timeout", 60).start();
     let mut load = stage.load();
     begin(&mut load, CLIENTS);
-    let pause = Duration::from_secs(4);
+    let pause = Duration::from_secs(3);
     for (server_stops, business_stops) in [(true, false), (false, true), (true, true)] {
         go_on(Duration::from_secs(1));
         let both = |signal: &str| {

@@ -3,11 +3,11 @@
 //! and looks for broken promises (`audit.rs`).
 //!
 //! `cargo test --test chaos [NAME]` plays every scenario for some seconds; `make chaos` takes the time of docs/reliability.md.
-//! `CHAOS_SECONDS` is the length of the mixed load, `CHAOS_CLIENTS` the size of the storm. One scenario at a time, so this is
-//! a program of its own instead of a list of `#[test]`s, and started with `--role` it is the business server or the load.
+//! `CHAOS_SECONDS` is the length of the mixed load, `CHAOS_CLIENTS` the size of the storm. This is a program of its own instead
+//! of a list of `#[test]`s, since it is also the business server and the load when it is started with `--role`.
 //!
-//! A scenario that cannot run here is told as NOT RUN. With `CI=true`, and in `make chaos`, that is a failure unless
-//! `CHAOS_WITHOUT` names what is missing: `namespaces`, `faketime`.
+//! A scenario that cannot run here is told as NOT RUN. With `CI=true` or `CHAOS_STRICT=true` (`make chaos`) that is a failure
+//! unless `CHAOS_WITHOUT` names what is missing: `namespaces`, `faketime`.
 
 // Its own tests run in the other targets.
 #[allow(unused_imports)]
@@ -33,6 +33,7 @@ mod play;
 mod roles;
 mod storm;
 
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// How a scenario ended, if it did not panic.
@@ -43,6 +44,9 @@ pub enum Outcome {
     NotRun(&'static str, String),
 }
 
+/// Scenarios that run side by side in the short version. They mostly wait. When everything counts, they run alone.
+const AT_ONCE: usize = 4;
+
 type Scenario = (&'static str, fn() -> Outcome);
 
 const SCENARIOS: [Scenario; 13] = [
@@ -52,6 +56,7 @@ const SCENARIOS: [Scenario; 13] = [
     ("audit::planted_violations_are_found", || {
         passed(audit_checks::planted_violations_are_found)
     }),
+    ("mixed_load", || passed(mixed::mixed_load)),
     ("business_killed", || passed(crashes::business_killed)),
     ("server_killed", || passed(crashes::server_killed)),
     ("both_stopped_for_a_while", || passed(crashes::both_stopped_for_a_while)),
@@ -64,7 +69,6 @@ const SCENARIOS: [Scenario; 13] = [
     ("clients_cut_off", || namespaces::play("clients_cut_off")),
     ("business_cut_off", || namespaces::play("business_cut_off")),
     ("half_open_connections", || namespaces::play("half_open_connections")),
-    ("mixed_load", || passed(mixed::mixed_load)),
 ];
 
 fn passed(scenario: fn()) -> Outcome {
@@ -93,42 +97,54 @@ fn main() {
         Some(namespaces::INSIDE) => return network::inside(&args[1], &args[2]),
         _ => {}
     }
-    let mut words = args.iter().filter(|arg| !arg.starts_with('-'));
-    let filter = words.next().map_or("", String::as_str);
+    let filter = args.iter().find(|arg| !arg.starts_with('-')).map_or("", String::as_str);
     let chosen: Vec<&Scenario> = SCENARIOS.iter().filter(|(name, _)| name.contains(filter)).collect();
     if args.iter().any(|arg| arg == "--list") {
         chosen.iter().for_each(|(name, _)| println!("{name}: test"));
         return;
     }
-    let (mut failed, mut not_run) = (0, 0);
     println!("\nrunning {} scenarios", chosen.len());
-    for (name, scenario) in &chosen {
-        let start = Instant::now();
-        match std::panic::catch_unwind(scenario) {
-            Ok(Outcome::Passed) => println!("test {name} ... ok ({:.1} s)", start.elapsed().as_secs_f64()),
-            Ok(Outcome::NotRun(what, why)) => {
-                println!("test {name} ... NOT RUN, {what}: {why}");
-                not_run += 1;
-                failed += u32::from(is_wanted(what));
-            }
-            Err(_) => {
-                println!("test {name} ... FAILED ({:.1} s)", start.elapsed().as_secs_f64());
-                failed += 1;
-            }
+    let (next, failed, not_run) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..if is_strict() { 1 } else { AT_ONCE } {
+            scope.spawn(|| {
+                while let Some((name, scenario)) = chosen.get(next.fetch_add(1, Relaxed)) {
+                    play(name, *scenario, &failed, &not_run);
+                }
+            });
+        }
+    });
+    let (total, failed, not_run) = (chosen.len(), failed.into_inner(), not_run.into_inner());
+    println!("\nchaos: {total} scenarios, {failed} failed, {not_run} NOT RUN\n");
+    std::process::exit(i32::from(failed > 0) * 101);
+}
+
+fn play(name: &str, scenario: fn() -> Outcome, failed: &AtomicUsize, not_run: &AtomicUsize) {
+    let start = Instant::now();
+    let outcome = std::panic::catch_unwind(scenario);
+    let took = start.elapsed().as_secs_f64();
+    match outcome {
+        Ok(Outcome::Passed) => println!("test {name} ... ok ({took:.1} s)"),
+        Ok(Outcome::NotRun(what, why)) => {
+            println!("test {name} ... NOT RUN, {what}: {why}");
+            not_run.fetch_add(1, Relaxed);
+            failed.fetch_add(usize::from(is_wanted(what)), Relaxed);
+        }
+        Err(_) => {
+            println!("test {name} ... FAILED ({took:.1} s)");
+            failed.fetch_add(1, Relaxed);
         }
     }
-    println!(
-        "\nchaos: {} scenarios, {failed} failed, {not_run} NOT RUN\n",
-        chosen.len()
-    );
-    std::process::exit(i32::from(failed > 0) * 101);
+}
+
+/// Whether everything has to run.
+fn is_strict() -> bool {
+    let says_so = |name| std::env::var(name).is_ok_and(|value| value == "true");
+    says_so("CI") || says_so("CHAOS_STRICT")
 }
 
 /// Whether a scenario that did not run for want of `what` is a failure.
 fn is_wanted(what: &str) -> bool {
-    let strict = ["CI", "CHAOS_STRICT"]
-        .iter()
-        .any(|name| std::env::var(name).is_ok_and(|value| value == "true"));
     let without = std::env::var("CHAOS_WITHOUT").unwrap_or_default();
-    strict && !without.split([' ', ',']).any(|word| word == what)
+    is_strict() && !without.split([' ', ',']).any(|word| word == what)
 }

@@ -10,6 +10,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// First argument of a process that plays a scenario on the host of the server.
 pub const INSIDE: &str = "--inside";
@@ -45,8 +46,9 @@ impl Hosts {
             return Err("there is no /dev/net/tun".into());
         }
         run("python3", &["-c", "import fcntl, select"])?;
+        static NEXT: AtomicU32 = AtomicU32::new(0);
         let hosts = Self {
-            prefix: format!("chaos-{}", std::process::id()),
+            prefix: format!("chaos-{}-{}", std::process::id(), NEXT.fetch_add(1, Relaxed)),
         };
         for host in HOSTS {
             run("ip", &["netns", "add", &hosts.name(host)])?;

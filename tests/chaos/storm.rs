@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 /// What the business server takes for each client.
 const AUTH_MS: u64 = 200;
 const BASE_KIB: u64 = 64 * 1024;
-const CLIENT_KIB: u64 = 16;
+const CLIENT_KIB: u64 = 8;
 
 /// All clients come at once, and all come back at once after a crash, while the business server takes 200 ms for each. Those
 /// beyond the queue are told when to come back, and all get in; meanwhile the interface answers and memory is bounded.
 pub fn reconnect_storm() {
-    let clients = size("CHAOS_CLIENTS", 1_000);
+    let clients = size("CHAOS_CLIENTS", 600);
     let mut stage = Stage::local();
     stage.business.say(format!("auth {AUTH_MS}"));
     let build = server(&stage)
