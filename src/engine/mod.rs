@@ -25,6 +25,7 @@ pub mod command;
 pub mod ids;
 pub mod mailbox;
 pub mod outbox;
+pub mod outlets;
 pub mod receipt;
 pub mod registry;
 pub mod slots;
