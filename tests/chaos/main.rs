@@ -44,8 +44,10 @@ pub enum Outcome {
     NotRun(&'static str, String),
 }
 
-/// Scenarios that run side by side in the short version. They mostly wait. When everything counts, they run alone.
+/// Scenarios that run side by side in the short version; they mostly wait.
 const AT_ONCE: usize = 4;
+/// With more of mixed load than this they run alone.
+const LONG: Duration = Duration::from_secs(60);
 
 type Scenario = (&'static str, fn() -> Outcome);
 
@@ -104,12 +106,13 @@ fn main() {
         return;
     }
     println!("\nrunning {} scenarios", chosen.len());
+    let at_once = if seconds() > LONG { 1 } else { AT_ONCE };
     let (next, failed, not_run) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
     std::thread::scope(|scope| {
-        for _ in 0..if is_strict() { 1 } else { AT_ONCE } {
+        for _ in 0..at_once {
             scope.spawn(|| {
                 while let Some((name, scenario)) = chosen.get(next.fetch_add(1, Relaxed)) {
-                    play(name, *scenario, &failed, &not_run);
+                    run(name, *scenario, &failed, &not_run);
                 }
             });
         }
@@ -119,7 +122,7 @@ fn main() {
     std::process::exit(i32::from(failed > 0) * 101);
 }
 
-fn play(name: &str, scenario: fn() -> Outcome, failed: &AtomicUsize, not_run: &AtomicUsize) {
+fn run(name: &str, scenario: fn() -> Outcome, failed: &AtomicUsize, not_run: &AtomicUsize) {
     let start = Instant::now();
     let outcome = std::panic::catch_unwind(scenario);
     let took = start.elapsed().as_secs_f64();

@@ -87,7 +87,7 @@ impl Net {
             socket.set_recv_buffer_size(bytes)?;
         }
         match socket.connect(&to.into()) {
-            Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),
+            Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
             _ => self.add(socket.into()),
         }
     }

@@ -91,17 +91,20 @@ fn business_cut_off(mut lines: Lines, mut stage: Stage) {
 /// Clients are killed behind a cut line, so that the server never hears of it: it finds them by `ping_interval`, by
 /// `idle_timeout`, or by `tcp_user_timeout` when it has something to tell them.
 fn half_open_connections(mut lines: Lines, mut stage: Stage) {
-    for (found_by, settings) in [
+    for (found_by, cause, settings) in [
         (
+            "ping_timeout",
             "ping_timeout",
             [("ping_interval", 2), ("ping_timeout", 2), ("tcp_user_timeout", 0)],
         ),
         (
             "idle_timeout",
+            "idle_timeout",
             [("ping_interval", 0), ("idle_timeout", 3), ("tcp_user_timeout", 0)],
         ),
         (
             "tcp_user_timeout",
+            "socket_error",
             [("ping_interval", 0), ("idle_timeout", 0), ("tcp_user_timeout", 4)],
         ),
     ] {
@@ -122,10 +125,8 @@ fn half_open_connections(mut lines: Lines, mut stage: Stage) {
         expect_gone(&server);
         expect_settled_books(&server);
         let page = scrape(&server);
-        if found_by != "tcp_user_timeout" {
-            let series = format!("rainbow_closes_total{{cause=\"{found_by}\"}}");
-            assert_eq!(page[&series], CLIENTS as f64, "{series}");
-        }
+        let series = format!("rainbow_closes_total{{cause=\"{cause}\"}}");
+        assert_eq!(page[&series], CLIENTS as f64, "{series}");
         lines.mend("clients");
         println!("    half_open_connections: {CLIENTS} clients found by {found_by}");
     }
