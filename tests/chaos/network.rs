@@ -35,6 +35,8 @@ fn line_with_loss_and_delay(mut lines: Lines, mut stage: Stage) {
     let server = server(&stage).set("callback_timeout", 120).start();
     let mut load = stage.load();
     begin(&mut load, CLIENTS);
+    // Calls of one client follow each other, and each takes the time of a round trip.
+    load.say("say 2000");
     go_on((crate::seconds() / 2).min(Duration::from_secs(60)));
     end("line_with_loss_and_delay", &mut stage, &server, &mut load, CLIENTS);
 }
