@@ -8,7 +8,7 @@ FUZZ_SMOKE_ITERATIONS ?= 200000
 CHAOS_SECONDS ?= 600
 CHAOS_CLIENTS ?= 15000
 
-.PHONY: run build test check chaos fuzz-smoke loom
+.PHONY: run build test check chaos fuzz-smoke loom deb
 
 run:
 	$(CARGO) run --release -- --demo
@@ -30,6 +30,10 @@ check:
 chaos:
 	CHAOS_STRICT=true CHAOS_SECONDS=$(CHAOS_SECONDS) CHAOS_CLIENTS=$(CHAOS_CLIENTS) \
 		$(CARGO) test $(CHAOS_PROFILE) --features fuzzing --test chaos
+
+# Debian packages, of the server and of its debug symbols: target/debian. Needs `cargo install cargo-deb --locked`.
+deb:
+	$(CARGO) deb --locked
 
 # Every fuzz body over its corpus and over mutations of it; needs no nightly compiler.
 fuzz-smoke:
