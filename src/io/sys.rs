@@ -62,6 +62,14 @@ pub fn shutdown(fd: RawFd) {
     unsafe { libc::shutdown(fd, libc::SHUT_RDWR) };
 }
 
+/// Makes closing a reset: what the peer has not acknowledged is dropped instead of delivered later.
+pub fn reset_on_close(fd: RawFd) {
+    // SAFETY: the descriptor is only borrowed for the call; one that is not open gives EBADF.
+    let socket = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
+    // A socket that cannot be told is closed in order.
+    let _ = socket2::SockRef::from(&socket).set_linger(Some(std::time::Duration::ZERO));
+}
+
 /// Who is at the other end of a socket.
 pub fn peer_address(fd: RawFd) -> Option<std::net::SocketAddr> {
     // SAFETY: the descriptor is only borrowed for the call; one that is not open gives EBADF.
