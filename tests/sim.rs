@@ -6,10 +6,14 @@
 mod bugs;
 #[path = "sim/business.rs"]
 mod business;
+#[path = "sim/byzantine.rs"]
+mod byzantine;
 #[path = "sim/conn.rs"]
 mod conn;
 #[path = "sim/control.rs"]
 mod control;
+#[path = "sim/cores.rs"]
+mod cores;
 #[path = "sim/coverage.rs"]
 mod coverage;
 #[path = "sim/far.rs"]
@@ -18,6 +22,8 @@ mod far;
 mod net;
 #[path = "sim/oracle.rs"]
 mod oracle;
+#[path = "sim/plan.rs"]
+mod plan;
 #[path = "sim/records.rs"]
 mod records;
 #[path = "sim/rig.rs"]

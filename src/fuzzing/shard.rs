@@ -394,7 +394,7 @@ impl World {
 
     fn end_turn(&mut self, shard: usize) {
         let now = self.now;
-        while self.shards[shard].end_turn(now, &mut self.nets[shard]) {}
+        while self.shards[shard].end_turn(false, now, &mut self.nets[shard]) {}
         let (mut commands, mut reports) = (Vec::new(), Vec::new());
         self.shards[shard].take_commands(&mut commands);
         self.shards[shard].take_reports(&mut reports);

@@ -2,7 +2,7 @@
 //!
 //! Every entry is a *turn* ([`Core::turn`]): call the shard, post what it left for other cores, end the turn (deliveries
 //! and replies are written), post again. Posting before writing is what makes "whoever has seen the answer can rely on its
-//! effects" true across cores.
+//! effects" true across cores: while mail waits for room in a full mailbox, replies wait as well.
 //!
 //! Tasks of a core: one for the listeners of each kind (plain, TLS), one that reads all clients, one per connection waiting
 //! to write, the mailbox, the ticker. Clients are not waited for one by one on the ring: the core's epoll knows who has
@@ -17,6 +17,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use monoio::net::TcpStream;
 
@@ -34,6 +35,9 @@ use crate::engine::mailbox::{Receiver, Wake};
 use crate::limits::{MAILBOX_BATCH, RECEIVE_SCRATCH_BYTES};
 use crate::shard::Shard;
 use crate::time::Instant;
+
+/// Pause before a core looks again whether its mail has found room in other mailboxes.
+const CONGESTION_PAUSE: Duration = Duration::from_millis(2);
 
 /// What a core is made of, moved to its thread.
 pub struct CoreSetup {
@@ -185,6 +189,7 @@ async fn write(core: Rc<Core>, client: ClientId, stream: Rc<TcpStream>) {
             break;
         }
     }
+    core.decongested().await;
     core.turn(|shard, sockets, now| shard.on_writable(client, now, sockets));
 }
 
@@ -197,7 +202,7 @@ impl Core {
             let mut sockets = self.sockets.borrow_mut();
             let result = call(&mut shard, &mut sockets, now);
             self.post(&mut shard);
-            if shard.end_turn(now, &mut *sockets) && !self.more.replace(true) {
+            if shard.end_turn(self.congested(), now, &mut *sockets) && !self.more.replace(true) {
                 self.waker.wake();
             }
             self.post(&mut shard);
@@ -265,6 +270,14 @@ impl Core {
 
     fn congested(&self) -> bool {
         self.outlets.borrow().overflow() > 0
+    }
+
+    /// Waits while mail of this core finds no room: policy of a full mailbox (`engine::mailbox`).
+    async fn decongested(&self) {
+        while self.congested() {
+            Box::pin(monoio::time::sleep(CONGESTION_PAUSE)).await;
+            self.outlets.borrow_mut().kick();
+        }
     }
 
     /// Makes the mailbox loop run once more.

@@ -44,7 +44,7 @@ use crate::engine::registry::{HomeHash, Interest, Members};
 use crate::engine::slots::Slots;
 use crate::engine::wheel::Wheel;
 use crate::metrics::{CoreMetrics, Metric};
-use crate::protocol::{Action, Actions};
+use crate::protocol::{Action, Actions, Session};
 use crate::time::Instant;
 use crate::wire::deflate::Codec;
 
@@ -108,6 +108,8 @@ pub struct Counts {
     pub interests: usize,
     /// Bytes in the fullest outbox.
     pub outbox_bytes_max: usize,
+    /// Messages of one client that wait for the business, under way and queued, where most do.
+    pub forwards_max: usize,
 }
 
 /// One core's clients and channels.
@@ -203,7 +205,7 @@ impl Shard {
         Some(self.client_id(slot, generation))
     }
 
-    /// The socket takes bytes again.
+    /// The socket takes bytes again. Not to be told while mail of this core waits for room: queued replies would leave.
     pub fn on_writable(&mut self, id: ClientId, now: Instant, sockets: &mut dyn Sockets) {
         if let Some(client) = self.clients.get_mut(id.slot, id.generation) {
             client.write_armed = false;
@@ -280,15 +282,20 @@ impl Shard {
     }
 
     /// Ends a turn. True if there is more to do at once: call again after the sockets had their turn.
-    pub fn end_turn(&mut self, now: Instant, sockets: &mut dyn Sockets) -> bool {
+    ///
+    /// `corked`: mail of this core waits for room. Replies are kept until it has left, since whoever reads one relies on its
+    /// effects being with the other cores.
+    pub fn end_turn(&mut self, corked: bool, now: Instant, sockets: &mut dyn Sockets) -> bool {
         self.run_collected(now, sockets);
         if self.fanout.has_slices() {
             self.run_slice(now, sockets);
         }
         let drains = self.drain_some(CLOSES_PER_TURN, now, sockets);
-        self.flush_dirty(now, sockets);
+        if !corked {
+            self.flush_dirty(now, sockets);
+        }
         self.report_drained();
-        drains || self.fanout.has_slices() || self.fanout.has_collected()
+        drains || self.fanout.has_slices() || self.fanout.has_collected() || !self.dirty.is_empty()
     }
 
     /// Whether mail should wait until large fan-outs have gone on: they hold all they may.
@@ -337,6 +344,11 @@ impl Shard {
     #[doc(hidden)]
     pub fn debug_counts(&self) -> Counts {
         let outboxes = self.clients.iter().map(|(_, _, client)| client.outbox.len_bytes());
+        let sessions = self.clients.iter().filter_map(|(_, _, client)| match &client.phase {
+            Phase::Open(open) => Some(&open.session),
+            _ => None,
+        });
+        let forwards = sessions.map(Session::callbacks_pending);
         Counts {
             clients: self.clients.len(),
             deliveries: self.deliveries.len(),
@@ -344,6 +356,7 @@ impl Shard {
             memberships: self.members.memberships(),
             interests: self.interest.len(),
             outbox_bytes_max: outboxes.max().unwrap_or(0),
+            forwards_max: forwards.max().unwrap_or(0),
         }
     }
 

@@ -19,6 +19,10 @@ pub struct Records {
     /// Questions of the API other than publishes: (what, answers).
     pub questions: Vec<(String, u32)>,
     pub drained: Vec<u32>,
+    /// Close callbacks that were not accepted.
+    pub closes_repeated: u64,
+    /// Who is in which channel, by shard, when all has gone quiet.
+    pub census: Option<Census>,
     /// Positions in `changes`, by client and channel; made when the run has gone quiet.
     pub index: OnceCell<Vec<Vec<usize>>>,
 }
@@ -53,6 +57,19 @@ pub struct Change {
     pub answered: Option<Seq>,
     /// It was answered with "no such client".
     pub void: bool,
+    /// It may have been refused without a word: too many channels.
+    pub doubtful: bool,
+}
+
+/// Members of every channel, by shard, and when the question was asked.
+pub struct Census {
+    pub asked: Seq,
+    pub asked_at: Instant,
+    /// The connections there were then.
+    pub there: Vec<usize>,
+    pub pages: Vec<BTreeMap<Vec<u8>, u32>>,
+    /// Channels at home on any shard.
+    pub interests: usize,
 }
 
 /// What the business knows of one identity.
@@ -64,6 +81,9 @@ pub struct SessionRecord {
     pub close_callbacks: u32,
     /// Message callbacks not yet answered.
     pub under_way: u32,
+    /// When the business said yes, and message callbacks since.
+    pub admitted_at: Option<Instant>,
+    pub forwards: u64,
 }
 
 /// One message of a client.

@@ -2,7 +2,6 @@
 
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
-use std::time::Duration;
 
 use monoio::net::TcpStream;
 
@@ -16,9 +15,6 @@ use crate::io::tls::End;
 use crate::limits::RECEIVES_PER_TURN_MAX;
 use crate::shard::Input;
 
-/// Pause of a reader while this core's mail waits for room in other mailboxes.
-const CONGESTION_PAUSE: Duration = Duration::from_millis(2);
-
 /// Reads all clients, those that have input in turn.
 pub(super) async fn read(core: Rc<Core>, ready: TcpStream) {
     let mut clients = Vec::new();
@@ -26,10 +22,7 @@ pub(super) async fn read(core: Rc<Core>, ready: TcpStream) {
         if let Err(error) = ready.readable(false).await {
             panic!("the core's epoll cannot be waited for: {error}");
         }
-        while core.congested() {
-            Box::pin(monoio::time::sleep(CONGESTION_PAUSE)).await;
-            core.outlets.borrow_mut().kick();
-        }
+        core.decongested().await;
         let taken = core.sockets.borrow_mut().take_ready(&mut clients);
         if let Err(error) = taken {
             panic!("the core's epoll failed: {error}");
