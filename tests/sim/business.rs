@@ -192,6 +192,7 @@ impl World {
         (session.admitted, session.refused) = (upgrades, !upgrades);
         session.admitted_at = Some(now);
         let (headers, changes) = self.channel_headers(number, true);
+        self.conns[number].changes.clone_from(&changes);
         (answer(headers, ADMITTED), changes)
     }
 
@@ -222,6 +223,9 @@ impl World {
         } else {
             Default::default()
         };
+        if let Some(message) = at.and_then(|at| self.conns[number].sent.get_mut(at)) {
+            message.changes.clone_from(&changes);
+        }
         (answer(headers, "answer"), changes)
     }
 

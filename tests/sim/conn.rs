@@ -182,6 +182,10 @@ pub struct Conn {
     pub ended_at: Option<Instant>,
     /// Its socket took less than the server had for it.
     pub clogged: bool,
+    /// What the answer to its request will have changed (indices into [`Records::changes`](crate::records::Records)).
+    pub changes: Vec<usize>,
+    /// What the answers it has read have changed.
+    pub promised: Vec<usize>,
     /// The server compresses for it.
     deflate: bool,
     /// It has come back as somebody else.
@@ -235,6 +239,8 @@ impl Conn {
             silent_since: Instant::ZERO,
             ended_at: None,
             clogged: false,
+            changes: Vec::new(),
+            promised: Vec::new(),
             deflate: false,
             replaced: false,
             sent: Vec::new(),
@@ -298,6 +304,7 @@ impl Conn {
             failed_at: None,
             forwards_owed: 1,
             succeeded: false,
+            changes: Vec::new(),
             answers_due: 0,
             answers: 0,
         });
@@ -363,6 +370,7 @@ impl Conn {
             };
             self.status = Some(status);
             self.open_at = Some(now);
+            self.promised.append(&mut self.changes);
             if status != 101 {
                 self.leaving = true;
                 return vec![Reaction::Leave(rng.within(0, 50), End::Fin)];
@@ -479,7 +487,10 @@ impl Conn {
             .iter_mut()
             .find(|message| message.id == id && message.qos == qos)
         {
-            Some(message) if message.answers < message.answers_due => message.answers += 1,
+            Some(message) if message.answers < message.answers_due => {
+                message.answers += 1;
+                self.promised.append(&mut message.changes);
+            }
             _ => self.blame(&format!("an answer to message {id} that the business did not give")),
         }
     }

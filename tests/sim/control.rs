@@ -139,7 +139,8 @@ impl World {
         let (now, number) = (self.now, self.control.publishes[&ticket]);
         let record = &mut self.records.publishes[number];
         let parts = record.parts.len();
-        record.answers.push((now, answer, parts));
+        let of = record.shards.first().copied();
+        record.answers.push((now, answer, parts, of));
         if let Some(serial) = self.control.nested.remove(&ticket) {
             self.plan_in(1, Event::Business(serial));
         }

@@ -17,7 +17,7 @@ use rainbow_server::time::Instant;
 
 use crate::bugs::Bug;
 use crate::net::Net;
-use crate::plan::Plan;
+use crate::plan::{Plan, STALL_MAX};
 use crate::world::{Event, World};
 
 /// Pause of a reader while mail of its core waits for room, as in `io/core/input.rs`.
@@ -60,6 +60,8 @@ pub struct Core<T> {
     stalled: u64,
     /// What it does with sockets once its mail has found room.
     put_off: Vec<Event>,
+    /// Changes it has made and not told everybody of, since its mail waits for room.
+    made: Vec<usize>,
 }
 
 pub struct Cores {
@@ -95,6 +97,7 @@ impl Cores {
             run_planned: false,
             stalled: 0,
             put_off: Vec::new(),
+            made: Vec::new(),
         });
         Self {
             shards: shards.collect(),
@@ -105,6 +108,7 @@ impl Cores {
                 run_planned: false,
                 stalled: 0,
                 put_off: Vec::new(),
+                made: Vec::new(),
             },
             in_force: vec![0; plan.shards],
             express: all.clone(),
@@ -254,9 +258,16 @@ impl World {
                 }
             }
         }
-        let outlets = &mut self.cores.shards[shard].outlets;
-        outlets.kick();
-        self.cores.overflow_max = self.cores.overflow_max.max(outlets.overflow());
+        let core = &mut self.cores.shards[shard];
+        core.outlets.kick();
+        let overflow = core.outlets.overflow();
+        self.cores.overflow_max = self.cores.overflow_max.max(overflow);
+        // The worst moment to lose the processor: others have room for mail again, and this core does not know.
+        let (now, last) = (self.now.as_micros(), core.stalled);
+        if overflow > 0 && !self.plan.stalls.is_empty() && now > last + 2_000_000 && self.rng.chance(30) {
+            let until = now + self.rng.within(1, STALL_MAX / 2);
+            self.stall(shard, until);
+        }
     }
 
     /// A shard looks into its mailbox.
@@ -282,14 +293,9 @@ impl World {
         let core = &mut self.cores.shards[shard];
         core.outlets.kick();
         let congested = core.outlets.overflow() > 0;
-        let put_off = if congested {
-            Vec::new()
-        } else {
-            std::mem::take(&mut core.put_off)
-        };
-        put_off
-            .into_iter()
-            .for_each(|event| self.plan_in(CONGESTION_PAUSE, event));
+        if !congested {
+            self.decongest(shard);
+        }
         let core = &mut self.cores.shards[shard];
         if !core.run_planned && (handled == batch || congested || !core.mailbox.prepare_sleep()) {
             self.plan_run(shard);
@@ -316,10 +322,25 @@ impl World {
             }
         }
         self.run_commands(shard, commands);
+        self.cores.shards[shard].made.extend(changed);
+    }
+
+    /// All mail of a core has left: whoever asked for a change may know of it, and sockets have their turn again.
+    fn decongest(&mut self, shard: usize) {
+        let core = &mut self.cores.shards[shard];
+        let (made, put_off) = (std::mem::take(&mut core.made), std::mem::take(&mut core.put_off));
+        self.note_made(made);
+        put_off
+            .into_iter()
+            .for_each(|event| self.plan_in(CONGESTION_PAUSE, event));
+    }
+
+    /// Somebody may know now that these changes are made.
+    pub fn note_made(&mut self, changes: Vec<usize>) {
         let seq = self.next_seq();
-        for change in changed {
+        for change in changes {
             self.trace(|| format!("change {change} was made"));
-            self.records.changes[change].answered = Some(seq);
+            self.records.changes[change].answered.get_or_insert(seq);
         }
     }
 

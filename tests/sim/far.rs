@@ -105,7 +105,7 @@ impl World {
         if self.is_congested(shard, Event::Readable(number)) {
             return;
         }
-        let eaten = self.conns[number].up_end.is_some() && self.strikes(Bug::EatEnd, 5);
+        let eaten = self.conns[number].up_end.is_some() && self.strikes(Bug::EatEnd, 20);
         let conn = &mut self.conns[number];
         conn.readable_planned = false;
         let Some(id) = conn.id.filter(|_| conn.reading && !conn.over) else {
@@ -228,18 +228,19 @@ impl World {
         self.hash(&bytes);
         let (now, rng) = (self.now, &mut self.rng);
         let said_farewell = self.conns[number].close.is_some();
-        let status = self.conns[number].status;
         let reactions = self.conns[number].read(&bytes, now, rng);
+        let promised = std::mem::take(&mut self.conns[number].promised);
+        let relied_on = promised.last().map(|change| self.records.changes[*change].channel);
+        self.note_made(promised);
+        if let Some(channel) = relied_on.filter(|_| !self.plan.crowd && !self.calm) {
+            // Who has seen its 101, or the answer to a message, may make somebody publish.
+            self.publish(channel);
+        }
         if let Some(fault) = self.conns[number].fault.take() {
             self.blame(fault);
         }
         if !said_farewell && (self.conns[number].close.is_some() || left == 0 && ended) {
             self.check_farewell(number);
-        }
-        if status.is_none() && self.conns[number].status == Some(101) && !self.plan.crowd && !self.calm {
-            // Who has seen its 101 may make somebody publish.
-            let channel = self.rng.index(self.plan.channels);
-            self.publish(channel);
         }
         for reaction in reactions {
             self.react(number, reaction);

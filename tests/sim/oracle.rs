@@ -374,15 +374,18 @@ impl World {
     fn check_answer(&self, number: usize, publish: &Published) -> Result<(), String> {
         let count = publish.answers.len();
         check!(count == 1, "publish {number} was answered {count} times");
-        let (at, answer, parts_then) = &publish.answers[0];
+        let (at, answer, parts_then, of) = &publish.answers[0];
         let latest = publish.deadline + RECEIPT_GRACE + Duration::from_millis(10);
         check!(
             *at <= latest,
             "publish {number} was answered at {at:?}, after {latest:?}"
         );
         if publish.qos == Qos::AtMostOnce {
+            // Whoever loses its processor, or has no room for mail, may not get it passed on in time.
+            let hindered = self.plan.mailbox < 64 || !self.plan.stalls.is_empty();
+            let late = hindered && *at >= publish.deadline + RECEIPT_GRACE;
             check!(
-                answer.status == Status::Complete && answer.connections == 0,
+                answer.connections == 0 && (answer.status == Status::Complete || late),
                 "publish {number}: {answer:?}"
             );
             return Ok(());
@@ -395,10 +398,7 @@ impl World {
             answer.connections == u64::from(done),
             "publish {number}: {answer:?} for {parts:?}"
         );
-        let all_in = publish
-            .shards
-            .first()
-            .is_some_and(|shards| *shards as usize == parts.len());
+        let all_in = of.is_some_and(|shards| shards as usize == parts.len());
         let complete = all_in && (silent == 0 || publish.at_deadline == AtDeadline::Failed);
         check!(
             complete == (answer.status == Status::Complete),

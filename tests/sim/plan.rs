@@ -12,7 +12,7 @@ pub const BUSY: u64 = 40_000_000;
 /// Then everything that was begun comes to its end.
 pub const QUIET: u64 = 240_000_000;
 /// From the beginning of the stop to the last look.
-pub const STOP: u64 = 90_000_000;
+pub const STOP: u64 = 200_000_000;
 
 /// The plan of one run; times in microseconds.
 pub struct Plan {

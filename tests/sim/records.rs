@@ -38,8 +38,8 @@ pub struct Published {
     pub retries: u32,
     pub shards: Vec<u32>,
     pub parts: Vec<Part>,
-    /// Each answer, when it was given, and how many parts had come by then.
-    pub answers: Vec<(Instant, Answer, usize)>,
+    /// Each answer, when it was given, and how many parts had come by then of how many.
+    pub answers: Vec<(Instant, Answer, usize, Option<u32>)>,
     /// Connections that acknowledged, and when their acknowledgement was written.
     pub acks: BTreeMap<usize, Instant>,
 }
@@ -99,6 +99,8 @@ pub struct Upstream {
     /// At least so many forwards have to be seen.
     pub forwards_owed: u32,
     pub succeeded: bool,
+    /// What its answer will have changed (indices into [`Records::changes`]).
+    pub changes: Vec<usize>,
     /// The callback answers that went to the client, and those that arrived.
     pub answers_due: u32,
     pub answers: u32,
