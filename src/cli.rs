@@ -5,7 +5,8 @@
 
 use crate::config::ini::FILE_BYTES_MAX;
 use crate::config::{Config, ConfigError, Note, Origin, Overrides, Warning, render};
-use crate::io::tls::{self, Fault};
+use crate::io::clock::Clock;
+use crate::io::tls::{self, Expiry, Fault};
 use lexopt::{Arg, Parser, ValueExt};
 use std::ffi::OsString;
 use std::fmt;
@@ -14,6 +15,9 @@ use std::path::{Path, PathBuf};
 
 /// Exit code of a refused command line or file.
 pub const EXIT_USAGE: u8 = 2;
+
+/// Certificates that end within this time are warned of, at start and at every reload.
+const EXPIRY_NOTICE_DAYS: u64 = 30;
 
 /// What the caller was asked to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -164,15 +168,32 @@ pub fn load(file: &Path, overrides: &Overrides) -> Result<(Config, Vec<Warning>)
             text,
         })]);
     }
-    let (config, warnings) = Config::from_file_text(&label, &String::from_utf8_lossy(&bytes), overrides)?;
+    let (config, mut warnings) = Config::from_file_text(&label, &String::from_utf8_lossy(&bytes), overrides)?;
+    let located = |fault: Fault| located(&label, &config, fault);
     let faults = file_faults(&config);
     if faults.is_empty() {
+        let expiring = file_warnings(&config, Clock::start().unix_micros() / 1_000_000);
+        warnings.extend(expiring.into_iter().map(|fault| Warning(located(fault))));
         return Ok((config, warnings));
     }
-    Err(faults
-        .into_iter()
-        .map(|fault| located(&label, &config, fault))
-        .collect())
+    Err(faults.into_iter().map(|fault| ConfigError(located(fault))).collect())
+}
+
+/// Certificates that have ended, or soon will: they are served all the same, and clients refuse them.
+fn file_warnings(config: &Config, now: u64) -> Vec<Fault> {
+    const DAY: u64 = 24 * 3600;
+    let warning = |expiry: Expiry| {
+        let what = match expiry.unix_seconds.checked_sub(now) {
+            None => "has expired".to_owned(),
+            Some(left) if left <= EXPIRY_NOTICE_DAYS * DAY => format!("expires in {} days", left / DAY),
+            Some(_) => return None,
+        };
+        Some(Fault {
+            key: expiry.key,
+            text: format!("{}: a certificate {what}; renew it", expiry.file.display()),
+        })
+    };
+    tls::expiries(config).into_iter().filter_map(warning).collect()
 }
 
 /// The parser cannot look at files; a wrong path should not wait for the first https call or client to show.
@@ -185,18 +206,18 @@ fn file_faults(config: &Config) -> Vec<Fault> {
     ca.into_iter().chain(tls::check(config)).collect()
 }
 
-fn located(label: &str, config: &Config, fault: Fault) -> ConfigError {
+fn located(label: &str, config: &Config, fault: Fault) -> Note {
     let setting = config.settings.iter().find(|setting| setting.name == fault.key);
     let line = setting.and_then(|setting| match setting.origin {
         Origin::File { line, .. } => Some(line),
         _ => None,
     });
-    ConfigError(Note {
+    Note {
         file: label.to_owned(),
         line,
         key: Some(fault.key.into()),
         text: fault.text,
-    })
+    }
 }
 
 /// `--check-config`: the explanation of a valid file, or its errors. Errors go to standard error, exit [`EXIT_USAGE`].

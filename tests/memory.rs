@@ -1,6 +1,5 @@
 //! What an idle client costs the server in memory. Not a timing: the bound holds on any machine, and a buffer that somebody
-//! keeps per client breaks it at once. docs/performance.md has the exact number of a release build; here future sizes of an
-//! unoptimised build are included.
+//! keeps per client breaks it at once. docs/performance.md has the exact number of a release build.
 
 mod common;
 
@@ -10,7 +9,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 /// Bytes of the server's own memory for a client in one channel.
-const BYTES_PER_CLIENT_MAX: u64 = 1024;
+const BYTES_PER_CLIENT_MAX: u64 = 500;
 /// First clients, which also pay for what is allocated once.
 const WARM: usize = 500;
 /// Clients measured.

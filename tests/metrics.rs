@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Series that tests with other configurations move: the series, the file that tests it, and a word found there.
-const MOVED_ELSEWHERE: [(&str, &str, &str); 23] = [
+const MOVED_ELSEWHERE: [(&str, &str, &str); 25] = [
     ("rainbow_mailbox_overflows_total", "src/engine/mailbox.rs", "overflows"),
     ("rainbow_log_lines_dropped_total", "src/log.rs", "dropped_lines"),
     (
@@ -109,6 +109,16 @@ const MOVED_ELSEWHERE: [(&str, &str, &str); 23] = [
         "rainbow_refused_total{reason=\"auth_queue\"}",
         "tests/limits/admission.rs",
         "auth_queue",
+    ),
+    (
+        "rainbow_refused_total{reason=\"api_connections\"}",
+        "tests/limits/interface.rs",
+        "api_connections",
+    ),
+    (
+        "rainbow_refused_total{reason=\"api_bodies\"}",
+        "tests/limits/interface.rs",
+        "api_bodies",
     ),
     (
         "rainbow_refused_total{reason=\"proxy_header\"}",

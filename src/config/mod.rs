@@ -172,6 +172,10 @@ settings! {
 
     /// `/serverinfo/` and `/updateconfig/` without signature.
     api_open: bool,
+    /// API connections at once.
+    api_connections: usize,
+    /// Bytes of all request bodies under way.
+    api_bodies_max: usize,
     /// Largest request body in bytes.
     api_body_max: usize,
     /// Idle time of a kept-alive API connection.

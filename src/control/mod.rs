@@ -10,6 +10,7 @@
 //! | `wait.rs` | questions to shards that wait for their answer |
 //! | `process.rs` | what `/serverinfo/` says about the process |
 
+mod bodies;
 pub mod callback;
 pub mod door;
 mod http;
@@ -116,6 +117,8 @@ pub struct Control {
     client: Client,
     cluster: Cluster,
     /// What callers signed lately.
+    /// When the first certificate of ours ends, in seconds since 1970.
+    certificate_expiry: Cell<Option<u64>>,
     replays: RefCell<Replays>,
     tickets: RefCell<Tickets>,
     receipts: RefCell<Receipts>,
@@ -161,6 +164,7 @@ pub async fn run(setup: ControlSetup) {
     });
     let callbacks = Callbacks::start(client.clone(), builder, completion, door::settings(&setup.config));
     let cluster = Cluster::start(&setup.config, setup.announce, client.clone(), setup.clock);
+    let certificate_expiry = Cell::new(certificate_expiry(&setup.config));
     let control = Rc::new(Control {
         config: RefCell::new(setup.config),
         file: setup.file,
@@ -174,6 +178,7 @@ pub async fn run(setup: ControlSetup) {
         callbacks,
         client,
         cluster,
+        certificate_expiry,
         replays: RefCell::default(),
         tickets: RefCell::default(),
         receipts: RefCell::default(),
@@ -396,6 +401,7 @@ impl Control {
             .reload(&door::options(&config))
             .map_err(|error| format!("https callbacks: {error}"))?;
         let config = Arc::new(config);
+        self.certificate_expiry.set(certificate_expiry(&config));
         *self.config.borrow_mut() = config.clone();
         self.callbacks.rebuild(Rc::new(door::Door::new(config.clone())));
         self.callbacks.reload(door::settings(&config));
@@ -475,6 +481,10 @@ impl Control {
             self.on_deadline(ticket, far);
         }
     }
+}
+
+fn certificate_expiry(config: &Config) -> Option<u64> {
+    tls::expiries(config).iter().map(|expiry| expiry.unix_seconds).min()
 }
 
 /// Several errors on one line of log.

@@ -372,11 +372,10 @@ impl World {
     }
 
     fn writable(&mut self, shard: usize) {
-        let now = self.now;
         for id in std::mem::take(&mut self.nets[shard].want_write) {
             match self.nets[shard].room.get(&id) {
                 Some(0) => self.nets[shard].want_write.push(id),
-                Some(_) => self.shards[shard].on_writable(id, now, &mut self.nets[shard]),
+                Some(_) => self.shards[shard].on_writable(id),
                 None => {}
             }
         }

@@ -4,16 +4,17 @@
 //! and replies are written), post again. Posting before writing is what makes "whoever has seen the answer can rely on its
 //! effects" true across cores: while mail waits for room in a full mailbox, replies wait as well.
 //!
-//! Tasks of a core: one for the listeners of each kind (plain, TLS), one that reads all clients, one per connection waiting
-//! to write, the mailbox, the ticker. Clients are not waited for one by one on the ring: the core's epoll knows who has
-//! input ([`SocketTable::take_ready`]), and the ring waits for that one descriptor. A closing connection takes three steps:
-//! the shard closes it (`shutdown`), a waiting writer wakes up and ends, the last reference closes the descriptor.
+//! Tasks of a core: one for the listeners of each kind (plain, TLS), one that reads all clients, one for all that wait to
+//! write, the mailbox, the ticker. Clients are not waited for one by one on the ring: the core's epolls know who has
+//! input ([`SocketTable::take_ready`]) and who has room ([`SocketTable::take_writable`]), and the ring waits for those two
+//! descriptors. So nobody but the table holds a client's descriptor, and closing it is one step.
 
 mod accept;
 mod greet;
 mod input;
 
 use std::cell::{Cell, RefCell};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -23,20 +24,22 @@ use monoio::net::TcpStream;
 
 use super::admission::{Admission, Arrival, Doorman};
 use super::clock::Clock;
+use super::kernel::{Host, Kernel, Socket};
 use super::mail::{ControlMail, Handover, Outlets, ShardMail};
-use super::sockets::SocketTable;
+use super::sockets::{READY_BATCH, SocketTable};
 use super::ticker::Ticker;
 use super::tls::{Identity, Session};
 use super::wake::{Sleeper, Waker};
+use crate::close::CloseCause;
 use crate::config::Config;
 use crate::engine::command::{Command, Report};
-use crate::engine::ids::{ClientId, ShardId};
+use crate::engine::ids::ShardId;
 use crate::engine::mailbox::{Receiver, Wake};
 use crate::limits::{MAILBOX_BATCH, RECEIVE_SCRATCH_BYTES};
 use crate::shard::Shard;
 use crate::time::Instant;
 
-/// Pause before a core looks again whether its mail has found room in other mailboxes.
+/// Pause of a reader while this core's mail waits for room in other mailboxes.
 const CONGESTION_PAUSE: Duration = Duration::from_millis(2);
 
 /// What a core is made of, moved to its thread.
@@ -59,15 +62,13 @@ pub struct CoreSetup {
     pub admission: Arc<Admission>,
 }
 
-/// One shard's core.
-pub struct Core {
-    id: ShardId,
+/// One shard's core, on a kernel.
+pub struct Core<K: Kernel = Host> {
     shard: RefCell<Shard>,
-    sockets: RefCell<SocketTable>,
-    outlets: RefCell<Outlets>,
+    sockets: RefCell<SocketTable<K>>,
+    outlets: RefCell<Outlets<K::Socket>>,
     scratch: RefCell<Box<[u8]>>,
     ticker: Ticker,
-    clock: Clock,
     waker: Waker,
     /// The shard has more to do than fitted into its last turn.
     more: Cell<bool>,
@@ -88,74 +89,47 @@ pub async fn run(setup: CoreSetup) {
         Err(error) => panic!("the core's eventfd cannot be used: {error}"),
     };
     let (tls_listeners, identity) = setup.tls.unzip();
-    let doorman = Doorman::new(setup.admission, setup.shard.config.clone(), setup.shard.metrics.clone());
-    let sockets = match SocketTable::new(setup.shard.metrics.clone(), doorman) {
-        Ok(sockets) => sockets,
-        Err(error) => panic!("the core's epoll cannot be made: {error}"),
+    let kernel = match Host::new(READY_BATCH, setup.clock) {
+        Ok(kernel) => kernel,
+        Err(error) => panic!("the core's epolls cannot be made: {error}"),
     };
-    let core = Rc::new(Core {
-        id: setup.shard.id,
-        handshakes_max: Cell::new(setup.shard.config.tls_handshakes),
-        identity: RefCell::new(identity),
-        sockets: RefCell::new(sockets),
-        shard: RefCell::new(Shard::new(setup.shard)),
-        outlets: RefCell::new(setup.outlets.of_core(setup.waker.clone())),
-        scratch: RefCell::new(vec![0; RECEIVE_SCRATCH_BYTES].into_boxed_slice()),
-        ticker: Ticker::default(),
-        clock: setup.clock,
-        waker: setup.waker,
-        more: Cell::new(false),
-        commands: RefCell::default(),
-        reports: RefCell::default(),
-        listening: RefCell::default(),
-        stopped: Cell::new(false),
-        greeting: greet::Greeting::default(),
-    });
+    let scratch = RECEIVE_SCRATCH_BYTES;
+    let core = Core::new(
+        setup.shard,
+        kernel,
+        setup.admission,
+        setup.outlets,
+        setup.waker,
+        scratch,
+    );
+    core.identity.replace(identity);
     core.listen(setup.listeners, false);
     core.listen(tls_listeners.unwrap_or_default(), true);
-    monoio::spawn(tick(core.clone()));
-    let ready = core.sockets.borrow().readiness();
-    match ready.and_then(|ready| TcpStream::from_std(std::net::TcpStream::from(ready))) {
-        Ok(ready) => drop(monoio::spawn(input::read(core.clone(), ready))),
-        Err(error) => panic!("the core's epoll cannot be used: {error}"),
+    monoio::spawn(tick(core.clone(), setup.clock));
+    let readiness = core.sockets.borrow().kernel().readiness();
+    match readiness.and_then(|(input, room)| Ok((waitable(input)?, waitable(room)?))) {
+        Ok((input, room)) => {
+            monoio::spawn(read(core.clone(), input));
+            monoio::spawn(write(core.clone(), room));
+        }
+        Err(error) => panic!("the core's epolls cannot be used: {error}"),
     }
     mail(core, setup.mailbox, sleeper).await;
 }
 
+/// A descriptor in the only runtime type that offers readiness on any; nothing else of it is used.
+fn waitable(fd: OwnedFd) -> std::io::Result<TcpStream> {
+    TcpStream::from_std(std::net::TcpStream::from(fd))
+}
+
 /// The mailbox loop, which also runs what does not fit into one turn.
 async fn mail(core: Rc<Core>, mailbox: Receiver<ShardMail>, sleeper: Sleeper) {
-    let mut adopted = Vec::new();
+    let mut refused = Vec::new();
     loop {
         core.more.set(false);
-        let handled = core.turn(|shard, sockets, now| {
-            let batch = if shard.is_full() { 0 } else { MAILBOX_BATCH };
-            mailbox.drain(batch, |mail| match mail {
-                ShardMail::Command(command) => {
-                    if matches!(command, Command::Drain) {
-                        core.stop_listening(sockets);
-                    }
-                    shard.on_command(command, now, sockets);
-                }
-                ShardMail::Adopt(handover) => adopted.push(handover),
-                ShardMail::Reload(config) => {
-                    core.reload(&config, sockets);
-                    sockets.doorman_mut().reload(config.clone());
-                    shard.reload(config);
-                }
-                ShardMail::Identity(identity) => drop(core.identity.replace(Some(identity))),
-            })
-        });
-        for Handover {
-            socket,
-            bytes,
-            tls,
-            told,
-        } in adopted.drain(..)
-        {
-            match TcpStream::from_std(std::net::TcpStream::from(socket)) {
-                Ok(stream) => core.welcome_back(stream, bytes, tls, told),
-                Err(error) => tracing::warn!(%error, "a connection could not be taken over"),
-            }
+        let handled = core.take_mail(&mailbox, &mut refused);
+        for (socket, secure) in refused.drain(..) {
+            core.refuse(socket, secure);
         }
         if core.congested() {
             core.outlets.borrow_mut().kick();
@@ -170,34 +144,129 @@ async fn mail(core: Rc<Core>, mailbox: Receiver<ShardMail>, sleeper: Sleeper) {
 }
 
 /// Fires the shard's timers.
-async fn tick(core: Rc<Core>) {
+async fn tick(core: Rc<Core>, clock: Clock) {
     loop {
-        let deadline = core.shard.borrow().next_deadline();
-        core.ticker.sleep(deadline, &core.clock).await;
-        if core.turn(|shard, sockets, now| shard.on_tick(now, sockets)) {
-            core.run_again();
-        }
+        let deadline = core.next_deadline();
+        core.ticker.sleep(deadline, &clock).await;
+        core.fire();
     }
 }
 
-/// Waits until a connection takes bytes again.
-async fn write(core: Rc<Core>, client: ClientId, stream: Rc<TcpStream>) {
+/// Reads all clients, those that have input in turn.
+async fn read(core: Rc<Core>, input: TcpStream) {
+    let mut clients = Vec::new();
     loop {
-        // An error shows again at the next write.
-        let _ = stream.writable(false).await;
-        if core.sockets.borrow_mut().flush(client) {
-            break;
+        if let Err(error) = input.readable(false).await {
+            panic!("the core's epoll cannot be waited for: {error}");
         }
+        while core.congested() {
+            Box::pin(monoio::time::sleep(CONGESTION_PAUSE)).await;
+            core.outlets.borrow_mut().kick();
+        }
+        core.read_ready(&mut clients);
     }
-    core.decongested().await;
-    core.turn(|shard, sockets, now| shard.on_writable(client, now, sockets));
+}
+
+/// Tells the shard which of the sockets it waits for take bytes again.
+async fn write(core: Rc<Core>, room: TcpStream) {
+    let mut clients = Vec::new();
+    loop {
+        if let Err(error) = room.readable(false).await {
+            panic!("the core's epoll for writers cannot be waited for: {error}");
+        }
+        core.write_ready(&mut clients);
+    }
 }
 
 impl Core {
+    /// Waits until a TLS handshake may begin, or the server stops.
+    async fn handshake_room(&self) {
+        std::future::poll_fn(|context| {
+            if self.handshakes_left() > 0 || self.stopped.get() {
+                return Poll::Ready(());
+            }
+            self.sockets.borrow_mut().wait_for_handshake(context.waker());
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+impl<K: Kernel> Core<K> {
+    /// A core with nobody in it, which receives up to `scratch` bytes at a time.
+    pub fn new(
+        setup: crate::shard::Setup,
+        kernel: K,
+        admission: Arc<Admission>,
+        outlets: Outlets<K::Socket>,
+        waker: Waker,
+        scratch: usize,
+    ) -> Rc<Self> {
+        let doorman = Doorman::new(admission, setup.config.clone(), setup.metrics.clone());
+        Rc::new(Self {
+            handshakes_max: Cell::new(setup.config.tls_handshakes),
+            identity: RefCell::default(),
+            sockets: RefCell::new(SocketTable::new(setup.id, kernel, setup.metrics.clone(), doorman)),
+            shard: RefCell::new(Shard::new(setup)),
+            outlets: RefCell::new(outlets.of_core(waker.clone())),
+            scratch: RefCell::new(vec![0; scratch].into_boxed_slice()),
+            ticker: Ticker::default(),
+            waker,
+            more: Cell::new(false),
+            commands: RefCell::default(),
+            reports: RefCell::default(),
+            listening: RefCell::default(),
+            stopped: Cell::new(false),
+            greeting: greet::Greeting::default(),
+        })
+    }
+
+    /// A batch of the mailbox; returns how many messages there were. Connections for which there is no room, and whether they
+    /// speak TLS, are appended to `refused`.
+    pub fn take_mail(
+        self: &Rc<Self>,
+        mailbox: &Receiver<ShardMail<K::Socket>>,
+        refused: &mut Vec<(K::Socket, bool)>,
+    ) -> usize {
+        let mut adopted = Vec::new();
+        let handled = self.turn(|shard, sockets, now| {
+            let batch = if shard.is_full() { 0 } else { MAILBOX_BATCH };
+            mailbox.drain(batch, |mail| match mail {
+                ShardMail::Command(command) => {
+                    if matches!(command, Command::Drain) {
+                        self.stop_listening(sockets);
+                    }
+                    shard.on_command(command, now, sockets);
+                }
+                ShardMail::Adopt(handover) => adopted.push(handover),
+                ShardMail::Reload(config) => {
+                    self.reload(&config, sockets);
+                    sockets.doorman_mut().reload(config.clone());
+                    shard.reload(config);
+                }
+                ShardMail::Identity(identity) => drop(self.identity.replace(Some(identity))),
+            })
+        });
+        refused.extend(adopted.into_iter().filter_map(|handover| self.welcome_back(handover)));
+        handled
+    }
+
+    /// Fires the shard's timers that are due.
+    pub fn fire(self: &Rc<Self>) {
+        if self.turn(|shard, sockets, now| shard.on_tick(now, sockets)) {
+            self.run_again();
+        }
+    }
+
+    /// When [`Core::fire`] should be called at the latest.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.shard.borrow().next_deadline()
+    }
+
     /// One turn of the shard.
-    fn turn<R>(self: &Rc<Self>, call: impl FnOnce(&mut Shard, &mut SocketTable, Instant) -> R) -> R {
-        let now = self.clock.now();
-        let (result, requests) = {
+    fn turn<R>(self: &Rc<Self>, call: impl FnOnce(&mut Shard, &mut SocketTable<K>, Instant) -> R) -> R {
+        let now = self.sockets.borrow().kernel().now();
+        let result = {
             let mut shard = self.shard.borrow_mut();
             let mut sockets = self.sockets.borrow_mut();
             let result = call(&mut shard, &mut sockets, now);
@@ -207,12 +276,18 @@ impl Core {
             }
             self.post(&mut shard);
             self.ticker.note(shard.next_deadline());
-            (result, sockets.has_requests())
+            result
         };
-        if requests {
-            self.serve_requests();
-        }
+        self.end_failed();
         result
+    }
+
+    /// Ends the clients whose socket cannot be waited for.
+    fn end_failed(self: &Rc<Self>) {
+        let failed = self.sockets.borrow_mut().take_failed();
+        for client in failed {
+            self.turn(|shard, sockets, now| shard.on_end(client, CloseCause::SocketError, now, sockets));
+        }
     }
 
     /// Posts what the shard left for other cores.
@@ -233,51 +308,53 @@ impl Core {
         outlets.kick();
     }
 
-    /// Starts the tasks the shard's sockets need.
-    fn serve_requests(self: &Rc<Self>) {
-        let (mut writers, mut readers) = (Vec::new(), Vec::new());
-        self.sockets.borrow_mut().take_want_write(&mut writers);
-        self.sockets.borrow_mut().take_resume(&mut readers);
-        for client in writers {
-            if let Some(stream) = self.sockets.borrow().stream(client) {
-                monoio::spawn(write(self.clone(), client, stream));
-            }
-        }
-        for client in readers {
-            self.begin_to_read(client);
-        }
-    }
-
-    /// Takes a connection in; `bytes` were read from it already.
-    fn adopt(self: &Rc<Self>, stream: TcpStream, mut bytes: Vec<u8>, tls: Option<Box<Session>>, arrival: Arrival) {
-        let accepted = self.shard.borrow_mut().on_accept(self.clock.now());
+    /// Takes a connection in; `bytes` were read from it already. Gives it back if there is no room for it, with whether it
+    /// speaks TLS.
+    pub fn adopt(
+        self: &Rc<Self>,
+        socket: K::Socket,
+        mut bytes: Vec<u8>,
+        tls: Option<Box<Session>>,
+        arrival: Arrival,
+    ) -> Option<(K::Socket, bool)> {
+        let now = self.sockets.borrow().kernel().now();
+        let accepted = self.shard.borrow_mut().on_accept(now);
         let Some(client) = accepted else {
-            return self.refuse(stream, tls.is_some());
+            return Some((socket, tls.is_some()));
         };
-        let _ = stream.set_nodelay(true);
-        let stream = Rc::new(stream);
-        self.sockets.borrow_mut().insert(client, stream.clone(), tls);
+        self.sockets.borrow_mut().insert(client, socket, tls);
         self.sockets.borrow_mut().doorman_mut().settle(client.slot, arrival);
-        self.ticker.note(self.shard.borrow().next_deadline());
-        if !bytes.is_empty() {
-            let input = self.turn(|shard, sockets, now| shard.on_bytes(client, &mut bytes, now, sockets));
-            if let input::Received::Stop = self.follow(input, client) {
-                return;
-            }
+        self.ticker.note(self.next_deadline());
+        if bytes.is_empty() || !matches!(self.give(client, &mut bytes), input::Received::Stop) {
+            self.sockets.borrow_mut().watch(client);
+            self.end_failed();
         }
-        self.begin_to_read(client);
+        None
     }
 
-    fn congested(&self) -> bool {
+    /// A connection comes back from the control core; what its PROXY header told comes with it. Gives it back as
+    /// [`Core::adopt`] does.
+    fn welcome_back(self: &Rc<Self>, handover: Handover<K::Socket>) -> Option<(K::Socket, bool)> {
+        let Handover {
+            socket,
+            bytes,
+            tls,
+            told,
+        } = handover;
+        let arrival = match socket.peer() {
+            Some(peer) => self.sockets.borrow().doorman().arrive(peer, told),
+            // Gone already: the first read says so.
+            None => Some(Arrival::default()),
+        };
+        match arrival {
+            Some(arrival) => self.adopt(socket, bytes, tls, arrival),
+            None => Some((socket, tls.is_some())),
+        }
+    }
+
+    /// Mail of this core waits for room in other mailboxes: it takes nothing from its sockets.
+    pub fn congested(&self) -> bool {
         self.outlets.borrow().overflow() > 0
-    }
-
-    /// Waits while mail of this core finds no room: policy of a full mailbox (`engine::mailbox`).
-    async fn decongested(&self) {
-        while self.congested() {
-            Box::pin(monoio::time::sleep(CONGESTION_PAUSE)).await;
-            self.outlets.borrow_mut().kick();
-        }
     }
 
     /// Makes the mailbox loop run once more.
@@ -287,19 +364,7 @@ impl Core {
         }
     }
 
-    /// Waits until a TLS handshake may begin, or the server stops.
-    async fn handshake_room(&self) {
-        std::future::poll_fn(|context| {
-            if self.handshakes_left() > 0 || self.stopped.get() {
-                return Poll::Ready(());
-            }
-            self.sockets.borrow_mut().wait_for_handshake(context.waker());
-            Poll::Pending
-        })
-        .await;
-    }
-
-    fn reload(&self, config: &Config, sockets: &mut SocketTable) {
+    fn reload(&self, config: &Config, sockets: &mut SocketTable<K>) {
         self.handshakes_max.set(config.tls_handshakes);
         sockets.wake_waiting();
     }

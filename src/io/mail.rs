@@ -12,11 +12,11 @@ use crate::engine::outlets;
 
 /// To a shard.
 #[derive(Debug)]
-pub enum ShardMail {
+pub enum ShardMail<S = OwnedFd> {
     /// For the engine.
     Command(Command),
     /// A connection that turned out to belong here.
-    Adopt(Handover),
+    Adopt(Handover<S>),
     /// Settings changed.
     Reload(Arc<Config>),
     /// Certificates of new TLS connections changed.
@@ -25,20 +25,20 @@ pub enum ShardMail {
 
 /// To the control core.
 #[derive(Debug)]
-pub enum ControlMail {
+pub enum ControlMail<S = OwnedFd> {
     /// From a shard's engine.
     Report(Report),
     /// A connection that turned out to be an API call.
-    Handover(Handover),
+    Handover(Handover<S>),
     /// From the signal thread.
     Signal(Signal),
 }
 
 /// A connection on its way to another core.
 #[derive(Debug)]
-pub struct Handover {
+pub struct Handover<S = OwnedFd> {
     /// The socket.
-    pub socket: OwnedFd,
+    pub socket: S,
     /// What was read from it already.
     pub bytes: Vec<u8>,
     /// With TLS: its session.
@@ -57,4 +57,4 @@ pub enum Signal {
 }
 
 /// One core's way to all others.
-pub type Outlets = outlets::Outlets<ShardMail, ControlMail, Waker>;
+pub type Outlets<S = OwnedFd> = outlets::Outlets<ShardMail<S>, ControlMail<S>, Waker>;

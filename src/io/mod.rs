@@ -7,7 +7,7 @@
 //! | `core.rs` | one shard's core: turns, mailbox, timers, writing |
 //! | `core/accept.rs`, `greet.rs`, `input.rs` | taking connections in, refusing them, reading them |
 //! | `admission.rs`, `memory.rs` | who may connect: addresses, memory; `core/greet.rs` PROXY headers, refusals |
-//! | `sockets.rs` | the shard's sockets by slot |
+//! | `sockets.rs`, `kernel.rs` | the shard's sockets by slot; what the kernel does for them |
 //! | `stream.rs` | a connection of the control core |
 //! | `tls/` | TLS of incoming connections |
 //! | `mail.rs`, `wake.rs`, `ticker.rs`, `clock.rs` | messages between cores, sleeping and waking, time |
@@ -18,6 +18,7 @@ pub mod admission;
 pub mod clock;
 pub mod core;
 pub mod http;
+pub mod kernel;
 pub mod listen;
 pub mod mail;
 pub mod memory;

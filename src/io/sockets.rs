@@ -1,138 +1,163 @@
 //! The sockets of one shard's clients, by slot. Writes are direct non-blocking calls: a ring submission per write measured
 //! no better, and this way nothing is held for an idle client.
 //!
-//! A TLS client's entry points to its session. The session may hold sealed bytes the socket did not take; whoever waits for
-//! the socket flushes them before the shard is told that it can write ([`SocketTable::flush`]).
+//! The kernel ([`super::kernel`]) says who has input, and of those that wait for their socket who can write. The table owns the
+//! descriptors. Closing one ends its reports, and a report that was taken before names the slot
+//! with its generation, so it finds nobody even if slot and descriptor are in use again.
+//!
+//! A TLS client's entry points to its session. The session may hold sealed bytes the socket did not take; they are sent before
+//! the shard is told that it can write ([`SocketTable::take_writable`]).
 
+use std::collections::HashSet;
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::rc::Rc;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::task::Waker;
 
-use monoio::net::TcpStream;
-
 use super::admission::Doorman;
-use super::sys::{self, Epoll};
+use super::kernel::{Host, Kernel, Socket};
+
 use super::tls::{End, Received, Scratch, Session};
-use crate::engine::ids::ClientId;
+use crate::engine::ids::{ClientId, ShardId};
 use crate::metrics::{CoreMetrics, Metric};
 use crate::shard::{Sent, Sockets, Verdict};
 
 /// Clients reported together; between two reports everything else has its turn.
-const READY_BATCH: usize = 128;
+pub const READY_BATCH: usize = 128;
 
 /// A client that has input.
 #[derive(Clone, Copy, Debug)]
 pub struct Ready {
-    /// Its slot.
-    pub slot: u32,
-    /// Of the client in that slot.
-    pub generation: u32,
+    /// Who.
+    pub client: ClientId,
     /// There is an end behind the input, which is not reported again.
     pub ended: bool,
 }
 
+/// A connection that was taken out of the table.
+pub struct Removed<S> {
+    /// Its socket, which nobody waits for any more.
+    pub socket: S,
+    /// Its session, if it speaks TLS.
+    pub tls: Option<Box<Session>>,
+    /// Its address, if a PROXY header told it.
+    pub told: Option<IpAddr>,
+}
+
 /// Sockets by slot. Fan-out walks it, so an entry is small.
-pub struct SocketTable {
+pub struct SocketTable<K: Kernel = Host> {
+    shard: ShardId,
+    kernel: K,
     doorman: Doorman,
-    entries: Vec<Entry>,
-    /// Clients whose socket has to be waited for, until the core takes them.
-    want_write: Vec<ClientId>,
-    resume: Vec<ClientId>,
+    entries: Vec<Entry<K::Socket>>,
+    /// Slots whose socket is waited for to take bytes.
+    waiting_to_write: HashSet<u32, foldhash::fast::FixedState>,
+    /// Clients whose socket cannot be waited for, until the core takes them.
+    failed: Vec<ClientId>,
     scratch: Scratch,
     /// TLS handshakes under way.
     handshakes: usize,
     /// Who waits for one of them to end.
     waiting: Option<Waker>,
     metrics: Arc<CoreMetrics>,
-    /// Which sockets have input. Edge-triggered: who does not read a socket empty must rearm it.
-    readiness: Epoll,
     ready: Vec<(u64, bool)>,
 }
 
-#[derive(Default)]
-struct Entry {
-    fd: RawFd,
+struct Entry<S> {
+    /// `None`: no connection, or not this shard's any more.
+    socket: Option<S>,
     generation: u32,
-    link: Link,
+    tls: Option<Box<Session>>,
 }
 
-const _: () = assert!(std::mem::size_of::<Entry>() <= 24);
+const _: () = assert!(std::mem::size_of::<Entry<OwnedFd>>() == 16);
 
-#[derive(Default)]
-enum Link {
-    /// No connection, or not this shard's any more.
-    #[default]
-    None,
-    Plain(Rc<TcpStream>),
-    Tls(Box<Secure>),
+impl<S> Entry<S> {
+    fn vacant() -> Self {
+        Self {
+            socket: None,
+            generation: 0,
+            tls: None,
+        }
+    }
 }
 
-struct Secure {
-    stream: Rc<TcpStream>,
-    session: Box<Session>,
-    /// Somebody waits until the socket takes bytes.
-    write_armed: bool,
-}
-
-impl SocketTable {
-    /// An empty table that counts into `metrics`.
-    pub fn new(metrics: Arc<CoreMetrics>, doorman: Doorman) -> io::Result<Self> {
-        Ok(Self {
-            readiness: Epoll::new(READY_BATCH)?,
+impl<K: Kernel> SocketTable<K> {
+    /// An empty table for the clients of `shard`, which counts into `metrics`.
+    pub fn new(shard: ShardId, kernel: K, metrics: Arc<CoreMetrics>, doorman: Doorman) -> Self {
+        Self {
+            shard,
+            kernel,
             ready: Vec::with_capacity(READY_BATCH),
             doorman,
             entries: Vec::new(),
-            want_write: Vec::new(),
-            resume: Vec::new(),
+            waiting_to_write: HashSet::default(),
+            failed: Vec::new(),
             scratch: Scratch::default(),
             handshakes: 0,
             waiting: None,
             metrics,
-        })
+        }
     }
 
-    /// A descriptor that is readable while [`SocketTable::take_ready`] has something to give.
-    pub fn readiness(&self) -> io::Result<OwnedFd> {
-        sys::duplicate(self.readiness.as_raw_fd())
+    /// What readiness and time come from.
+    pub fn kernel(&self) -> &K {
+        &self.kernel
     }
 
     /// Begins to report a client's input, that which is there already included.
-    pub fn watch(&mut self, client: ClientId) -> io::Result<()> {
-        let entry = Self::find(&mut self.entries, client).ok_or(ErrorKind::NotConnected)?;
-        match self.readiness.add(entry.fd, token(client), false) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => self.readiness.rearm(entry.fd, token(client)),
-            watched => watched,
+    pub fn watch(&mut self, client: ClientId) {
+        if find(&mut self.entries, client).is_some_and(|(socket, _)| self.kernel.watch(socket, token(client)).is_err())
+        {
+            self.failed.push(client);
         }
     }
 
     /// Reports a client's input again if there is some left.
     pub fn rewatch(&mut self, client: ClientId) {
-        if let Some(entry) = Self::find(&mut self.entries, client) {
-            // Cannot fail for a socket that is watched; one that is not is about to be closed.
-            let _ = self.readiness.rearm(entry.fd, token(client));
+        if let Some((socket, _)) = find(&mut self.entries, client) {
+            self.kernel.rearm(socket, token(client));
         }
     }
 
     /// Does not report a client's input any more, until it is watched again.
     pub fn unwatch(&mut self, client: ClientId) {
-        if let Some(entry) = Self::find(&mut self.entries, client) {
-            // It may not have been watched yet.
-            let _ = self.readiness.remove(entry.fd);
+        if let Some((socket, _)) = find(&mut self.entries, client) {
+            self.kernel.unwatch(socket);
         }
     }
 
-    /// Appends clients that have input, at most [`READY_BATCH`]. Some may be gone by now.
+    /// Appends clients that have input, at most [`READY_BATCH`]. Some may be gone by the time they are looked at.
     pub fn take_ready(&mut self, into: &mut Vec<Ready>) -> io::Result<()> {
         self.ready.clear();
-        self.readiness.wait(0, &mut self.ready)?;
+        self.kernel.take_input(&mut self.ready)?;
+        let shard = self.shard;
         into.extend(self.ready.iter().map(|(token, ended)| Ready {
-            slot: (token >> 32) as u32,
-            generation: *token as u32,
+            client: named(shard, *token),
             ended: *ended,
         }));
+        Ok(())
+    }
+
+    /// Appends clients whose socket takes bytes again, at most [`READY_BATCH`]; they are not waited for any more. What their
+    /// sessions held is sent first, and who has more of that stays.
+    pub fn take_writable(&mut self, into: &mut Vec<ClientId>) -> io::Result<()> {
+        self.ready.clear();
+        self.kernel.take_room(&mut self.ready)?;
+        for (token, _) in &self.ready {
+            let client = named(self.shard, *token);
+            let Some((socket, tls)) = find(&mut self.entries, client) else {
+                continue;
+            };
+            // A broken socket shows at the next send or receive.
+            let is_done = tls.as_mut().is_none_or(|session| session.flush(socket).unwrap_or(true));
+            if is_done {
+                self.waiting_to_write.remove(&client.slot);
+                self.kernel.forget_room(socket);
+                into.push(client);
+            }
+        }
         Ok(())
     }
 
@@ -147,66 +172,48 @@ impl SocketTable {
     }
 
     /// A connection was accepted for `client`, with its session if it speaks TLS.
-    pub fn insert(&mut self, client: ClientId, stream: Rc<TcpStream>, tls: Option<Box<Session>>) {
+    pub fn insert(&mut self, client: ClientId, socket: K::Socket, tls: Option<Box<Session>>) {
         let slot = client.slot as usize;
         if self.entries.len() <= slot {
-            self.entries.resize_with(slot + 1, Entry::default);
+            self.entries.resize_with(slot + 1, Entry::vacant);
         }
-        let fd = stream.as_raw_fd();
         self.handshakes += usize::from(tls.as_ref().is_some_and(|session| session.is_handshaking()));
-        let link = match tls {
-            None => Link::Plain(stream),
-            Some(session) => Link::Tls(Box::new(Secure {
-                stream,
-                session,
-                write_armed: false,
-            })),
-        };
         self.entries[slot] = Entry {
-            fd,
+            socket: Some(socket),
             generation: client.generation,
-            link,
+            tls,
         };
     }
 
-    /// The stream of a client.
-    pub fn stream(&self, client: ClientId) -> Option<Rc<TcpStream>> {
-        match &self.entries.get(client.slot as usize)? {
-            entry if entry.generation != client.generation => None,
-            Entry { link: Link::None, .. } => None,
-            Entry {
-                link: Link::Plain(stream),
-                ..
-            } => Some(stream.clone()),
-            Entry {
-                link: Link::Tls(secure),
-                ..
-            } => Some(secure.stream.clone()),
+    /// Takes a client out without closing its socket.
+    pub fn remove(&mut self, client: ClientId) -> Option<Removed<K::Socket>> {
+        // A socket that lives on would stay watched.
+        if let Some((socket, _)) = find(&mut self.entries, client) {
+            self.kernel.unwatch(socket);
+            if self.waiting_to_write.contains(&client.slot) {
+                self.kernel.forget_room(socket);
+            }
         }
+        self.forget(client)
     }
 
-    /// Forgets a client without closing its socket; gives its TLS session, if it has one, and its address if a PROXY
-    /// header told it.
-    pub fn remove(&mut self, client: ClientId) -> (Option<Box<Session>>, Option<IpAddr>) {
-        let Some(entry) = self.entry(client) else {
-            return (None, None);
-        };
-        let link = std::mem::take(&mut entry.link);
+    fn forget(&mut self, client: ClientId) -> Option<Removed<K::Socket>> {
+        let entry = self.entries.get_mut(client.slot as usize)?;
+        let socket = entry.socket.take_if(|_| entry.generation == client.generation)?;
+        let tls = entry.tls.take();
         let told = self.doorman.leave(client.slot);
-        let Link::Tls(secure) = link else {
-            return (None, told);
-        };
-        if secure.session.is_handshaking() {
+        self.waiting_to_write.remove(&client.slot);
+        if tls.as_ref().is_some_and(|session| session.is_handshaking()) {
             self.handshake_ended(Metric::TlsHandshakesFailed);
         }
-        (Some(secure.session), told)
+        Some(Removed { socket, tls, told })
     }
 
     /// Receives once from a client into `buffer`. `WouldBlock` if its socket is empty.
     pub fn receive(&mut self, client: ClientId, buffer: &mut [u8]) -> io::Result<Received> {
-        let entry = Self::find(&mut self.entries, client).ok_or(ErrorKind::NotConnected)?;
-        let Link::Tls(secure) = &mut entry.link else {
-            let bytes = sys::recv(entry.fd, buffer)?;
+        let (socket, tls) = find(&mut self.entries, client).ok_or(ErrorKind::NotConnected)?;
+        let Some(session) = tls else {
+            let bytes = socket.recv(buffer)?;
             return Ok(Received {
                 bytes,
                 more: bytes == buffer.len(),
@@ -214,28 +221,15 @@ impl SocketTable {
                 end: (bytes == 0).then_some(End::Closed),
             });
         };
-        let received = secure.session.receive(entry.fd, buffer, &mut self.scratch);
-        let arm = secure.session.has_output() && !std::mem::replace(&mut secure.write_armed, true);
-        if arm {
-            self.want_write.push(client);
-        }
+        let received = session.receive(socket, buffer, &mut self.scratch);
+        let has_output = session.has_output();
         if received.as_ref().is_ok_and(|received| received.established) {
             self.handshake_ended(Metric::TlsHandshakesDone);
         }
+        if has_output {
+            self.wait_to_write(client);
+        }
         received
-    }
-
-    /// The socket of a client takes bytes: sends what its session holds. True once the shard may be told.
-    pub fn flush(&mut self, client: ClientId) -> bool {
-        let Some(entry) = self.entry(client) else { return true };
-        let fd = entry.fd;
-        let Link::Tls(secure) = &mut entry.link else {
-            return true;
-        };
-        // A broken socket shows at the next send or receive.
-        let is_done = secure.session.flush(fd).unwrap_or(true);
-        secure.write_armed = !is_done;
-        is_done
     }
 
     /// TLS handshakes under way.
@@ -255,19 +249,20 @@ impl SocketTable {
         }
     }
 
-    /// Takes the clients that want to write.
-    pub fn take_want_write(&mut self, into: &mut Vec<ClientId>) {
-        into.append(&mut self.want_write);
+    /// Takes the clients whose socket could not be watched or waited for: they cannot go on.
+    pub fn take_failed(&mut self) -> Vec<ClientId> {
+        std::mem::take(&mut self.failed)
     }
 
-    /// Takes the clients that are to be read again.
-    pub fn take_resume(&mut self, into: &mut Vec<ClientId>) {
-        into.append(&mut self.resume);
-    }
-
-    /// Whether somebody waits in one of the two lists.
-    pub fn has_requests(&self) -> bool {
-        !self.want_write.is_empty() || !self.resume.is_empty()
+    /// Reports a client by [`SocketTable::take_writable`] once its socket takes bytes.
+    fn wait_to_write(&mut self, client: ClientId) {
+        if let Some((socket, _)) = find(&mut self.entries, client)
+            && self.waiting_to_write.insert(client.slot)
+            && self.kernel.await_room(socket, token(client)).is_err()
+        {
+            self.waiting_to_write.remove(&client.slot);
+            self.failed.push(client);
+        }
     }
 
     fn handshake_ended(&mut self, how: Metric) {
@@ -275,28 +270,28 @@ impl SocketTable {
         self.handshakes = self.handshakes.saturating_sub(1);
         self.wake_waiting();
     }
-
-    fn entry(&mut self, client: ClientId) -> Option<&mut Entry> {
-        Self::find(&mut self.entries, client)
-    }
-
-    fn find(entries: &mut [Entry], client: ClientId) -> Option<&mut Entry> {
-        let entry = entries.get_mut(client.slot as usize)?;
-        (entry.generation == client.generation && !matches!(entry.link, Link::None)).then_some(entry)
-    }
 }
 
-impl Sockets for SocketTable {
+/// A client's socket and session.
+type Connection<'a, S> = (&'a S, &'a mut Option<Box<Session>>);
+
+fn find<S>(entries: &mut [Entry<S>], client: ClientId) -> Option<Connection<'_, S>> {
+    let entry = entries.get_mut(client.slot as usize)?;
+    let socket = entry.socket.as_ref()?;
+    (entry.generation == client.generation).then_some((socket, &mut entry.tls))
+}
+
+impl<K: Kernel> Sockets for SocketTable<K> {
     fn send(&mut self, client: ClientId, parts: &[IoSlice<'_>]) -> Sent {
-        let Some(entry) = Self::find(&mut self.entries, client) else {
+        let Some((socket, tls)) = find(&mut self.entries, client) else {
             return Sent::Broken;
         };
-        let Link::Tls(secure) = &mut entry.link else {
-            return send_plain(entry.fd, parts);
+        let Some(session) = tls else {
+            return send_plain(socket, parts);
         };
-        let sent = secure.session.send(entry.fd, parts, &mut self.scratch);
-        if secure.session.has_output() && !std::mem::replace(&mut secure.write_armed, true) {
-            self.want_write.push(client);
+        let sent = session.send(socket, parts, &mut self.scratch);
+        if session.has_output() {
+            self.wait_to_write(client);
         }
         match sent {
             Ok(taken) => Sent::Taken(taken),
@@ -306,50 +301,41 @@ impl Sockets for SocketTable {
     }
 
     fn admit(&mut self, client: ClientId, forwarded: Option<&[u8]>) -> Verdict {
-        let fd = self.entry(client).map(|entry| entry.fd);
-        let peer = || sys::peer_address(fd?).map(|peer| peer.ip());
+        let peer = || find(&mut self.entries, client).and_then(|(socket, _)| socket.peer());
         self.doorman.admit(client.slot, peer, forwarded)
     }
 
     fn want_write(&mut self, client: ClientId) {
-        if let Some(Entry {
-            link: Link::Tls(secure),
-            ..
-        }) = self.entry(client)
-            && std::mem::replace(&mut secure.write_armed, true)
-        {
-            return;
-        }
-        self.want_write.push(client);
+        self.wait_to_write(client);
     }
 
     fn resume(&mut self, client: ClientId) {
-        self.resume.push(client);
+        self.watch(client);
     }
 
     fn finish(&mut self, client: ClientId) {
-        let Some(entry) = Self::find(&mut self.entries, client) else {
+        let Some((socket, tls)) = find(&mut self.entries, client) else {
             return;
         };
-        let Link::Tls(secure) = &mut entry.link else {
-            return sys::finish(entry.fd);
+        let Some(session) = tls else {
+            return socket.finish();
         };
-        secure.session.finish(entry.fd);
-        if secure.session.has_output() && !std::mem::replace(&mut secure.write_armed, true) {
-            self.want_write.push(client);
+        session.finish(socket);
+        if session.has_output() {
+            self.wait_to_write(client);
         }
     }
 
     fn close(&mut self, client: ClientId) {
-        let Some(entry) = self.entry(client) else { return };
-        let fd = entry.fd;
-        if let Link::Tls(secure) = &mut entry.link {
+        let Some(Removed { socket, tls, .. }) = self.forget(client) else {
+            return;
+        };
+        if let Some(mut session) = tls {
             // Politely, if the socket takes it at once.
-            secure.session.finish(fd);
+            session.finish(&socket);
         }
-        // Whoever waits for the socket wakes up, finds its client gone and drops the last reference.
-        sys::shutdown(fd);
-        self.remove(client);
+        // The end of the stream goes out before the reset that closing a socket with unread input sends.
+        socket.shutdown();
     }
 }
 
@@ -358,9 +344,18 @@ fn token(client: ClientId) -> u64 {
     u64::from(client.slot) << 32 | u64::from(client.generation)
 }
 
-fn send_plain(fd: RawFd, parts: &[IoSlice<'_>]) -> Sent {
+/// Who is called that.
+fn named(shard: ShardId, token: u64) -> ClientId {
+    ClientId {
+        shard,
+        slot: (token >> 32) as u32,
+        generation: token as u32,
+    }
+}
+
+fn send_plain(socket: &impl Socket, parts: &[IoSlice<'_>]) -> Sent {
     loop {
-        return match sys::send(fd, parts) {
+        return match socket.send(parts) {
             Ok(taken) => Sent::Taken(taken),
             Err(error) if error.kind() == ErrorKind::WouldBlock => Sent::Taken(0),
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,

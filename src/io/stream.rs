@@ -9,6 +9,7 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use monoio::net::TcpStream;
 
+use super::kernel::Socket;
 use super::mail::Handover;
 use super::sys;
 use super::tls::{End, Scratch, Session};
@@ -46,12 +47,11 @@ impl Stream {
 
     /// Receives; 0 is the end of the stream. `WouldBlock` if there is nothing, `InvalidData` if TLS failed.
     pub fn receive(&mut self, buffer: &mut [u8], scratch: &mut Scratch) -> io::Result<usize> {
-        let fd = self.fd();
         let Some(tls) = &mut self.tls else {
-            return sys::recv(fd, buffer);
+            return self.tcp.recv(buffer);
         };
         loop {
-            let received = tls.receive(fd, buffer, scratch)?;
+            let received = tls.receive(&self.tcp, buffer, scratch)?;
             match received.end {
                 // The end shows again at the next call.
                 _ if received.bytes > 0 => return Ok(received.bytes),
@@ -65,18 +65,17 @@ impl Stream {
 
     /// Sends; returns the bytes accepted, which with TLS may wait for [`Stream::flush`].
     pub fn send(&mut self, bytes: &[u8], scratch: &mut Scratch) -> io::Result<usize> {
-        let (fd, parts) = (self.fd(), [IoSlice::new(bytes)]);
+        let parts = [IoSlice::new(bytes)];
         match &mut self.tls {
-            Some(tls) => tls.send(fd, &parts, scratch),
-            None => sys::send(fd, &parts),
+            Some(tls) => tls.send(&self.tcp, &parts, scratch),
+            None => self.tcp.send(&parts),
         }
     }
 
     /// `WouldBlock` while accepted bytes wait for the socket.
     pub fn flush(&mut self) -> io::Result<()> {
-        let fd = self.fd();
         let is_done = match &mut self.tls {
-            Some(tls) => tls.flush(fd)?,
+            Some(tls) => tls.flush(&self.tcp)?,
             None => true,
         };
         if is_done {
@@ -88,10 +87,9 @@ impl Stream {
 
     /// Nothing more will be sent: tells the peer.
     pub fn finish(&mut self) {
-        let fd = self.fd();
         match &mut self.tls {
-            Some(tls) => tls.finish(fd),
-            None => sys::finish(fd),
+            Some(tls) => tls.finish(&self.tcp),
+            None => Socket::finish(&self.tcp),
         }
     }
 

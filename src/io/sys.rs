@@ -151,7 +151,10 @@ pub fn raise_descriptor_limit() -> u64 {
     }
 }
 
-/// Edge-triggered readiness of many descriptors: the clients of a core, and the sockets of the load generator. Where each
+/// What is asked about a descriptor whose input matters.
+const INPUT: libc::c_int = libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLET;
+
+/// Readiness of many descriptors, edge-triggered for input: the clients of a core, and the sockets of the load generator. Where each
 /// socket waits by itself on the ring, every message costs one more submission and a request in the kernel that is far from
 /// everything else the message touches.
 pub struct Epoll {
@@ -170,21 +173,30 @@ impl Epoll {
 
     /// Watches `fd` for input (and, with `output`, for room) until it is closed; reported as `token`.
     pub fn add(&self, fd: RawFd, token: u64, output: bool) -> io::Result<()> {
-        self.control(libc::EPOLL_CTL_ADD, fd, token, output)
+        self.control(
+            libc::EPOLL_CTL_ADD,
+            fd,
+            token,
+            INPUT | if output { libc::EPOLLOUT } else { 0 },
+        )
+    }
+
+    /// Reports `fd` as `token` as long as it takes bytes or is broken, until it is removed or closed.
+    pub fn add_for_room(&self, fd: RawFd, token: u64) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_ADD, fd, token, libc::EPOLLOUT)
     }
 
     /// Watches `fd` afresh for input: it is reported again if there is some.
     pub fn rearm(&self, fd: RawFd, token: u64) -> io::Result<()> {
-        self.control(libc::EPOLL_CTL_MOD, fd, token, false)
+        self.control(libc::EPOLL_CTL_MOD, fd, token, INPUT)
     }
 
     /// Stops to watch `fd`.
     pub fn remove(&self, fd: RawFd) -> io::Result<()> {
-        self.control(libc::EPOLL_CTL_DEL, fd, 0, false)
+        self.control(libc::EPOLL_CTL_DEL, fd, 0, 0)
     }
 
-    fn control(&self, what: libc::c_int, fd: RawFd, token: u64, output: bool) -> io::Result<()> {
-        let wanted = libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLET | if output { libc::EPOLLOUT } else { 0 };
+    fn control(&self, what: libc::c_int, fd: RawFd, token: u64, wanted: libc::c_int) -> io::Result<()> {
         let mut event = libc::epoll_event {
             events: wanted as u32,
             u64: token,

@@ -205,11 +205,14 @@ impl Shard {
         Some(self.client_id(slot, generation))
     }
 
-    /// The socket takes bytes again. Not to be told while mail of this core waits for room: queued replies would leave.
-    pub fn on_writable(&mut self, id: ClientId, now: Instant, sockets: &mut dyn Sockets) {
-        if let Some(client) = self.clients.get_mut(id.slot, id.generation) {
-            client.write_armed = false;
-            self.contained(id, now, sockets, |shard, sockets| shard.flush(id, now, sockets));
+    /// The socket takes bytes again; it is written to at the end of the turn.
+    pub fn on_writable(&mut self, id: ClientId) {
+        let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
+            return;
+        };
+        client.write_armed = false;
+        if !std::mem::replace(&mut client.dirty, true) {
+            self.dirty.push(id);
         }
     }
 

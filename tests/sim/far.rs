@@ -152,7 +152,7 @@ impl World {
 
     pub fn writable(&mut self, number: usize) {
         let shard = self.conns[number].shard;
-        if self.is_stalled(shard, Event::Writable(number)) || self.is_congested(shard, Event::Writable(number)) {
+        if self.is_stalled(shard, Event::Writable(number)) {
             return;
         }
         self.conns[number].writable_planned = false;
@@ -161,7 +161,7 @@ impl World {
         if socket.closed || !std::mem::take(&mut socket.want_write) {
             return;
         }
-        self.turn(id.shard.index(), |shard, net, now| shard.on_writable(id, now, net));
+        self.turn(id.shard.index(), |shard, _, _| shard.on_writable(id));
     }
 
     /// After a turn: which far ends have something to read, which sockets wait for room.

@@ -267,7 +267,7 @@ impl Rig {
     pub fn make_room(&mut self, id: ClientId, room: usize) {
         self.socket(id).room = room;
         if std::mem::take(&mut self.socket(id).want_write) {
-            self.turn(id.shard, |shard, net, now| shard.on_writable(id, now, net));
+            self.turn(id.shard, |shard, _, _| shard.on_writable(id));
             self.settle();
         }
     }

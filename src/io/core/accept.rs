@@ -7,6 +7,7 @@ use std::time::Duration;
 use monoio::net::TcpStream;
 
 use super::{Core, greet};
+use crate::io::kernel::Kernel;
 use crate::io::sockets::SocketTable;
 use crate::io::sys;
 use crate::io::tls::Session;
@@ -82,8 +83,10 @@ impl Core {
         }
         self.listening.borrow_mut().extend(fds);
     }
+}
 
-    pub(super) fn stop_listening(&self, sockets: &mut SocketTable) {
+impl<K: Kernel> Core<K> {
+    pub(super) fn stop_listening(&self, sockets: &mut SocketTable<K>) {
         self.stopped.set(true);
         sockets.wake_waiting();
         // Wakes the accepting task, which then drops the sockets.

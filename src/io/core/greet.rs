@@ -11,16 +11,14 @@ use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
 use monoio::net::TcpStream;
 
 use super::Core;
-use crate::io::admission::Arrival;
 use crate::io::sys;
-use crate::io::tls::Session;
 use crate::metrics::Metric;
 use crate::wire::proxy::{self, ProxyError};
 
@@ -70,13 +68,14 @@ impl Core {
             )
         };
         limit_silence(&stream, config.tcp_user_timeout);
-        let stream = TcpStream::from_std(stream)?;
+        let _ = stream.set_nodelay(true);
         if !expects_header {
-            self.let_in(stream, peer, None, secure)?;
+            self.let_in(stream.into(), peer, None, secure)?;
         } else if self.greeting.waiting.get() >= config.handshakes_max.div_ceil(config.workers.max(1)) {
             self.sockets.borrow().doorman().count(Metric::RefusedHandshakes);
-            self.refuse(stream, secure);
+            self.refuse(stream.into(), secure);
         } else {
+            let stream = TcpStream::from_std(stream)?;
             self.greeting.waiting.set(self.greeting.waiting.get() + 1);
             monoio::spawn(await_header(
                 self.clone(),
@@ -90,52 +89,34 @@ impl Core {
     }
 
     /// The connection may get a slot, if its address has a place left.
-    fn let_in(self: &Rc<Self>, stream: TcpStream, peer: IpAddr, told: Option<IpAddr>, secure: bool) -> io::Result<()> {
+    fn let_in(self: &Rc<Self>, socket: OwnedFd, peer: IpAddr, told: Option<IpAddr>, secure: bool) -> io::Result<()> {
         let arrival = self.sockets.borrow().doorman().arrive(peer, told);
         match arrival {
             Some(arrival) => {
                 let tls = if secure { Some(self.session()?) } else { None };
-                self.adopt(stream, Vec::new(), tls, arrival);
+                if let Some((socket, secure)) = self.adopt(socket, Vec::new(), tls, arrival) {
+                    self.refuse(socket, secure);
+                }
             }
-            None => self.refuse(stream, secure),
+            None => self.refuse(socket, secure),
         }
         Ok(())
     }
 
-    /// A connection comes back from the control core; what its PROXY header told comes with it.
-    pub(super) fn welcome_back(
-        self: &Rc<Self>,
-        stream: TcpStream,
-        bytes: Vec<u8>,
-        tls: Option<Box<Session>>,
-        told: Option<IpAddr>,
-    ) {
-        let peer = sys::peer_address(stream.as_raw_fd()).map(|peer| peer.ip());
-        let arrival = match peer {
-            Some(peer) => self.sockets.borrow().doorman().arrive(peer, told),
-            // Gone already: the first read says so.
-            None => Some(Arrival::default()),
-        };
-        match arrival {
-            Some(arrival) => self.adopt(stream, bytes, tls, arrival),
-            None => self.refuse(stream, tls.is_some()),
-        }
-    }
-
     /// Tells a connection to come back later; one that expects TLS could not read it and is just closed.
-    pub(super) fn refuse(self: &Rc<Self>, stream: TcpStream, secure: bool) {
+    pub(super) fn refuse(self: &Rc<Self>, socket: OwnedFd, secure: bool) {
         if secure {
             return;
         }
-        let _ = sys::send(stream.as_raw_fd(), &[IoSlice::new(BUSY)]);
-        sys::finish(stream.as_raw_fd());
+        let _ = sys::send(socket.as_raw_fd(), &[IoSlice::new(BUSY)]);
+        sys::finish(socket.as_raw_fd());
         let lingering = self.greeting.lingering.get();
         if lingering < LINGERING_MAX {
             self.greeting.lingering.set(lingering + 1);
             let core = self.clone();
             monoio::spawn(async move {
                 monoio::time::sleep(LINGER).await;
-                discard_input(stream.as_raw_fd());
+                discard_input(socket.as_raw_fd());
                 core.greeting.lingering.set(core.greeting.lingering.get() - 1);
             });
         }
@@ -189,7 +170,10 @@ async fn await_header(core: Rc<Core>, stream: TcpStream, peer: IpAddr, secure: b
     core.greeting.waiting.set(core.greeting.waiting.get() - 1);
     match told {
         Some(told) => {
-            if let Err(error) = core.let_in(stream, peer, told, secure) {
+            // The runtime keeps its own reference to the descriptor.
+            let socket = sys::duplicate(stream.as_raw_fd());
+            drop(stream);
+            if let Err(error) = socket.and_then(|socket| core.let_in(socket, peer, told, secure)) {
                 tracing::warn!(%error, "a connection could not be taken in");
             }
         }

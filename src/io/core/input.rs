@@ -1,37 +1,16 @@
 //! Reading: the core's epoll names the clients that have input; each is read a few times and its bytes go to the shard.
 
-use std::os::fd::AsRawFd;
 use std::rc::Rc;
-
-use monoio::net::TcpStream;
 
 use super::Core;
 use crate::close::CloseCause;
 use crate::engine::ids::ClientId;
+use crate::io::kernel::Kernel;
 use crate::io::mail::{ControlMail, Handover};
-use crate::io::sockets::Ready;
-use crate::io::sys;
+use crate::io::sockets::{Ready, Removed};
 use crate::io::tls::End;
 use crate::limits::RECEIVES_PER_TURN_MAX;
 use crate::shard::Input;
-
-/// Reads all clients, those that have input in turn.
-pub(super) async fn read(core: Rc<Core>, ready: TcpStream) {
-    let mut clients = Vec::new();
-    loop {
-        if let Err(error) = ready.readable(false).await {
-            panic!("the core's epoll cannot be waited for: {error}");
-        }
-        core.decongested().await;
-        let taken = core.sockets.borrow_mut().take_ready(&mut clients);
-        if let Err(error) = taken {
-            panic!("the core's epoll failed: {error}");
-        }
-        for ready in clients.drain(..) {
-            core.read(ready);
-        }
-    }
-}
 
 /// What a receive call left.
 pub(super) enum Received {
@@ -43,22 +22,32 @@ pub(super) enum Received {
     Stop,
 }
 
-impl Core {
-    /// From now on the client's input is reported. Clients that are gone are left alone.
-    pub(super) fn begin_to_read(self: &Rc<Self>, client: ClientId) {
-        let watched = self.sockets.borrow_mut().watch(client);
-        if watched.is_err_and(|error| error.kind() != std::io::ErrorKind::NotConnected) {
-            self.turn(|shard, sockets, now| shard.on_end(client, CloseCause::SocketError, now, sockets));
+impl<K: Kernel> Core<K> {
+    /// Reads the clients that have input now, each a few times; `clients` is a reused list.
+    pub fn read_ready(self: &Rc<Self>, clients: &mut Vec<Ready>) {
+        let taken = self.sockets.borrow_mut().take_ready(clients);
+        if let Err(error) = taken {
+            panic!("the core's epoll failed: {error}");
+        }
+        for ready in clients.drain(..) {
+            self.read(ready);
+        }
+    }
+
+    /// Tells the shard which of the sockets it waits for take bytes now; `clients` is a reused list.
+    pub fn write_ready(self: &Rc<Self>, clients: &mut Vec<ClientId>) {
+        let taken = self.sockets.borrow_mut().take_writable(clients);
+        if let Err(error) = taken {
+            panic!("the core's epoll for writers failed: {error}");
+        }
+        for client in clients.drain(..) {
+            self.turn(|shard, _, _| shard.on_writable(client));
         }
     }
 
     /// Reads one client until its socket is empty or others should have their turn.
     pub(super) fn read(self: &Rc<Self>, ready: Ready) {
-        let client = ClientId {
-            shard: self.id,
-            slot: ready.slot,
-            generation: ready.generation,
-        };
+        let client = ready.client;
         for _ in 0..RECEIVES_PER_TURN_MAX {
             match self.receive(client) {
                 Received::Stop => return,
@@ -86,12 +75,11 @@ impl Core {
         };
         if received.bytes > 0 {
             let bytes = scratch.get_mut(..received.bytes).unwrap_or_default();
-            let input = self.turn(|shard, sockets, now| shard.on_bytes(client, bytes, now, sockets));
-            if let Received::Stop = self.follow(input, client) {
+            if let Received::Stop = self.give(client, bytes) {
                 return Received::Stop;
             }
-        } else if self.sockets.borrow().has_requests() {
-            self.serve_requests();
+        } else {
+            self.end_failed();
         }
         if let Some(end) = received.end {
             self.end(client, end);
@@ -109,39 +97,33 @@ impl Core {
         self.turn(|shard, sockets, now| shard.on_end(client, cause, now, sockets));
     }
 
-    /// Does what the shard said about the socket.
-    pub(super) fn follow(&self, input: Input, client: ClientId) -> Received {
-        match input {
-            Input::Continue => Received::More,
-            Input::Gone => Received::Stop,
-            Input::Pause => {
-                self.sockets.borrow_mut().unwatch(client);
-                Received::Stop
+    /// Gives received bytes to the shard and does what it says about the socket.
+    pub(super) fn give(self: &Rc<Self>, client: ClientId, bytes: &mut [u8]) -> Received {
+        let input = self.turn(|shard, sockets, now| {
+            let input = shard.on_bytes(client, bytes, now, sockets);
+            // Before the turn ends, which may already resume it.
+            if matches!(input, Input::Pause) {
+                sockets.unwatch(client);
             }
+            input
+        });
+        match input {
+            Input::Continue => return Received::More,
+            Input::Gone | Input::Pause => {}
             Input::HandOver(bytes) => {
-                let stream = self.sockets.borrow().stream(client);
-                // A descriptor whose duplicate lives on would stay watched when it is closed.
-                self.sockets.borrow_mut().unwatch(client);
-                let (tls, told) = self.sockets.borrow_mut().remove(client);
-                let Some(stream) = stream else {
-                    return Received::Stop;
-                };
-                // The runtime keeps its own reference to the descriptor, so the control core gets a second one.
-                match sys::duplicate(stream.as_raw_fd()) {
-                    Ok(socket) => {
-                        let mut outlets = self.outlets.borrow_mut();
-                        outlets.post_control(ControlMail::Handover(Handover {
-                            socket,
-                            bytes,
-                            tls,
-                            told,
-                        }));
-                        outlets.kick();
-                    }
-                    Err(error) => tracing::warn!(%error, "an API connection could not be handed over"),
+                let removed = self.sockets.borrow_mut().remove(client);
+                if let Some(Removed { socket, tls, told }) = removed {
+                    let mut outlets = self.outlets.borrow_mut();
+                    outlets.post_control(ControlMail::Handover(Handover {
+                        socket,
+                        bytes,
+                        tls,
+                        told,
+                    }));
+                    outlets.kick();
                 }
-                Received::Stop
             }
         }
+        Received::Stop
     }
 }

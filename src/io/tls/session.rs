@@ -13,14 +13,13 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice};
-use std::os::fd::RawFd;
 
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic};
 
 use super::Identity;
 use super::parts::{Parts, RECORD_BYTES};
-use crate::io::sys;
+use crate::io::kernel::Socket;
 use crate::limits::RECEIVE_SCRATCH_BYTES;
 
 /// A sealed record: header, nonce, content type, tag and padding of every suite fit.
@@ -122,7 +121,7 @@ impl Session {
 
     /// Receives once, at most as much as `plain` has room for, and puts the plaintext there; `plain` must be larger than
     /// [`INPUT_BYTES_MAX`]. Sends what the handshake has to say. `WouldBlock` if the socket is empty.
-    pub fn receive(&mut self, fd: RawFd, plain: &mut [u8], scratch: &mut Scratch) -> io::Result<Received> {
+    pub fn receive(&mut self, socket: &impl Socket, plain: &mut [u8], scratch: &mut Scratch) -> io::Result<Received> {
         if let Some(end) = self.end() {
             return Ok(Received {
                 end: Some(end),
@@ -133,7 +132,7 @@ impl Session {
         // Plaintext is shorter than its ciphertext, so this much of it fits.
         let whole = cipher.len().min(plain.len());
         let kept = self.input.len();
-        let count = sys::recv(fd, cipher.get_mut(kept..whole).unwrap_or_default())?;
+        let count = socket.recv(cipher.get_mut(kept..whole).unwrap_or_default())?;
         if let Some(before) = cipher.get_mut(..kept) {
             before.copy_from_slice(&self.input);
         }
@@ -151,7 +150,7 @@ impl Session {
             cipher => self.open(cipher, plain),
         };
         // A socket that is gone shows at the next receive.
-        let _ = self.flush(fd);
+        let _ = self.flush(socket);
         Ok(Received {
             bytes,
             more: kept + count == whole,
@@ -162,11 +161,11 @@ impl Session {
 
     /// Seals and sends `parts`; returns how many bytes of them are sealed. What the socket does not take is kept here, at most
     /// one batch; until it is taken nothing more is accepted: `WouldBlock`.
-    pub fn send(&mut self, fd: RawFd, parts: &[IoSlice<'_>], scratch: &mut Scratch) -> io::Result<usize> {
+    pub fn send(&mut self, socket: &impl Socket, parts: &[IoSlice<'_>], scratch: &mut Scratch) -> io::Result<usize> {
         if self.failed || self.ending != Ending::Open {
             return Err(ErrorKind::BrokenPipe.into());
         }
-        if !self.flush(fd)? {
+        if !self.flush(socket)? {
             return Err(ErrorKind::WouldBlock.into());
         }
         let mut parts = Parts::new(parts);
@@ -182,27 +181,27 @@ impl Session {
                 sealed += self.seal(room, |traffic, room| traffic.encrypt(record, room))?;
                 accepted += record.len();
             }
-            self.put(fd, cipher.get(..sealed).unwrap_or_default())?;
+            self.put(socket, cipher.get(..sealed).unwrap_or_default())?;
         }
         Ok(accepted)
     }
 
     /// Sends what waits; true if nothing waits any more. Errors: the socket is broken.
-    pub fn flush(&mut self, fd: RawFd) -> io::Result<bool> {
+    pub fn flush(&mut self, socket: &impl Socket) -> io::Result<bool> {
         if !self.output.is_empty() {
             let output = std::mem::take(&mut self.output);
-            self.put(fd, &output)?;
+            self.put(socket, &output)?;
         }
         if self.output.is_empty() && self.ending == Ending::Sealed {
             self.ending = Ending::Done;
-            sys::finish(fd);
+            socket.finish();
         }
         Ok(self.output.is_empty())
     }
 
     /// Tells the peer that nothing more comes (RFC 8446 §6.1), then ends the sending direction, as soon as the socket has
     /// taken what waits.
-    pub fn finish(&mut self, fd: RawFd) {
+    pub fn finish(&mut self, socket: &impl Socket) {
         if self.ending != Ending::Open {
             return;
         }
@@ -213,7 +212,7 @@ impl Session {
                 self.output.extend_from_slice(alert.get(..count).unwrap_or_default());
             }
         }
-        let _ = self.flush(fd);
+        let _ = self.flush(socket);
     }
 
     fn end(&self) -> Option<End> {
@@ -320,10 +319,10 @@ impl Session {
     }
 
     /// Sends `sealed`, keeps what the socket does not take.
-    fn put(&mut self, fd: RawFd, sealed: &[u8]) -> io::Result<()> {
+    fn put(&mut self, socket: &impl Socket, sealed: &[u8]) -> io::Result<()> {
         let mut rest = sealed;
         while !rest.is_empty() {
-            match sys::send(fd, &[IoSlice::new(rest)]) {
+            match socket.send(&[IoSlice::new(rest)]) {
                 Ok(count) => rest = rest.get(count..).unwrap_or_default(),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock || error.raw_os_error() == Some(libc::ENOBUFS) => {

@@ -121,6 +121,11 @@ fn answers_wait_while_mail_waits_for_room() {
     let outcome = reply(200, &headers, "joined");
     rig.batch(0, [Command::CallbackDone { client, token, outcome }]);
     assert!(rig.frames(id).is_empty() && rig.has_more(0));
+    rig.turn(id.shard, |shard, _, _| shard.on_writable(id));
+    assert!(
+        rig.frames(id).is_empty(),
+        "room in the socket does not let it out either"
+    );
     rig.corked = false;
     rig.settle();
     assert_eq!(rig.packets(id), [ack(1, "joined")]);
