@@ -1,6 +1,7 @@
 //! The shards without sockets and clock: frame scripts (`sim/scripts/`) and the seeded simulator (`sim/world.rs`).
 //!
-//! `SIM_SEEDS=2000 cargo test --test sim seeds` runs more seeds, `SIM_SEED=17 cargo test --test sim seeds` repeats one.
+//! `SIM_SEEDS=20000 cargo test --test sim seeds::seeds` runs more seeds (from `SIM_FIRST` on), `SIM_SEED=17 …` repeats one,
+//! `SIM_TRACE=1000000` tells all its events; `SIM_BUG=DropPart cargo test --test sim planted` plants one bug only.
 
 #[path = "sim/bugs.rs"]
 mod bugs;

@@ -264,7 +264,7 @@ impl World {
         self.cores.overflow_max = self.cores.overflow_max.max(overflow);
         // The worst moment to lose the processor: others have room for mail again, and this core does not know.
         let (now, last) = (self.now.as_micros(), core.stalled);
-        if overflow > 0 && !self.plan.stalls.is_empty() && now > last + 2_000_000 && self.rng.chance(30) {
+        if overflow > 0 && !self.plan.stalls.is_empty() && now > last + 1_000_000 && self.rng.chance(50) {
             let until = now + self.rng.within(1, STALL_MAX / 2);
             self.stall(shard, until);
         }
@@ -329,18 +329,18 @@ impl World {
     fn decongest(&mut self, shard: usize) {
         let core = &mut self.cores.shards[shard];
         let (made, put_off) = (std::mem::take(&mut core.made), std::mem::take(&mut core.put_off));
-        self.note_made(made);
+        self.note_made(&made);
         put_off
             .into_iter()
             .for_each(|event| self.plan_in(CONGESTION_PAUSE, event));
     }
 
     /// Somebody may know now that these changes are made.
-    pub fn note_made(&mut self, changes: Vec<usize>) {
+    pub fn note_made(&mut self, changes: &[usize]) {
         let seq = self.next_seq();
         for change in changes {
             self.trace(|| format!("change {change} was made"));
-            self.records.changes[change].answered.get_or_insert(seq);
+            self.records.changes[*change].answered.get_or_insert(seq);
         }
     }
 

@@ -230,11 +230,16 @@ impl World {
         let said_farewell = self.conns[number].close.is_some();
         let reactions = self.conns[number].read(&bytes, now, rng);
         let promised = std::mem::take(&mut self.conns[number].promised);
-        let relied_on = promised.last().map(|change| self.records.changes[*change].channel);
-        self.note_made(promised);
-        if let Some(channel) = relied_on.filter(|_| !self.plan.crowd && !self.calm) {
+        self.note_made(&promised);
+        if !self.plan.crowd && !self.calm {
             // Who has seen its 101, or the answer to a message, may make somebody publish.
-            self.publish(channel);
+            for change in promised {
+                let change = &self.records.changes[change];
+                let (join, channel) = (change.join, change.channel);
+                if join {
+                    self.publish(channel);
+                }
+            }
         }
         if let Some(fault) = self.conns[number].fault.take() {
             self.blame(fault);

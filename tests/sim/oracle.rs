@@ -153,7 +153,8 @@ impl World {
             "idle_timeout" => self
                 .plan
                 .any(|all| all.idle_timeout > 0 && silent >= Duration::from_secs(all.idle_timeout)),
-            "slow_consumer" => conn.clogged,
+            // Also a fast client, if more than its outbox holds is for it in one turn.
+            "slow_consumer" => conn.clogged || self.plan.any(|all| all.outbox_bytes < 1 << 20),
             _ => false,
         };
         if !reason {
