@@ -57,6 +57,8 @@ pub struct Settings {
     pub connections_max: usize,
     pub compression: bool,
     pub message_max: usize,
+    pub drain_timeout: u64,
+    pub drain_rate: usize,
 }
 
 impl Settings {
@@ -78,6 +80,8 @@ impl Settings {
             connections_max: if crowd || rng.chance(70) { 100_000 } else { small },
             compression: rng.chance(30),
             message_max: *rng.pick(&[64 << 10, 10 << 20]),
+            drain_timeout: *rng.pick(&[0, 3, 60]),
+            drain_rate: *rng.pick(&[0, 1, 1000]),
         }
     }
 
@@ -90,7 +94,8 @@ impl Settings {
             "forward_order={order}\nforward_window={}\nforward_queue={}\nforward_queue_bytes={}\ninflight_max={}\n\
              outbox_bytes={}\noutbox_seconds={}\nslow_consumer={slow}\nclient_messages_per_second={}\n\
              client_bytes_per_second={}\nping_interval={}\nping_timeout=5\nidle_timeout={}\nchannels_max={}\n\
-             compression={compression}\ncompression_min=100\nmessage_max={}\nhandshake_timeout=10",
+             compression={compression}\ncompression_min=100\nmessage_max={}\nhandshake_timeout=10\n\
+             drain_timeout={}\ndrain_rate={}",
             self.window.unwrap_or(1),
             self.forward_queue,
             self.forward_queue_bytes,
@@ -103,6 +108,8 @@ impl Settings {
             self.idle_timeout,
             self.channels_max,
             self.message_max,
+            self.drain_timeout,
+            self.drain_rate,
         ));
         config.connections_max = self.connections_max;
         match bug {
