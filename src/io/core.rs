@@ -126,15 +126,14 @@ fn waitable(fd: OwnedFd) -> std::io::Result<TcpStream> {
 async fn mail(core: Rc<Core>, mailbox: Receiver<ShardMail>, sleeper: Sleeper) {
     let mut refused = Vec::new();
     loop {
-        core.more.set(false);
         let handled = core.take_mail(&mailbox, &mut refused);
         for (socket, secure) in refused.drain(..) {
             core.refuse(socket, secure);
         }
         if core.congested() {
-            core.outlets.borrow_mut().kick();
+            core.kick();
         }
-        if core.more.get() || handled == MAILBOX_BATCH || core.congested() {
+        if core.has_more() || handled == MAILBOX_BATCH || core.congested() {
             sleeper.yield_now().await;
         } else if mailbox.prepare_sleep() {
             sleeper.sleep().await;
@@ -161,7 +160,7 @@ async fn read(core: Rc<Core>, input: TcpStream) {
         }
         while core.congested() {
             Box::pin(monoio::time::sleep(CONGESTION_PAUSE)).await;
-            core.outlets.borrow_mut().kick();
+            core.kick();
         }
         core.read_ready(&mut clients);
     }
@@ -228,6 +227,7 @@ impl<K: Kernel> Core<K> {
         mailbox: &Receiver<ShardMail<K::Socket>>,
         refused: &mut Vec<(K::Socket, bool)>,
     ) -> usize {
+        self.more.set(false);
         let mut adopted = Vec::new();
         let handled = self.turn(|shard, sockets, now| {
             let batch = if shard.is_full() { 0 } else { MAILBOX_BATCH };
@@ -265,7 +265,7 @@ impl<K: Kernel> Core<K> {
 
     /// One turn of the shard.
     fn turn<R>(self: &Rc<Self>, call: impl FnOnce(&mut Shard, &mut SocketTable<K>, Instant) -> R) -> R {
-        let now = self.sockets.borrow().kernel().now();
+        let now = self.now();
         let result = {
             let mut shard = self.shard.borrow_mut();
             let mut sockets = self.sockets.borrow_mut();
@@ -317,7 +317,7 @@ impl<K: Kernel> Core<K> {
         tls: Option<Box<Session>>,
         arrival: Arrival,
     ) -> Option<(K::Socket, bool)> {
-        let now = self.sockets.borrow().kernel().now();
+        let now = self.now();
         let accepted = self.shard.borrow_mut().on_accept(now);
         let Some(client) = accepted else {
             return Some((socket, tls.is_some()));
@@ -355,6 +355,28 @@ impl<K: Kernel> Core<K> {
     /// Mail of this core waits for room in other mailboxes: it takes nothing from its sockets.
     pub fn congested(&self) -> bool {
         self.outlets.borrow().overflow() > 0
+    }
+
+    /// The time.
+    pub fn now(&self) -> Instant {
+        self.sockets.borrow().kernel().now()
+    }
+
+    /// The shard has more to do than fitted into its last turn: take mail again.
+    pub fn has_more(&self) -> bool {
+        self.more.get()
+    }
+
+    /// Tries again to post what found no room.
+    pub fn kick(&self) {
+        self.outlets.borrow_mut().kick();
+    }
+
+    /// What the shard holds, and panics contained so far; for the fuzz target.
+    #[doc(hidden)]
+    pub fn debug_counts(&self) -> (crate::shard::Counts, u64) {
+        let shard = self.shard.borrow();
+        (shard.debug_counts(), shard.debug_panics())
     }
 
     /// Makes the mailbox loop run once more.
