@@ -5,7 +5,8 @@
 
 use crate::config::ini::FILE_BYTES_MAX;
 use crate::config::{Config, ConfigError, Note, Origin, Overrides, Warning, render};
-use crate::io::tls::{self, Fault};
+use crate::io::clock::Clock;
+use crate::io::tls::{self, Expiry, Fault};
 use lexopt::{Arg, Parser, ValueExt};
 use std::ffi::OsString;
 use std::fmt;
@@ -14,6 +15,9 @@ use std::path::{Path, PathBuf};
 
 /// Exit code of a refused command line or file.
 pub const EXIT_USAGE: u8 = 2;
+
+/// Certificates that end within this time are warned of, at start and at every reload.
+const EXPIRY_NOTICE_DAYS: u64 = 30;
 
 /// What the caller was asked to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +37,8 @@ pub enum Command {
         file: PathBuf,
         /// Options above it.
         overrides: Overrides,
+        /// Take over from the server that runs.
+        takeover: bool,
     },
     /// Serve with a business server inside the process.
     Demo {
@@ -53,12 +59,13 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-const USAGE: &str = "usage: rainbow-server -f FILE [-p PORT] [--check-config]
+const USAGE: &str = "usage: rainbow-server -f FILE [-p PORT] [--takeover | --check-config]
        rainbow-server --demo [-p PORT]
        rainbow-server --print-config | --help | --version";
 
 const OPTIONS: &str = "  -f, --file FILE      settings (ini); --print-config writes one to start from
   -p, --port PORT      port to listen on, 1..65535; beats the file
+      --takeover       take the listening sockets of the server that runs on this port; it closes its clients and ends
       --check-config   explain the settings in force and exit: 0 if they are valid, else 2
       --print-config   print a commented settings file and exit
       --demo           serve with a built-in business server, on this machine only; needs no file
@@ -72,6 +79,7 @@ struct Options {
     overrides: Overrides,
     check: bool,
     demo: bool,
+    takeover: bool,
 }
 
 /// Parses the arguments without the program's name.
@@ -93,6 +101,7 @@ pub fn parse<A: Into<OsString>>(args: impl IntoIterator<Item = A>) -> Result<Com
             }
             Arg::Long("check-config") => options.check = true,
             Arg::Long("demo") => options.demo = true,
+            Arg::Long("takeover") => options.takeover = true,
             Arg::Value(_) => {}
             other => return Err(usage(other.unexpected())),
         }
@@ -106,14 +115,22 @@ fn decide(options: Options) -> Result<Command, Refusal> {
         overrides,
         check,
         demo,
+        takeover,
     } = options;
     match (file, check, demo) {
         (Some(file), true, _) => Ok(Command::CheckConfig { file, overrides }),
+        (_, _, true) if takeover => Err(Refusal(format!(
+            "--takeover is not for --demo: leave one of them out\n{USAGE}"
+        ))),
         (None, false, true) => Ok(Command::Demo { overrides }),
         (Some(_), false, true) => Err(Refusal(format!(
             "--demo brings its own settings and business server: leave -f out, or leave --demo out\n{USAGE}"
         ))),
-        (Some(file), false, false) => Ok(Command::Run { file, overrides }),
+        (Some(file), false, false) => Ok(Command::Run {
+            file,
+            overrides,
+            takeover,
+        }),
         (None, ..) => {
             let advice =
                 "name the settings file with -f FILE; --print-config writes one to start from, --demo needs none";
@@ -164,15 +181,32 @@ pub fn load(file: &Path, overrides: &Overrides) -> Result<(Config, Vec<Warning>)
             text,
         })]);
     }
-    let (config, warnings) = Config::from_file_text(&label, &String::from_utf8_lossy(&bytes), overrides)?;
+    let (config, mut warnings) = Config::from_file_text(&label, &String::from_utf8_lossy(&bytes), overrides)?;
+    let located = |fault: Fault| located(&label, &config, fault);
     let faults = file_faults(&config);
     if faults.is_empty() {
+        let expiring = file_warnings(&config, Clock::start().unix_micros() / 1_000_000);
+        warnings.extend(expiring.into_iter().map(|fault| Warning(located(fault))));
         return Ok((config, warnings));
     }
-    Err(faults
-        .into_iter()
-        .map(|fault| located(&label, &config, fault))
-        .collect())
+    Err(faults.into_iter().map(|fault| ConfigError(located(fault))).collect())
+}
+
+/// Certificates that have ended, or soon will: they are served all the same, and clients refuse them.
+fn file_warnings(config: &Config, now: u64) -> Vec<Fault> {
+    const DAY: u64 = 24 * 3600;
+    let warning = |expiry: Expiry| {
+        let what = match expiry.unix_seconds.checked_sub(now) {
+            None => "has expired".to_owned(),
+            Some(left) if left <= EXPIRY_NOTICE_DAYS * DAY => format!("expires in {} days", left / DAY),
+            Some(_) => return None,
+        };
+        Some(Fault {
+            key: expiry.key,
+            text: format!("{}: a certificate {what}; renew it", expiry.file.display()),
+        })
+    };
+    tls::expiries(config).into_iter().filter_map(warning).collect()
 }
 
 /// The parser cannot look at files; a wrong path should not wait for the first https call or client to show.
@@ -185,18 +219,18 @@ fn file_faults(config: &Config) -> Vec<Fault> {
     ca.into_iter().chain(tls::check(config)).collect()
 }
 
-fn located(label: &str, config: &Config, fault: Fault) -> ConfigError {
+fn located(label: &str, config: &Config, fault: Fault) -> Note {
     let setting = config.settings.iter().find(|setting| setting.name == fault.key);
     let line = setting.and_then(|setting| match setting.origin {
         Origin::File { line, .. } => Some(line),
         _ => None,
     });
-    ConfigError(Note {
+    Note {
         file: label.to_owned(),
         line,
         key: Some(fault.key.into()),
         text: fault.text,
-    })
+    }
 }
 
 /// `--check-config`: the explanation of a valid file, or its errors. Errors go to standard error, exit [`EXIT_USAGE`].
@@ -231,6 +265,7 @@ mod tests {
         Command::Run {
             file: "a.ini".into(),
             overrides: Overrides { port },
+            takeover: false,
         }
     }
 
@@ -240,6 +275,12 @@ mod tests {
         assert_eq!(parse(["extra", "--file=a.ini", "words", "-p80"]), Ok(run(Some(80))));
         assert_eq!(parse(["-f", "a.ini", "--port", "65535"]), Ok(run(Some(65535))));
         let overrides = Overrides::default();
+        let takes_over = Command::Run {
+            file: "a.ini".into(),
+            overrides: overrides.clone(),
+            takeover: true,
+        };
+        assert_eq!(parse(["-f", "a.ini", "--takeover"]), Ok(takes_over));
         assert_eq!(
             parse(["--demo"]),
             Ok(Command::Demo {
@@ -266,7 +307,15 @@ mod tests {
         let Ok(Command::Print(text)) = parse(["-h", "--nonsense"]) else {
             panic!("help comes first")
         };
-        for word in ["-f", "-p", "--check-config", "--print-config", "--demo", "-V"] {
+        for word in [
+            "-f",
+            "-p",
+            "--takeover",
+            "--check-config",
+            "--print-config",
+            "--demo",
+            "-V",
+        ] {
             assert!(text.contains(word), "{word}");
         }
         assert!(crate::config::keys::all().all(|key| text.contains(key.name)));
@@ -275,6 +324,7 @@ mod tests {
     #[test]
     fn refusals() {
         assert!(refusal(&[]).starts_with("miss -f: name the settings file with -f FILE"));
+        assert!(refusal(&["--demo", "--takeover"]).starts_with("--takeover is not for --demo"));
         assert!(refusal(&["--check-config", "--demo"]).starts_with("miss -f"));
         assert!(refusal(&["--demo", "-f", "a"]).starts_with("--demo brings its own settings"));
         for port in ["0", "70000", "-1", "x", "", "1.5"] {

@@ -134,7 +134,10 @@ metrics! {
     RefusedDescriptors Counter "refused_total" [r#"reason="descriptors""#] Sum "Connections refused by reason.";
     RefusedOrigin Counter "refused_total" [r#"reason="origin""#] Sum "Connections refused by reason.";
     RefusedAuthQueue Counter "refused_total" [r#"reason="auth_queue""#] Sum "Connections refused by reason.";
+    RefusedApiConnections Counter "refused_total" [r#"reason="api_connections""#] Sum "Connections refused by reason.";
+    RefusedApiBodies Counter "refused_total" [r#"reason="api_bodies""#] Sum "Connections refused by reason.";
     RefusedProxyHeader Counter "refused_total" [r#"reason="proxy_header""#] Sum "Connections refused by reason.";
+    Draining Gauge "draining" [""] Sum "Workers that are closing their clients, because the server stops or is replaced.";
     Panics Counter "panics_total" [""] Sum "Panics contained; each cost one client.";
 }
 

@@ -129,3 +129,21 @@ fn single_failures_refuse_nobody() {
         "{page}"
     );
 }
+
+/// A business that handles a close but whose answer is lost is told again.
+#[test]
+fn a_close_whose_answer_is_lost_is_told_twice() {
+    let business = Business::start();
+    let first = std::sync::atomic::AtomicBool::new(true);
+    business.hook(move |request| {
+        let loses = request.path == "/close/" && first.swap(false, std::sync::atomic::Ordering::SeqCst);
+        loses.then(|| Reply::success().mode(Mode::Drop))
+    });
+    let server = Builder::new(&business).start();
+    Client::open(server.port()).drop_now();
+    let told = business.wait_for("/close/", 2, SOON);
+    assert_eq!(told[0].identity(), told[1].identity());
+    Client::open_with(server.port(), Open::device("another")).drop_now();
+    let told = business.wait_for("/close/", 3, SOON);
+    assert_ne!(told[2].identity(), told[0].identity(), "an answer that came ends it");
+}

@@ -18,11 +18,11 @@ pub enum Reload {
 }
 
 impl Reload {
-    /// The words of the documentation.
-    pub fn describe(self) -> &'static str {
+    /// The word of the documentation, `--check-config` and the log.
+    pub fn word(self) -> &'static str {
         match self {
-            Reload::Hot => "reload",
-            Reload::NewConnections => "reload, new connections",
+            Reload::Hot => "hot",
+            Reload::NewConnections => "new-connections",
             Reload::Restart => "restart",
         }
     }
@@ -303,7 +303,8 @@ static LISTENING: &[Key] = &[
         Integer(0, 16_000_000, |c| &mut c.connections_max),
         "0",
         Hot,
-        "Most connections at one time, divided among the workers; more are refused with 503. One in 16 is kept for the HTTP \
+        "Most connections at one time, divided among the workers: one whose share is full refuses with 503 while others \
+         have room, and the kernel spreads connections nearly, not exactly, evenly. One in 16 is kept for the HTTP \
          interface. 0: what the limit of open files allows.",
     )
     .unit("connections"),
@@ -655,11 +656,27 @@ static API: &[Key] = &[
         "Answer /serverinfo/ and /updateconfig/ without signature, as versions up to 0.05 do. no: they need one.",
     ),
     key(
+        "api_connections",
+        Integer(1, 1_000_000, |c| &mut c.api_connections),
+        "4096",
+        NewConnections,
+        "Most connections to the HTTP interface at one time; more are refused with 503.",
+    )
+    .unit("connections"),
+    key(
         "api_body_max",
         Bytes(K, 1024 * M, |c| &mut c.api_body_max),
         "100m",
         NewConnections,
         "Largest request body; the connection is closed beyond it.",
+    ),
+    key(
+        "api_bodies_max",
+        Bytes(K, MEMORY_MAX, |c| &mut c.api_bodies_max),
+        "256m",
+        Hot,
+        "Most memory of request bodies while they are received, all together; a body that goes beyond it is refused with 503. \
+         One alone may have api_body_max.",
     ),
     key(
         "api_idle_timeout",
@@ -748,7 +765,24 @@ static PROCESS: &[Key] = &[
         Seconds(0, HOUR, |c| &mut c.drain_timeout),
         "3",
         Hot,
-        "Time for closing clients and finishing calls after SIGTERM or SIGINT.",
+        "Time for closing clients and finishing calls after SIGTERM or SIGINT, or when a new process takes over.",
+    ),
+    key(
+        "drain_rate",
+        Integer(0, 16_000_000, |c| &mut c.drain_rate),
+        "1000",
+        Hot,
+        "Clients closed per second then, in all workers together; faster where that would take longer than half of \
+         drain_timeout. 0: as fast as possible.",
+    )
+    .unit("clients per second"),
+    key(
+        "reconnect_spread",
+        Seconds(0, HOUR, |c| &mut c.reconnect_spread),
+        "10",
+        Hot,
+        "Each of them is told in its close frame (code 1012) to come back after a time of its own, from 0 up to this: \
+         reconnect_after=MILLISECONDS.",
     ),
     key(
         "log_level",

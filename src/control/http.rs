@@ -1,8 +1,8 @@
 //! API connections: keep-alive, pipelining in order, HTTP/1.0, chunked bodies, `Expect` (spec: section 15). A connection
 //! that asks for a door's path is handed to a shard.
 //!
-//! Bounds: heads by `head_bytes`, bodies by `api_body_max`, both buffers grow only as bytes arrive; at most
-//! [`CONNECTIONS_MAX`] connections, further ones are answered 503. Who does not send (or take) bytes in time is cut off by
+//! Bounds: heads by `head_bytes`, bodies by `api_body_max`, all of them together by `api_bodies_max`, both buffers grow only as
+//! bytes arrive; at most `api_connections`, further ones are answered 503. Who does not send (or take) bytes in time is cut off by
 //! one sweep per second, so that no connection holds a timer; without connections it rests.
 
 use std::cell::{Cell, RefCell};
@@ -15,19 +15,21 @@ use http::StatusCode;
 use slab::Slab;
 
 use super::Control;
+use super::bodies::Bodies;
 use super::routes;
 use crate::engine::ids::ShardId;
 use crate::io::mail::{Handover, ShardMail};
 use crate::io::stream::Stream;
 use crate::io::sys;
+use crate::metrics::Metric;
 use crate::protocol::Door;
 use crate::protocol::rainbow::answer::{HttpAnswer, Manner};
 use crate::time::Instant;
 use crate::wire::date::http_date;
 use crate::wire::http1::{self, BodyDecoder, BodyError, RequestHead};
 
-/// API connections at once. Each costs a descriptor that a client could use.
-const CONNECTIONS_MAX: usize = 4096;
+/// Refused connections that are given time to read why; further ones are closed at once.
+const LINGERING_MAX: usize = 256;
 /// Pace of the sweep.
 const SWEEP: Duration = Duration::from_secs(1);
 /// Answers collected for pipelined requests before they are written.
@@ -37,6 +39,7 @@ const CORKED_BYTES_MAX: usize = 64 * 1024;
 #[derive(Default)]
 pub struct Connections {
     watches: RefCell<Slab<Rc<Watch>>>,
+    bodies: Bodies,
     /// The sweep runs.
     sweeping: Cell<bool>,
 }
@@ -101,8 +104,14 @@ async fn run(control: Rc<Control>, stream: Stream, bytes: Vec<u8>, told: Option<
         input: bytes,
         output: Vec::new(),
     };
-    if control.connections.watches.borrow().len() > CONNECTIONS_MAX {
-        connection.refuse(StatusCode::SERVICE_UNAVAILABLE).await;
+    let open = control.connections.watches.borrow().len();
+    let beyond = open.saturating_sub(control.config().api_connections);
+    if beyond > 0 {
+        control.own_metrics().add(Metric::RefusedApiConnections, 1);
+        connection.tell(StatusCode::SERVICE_UNAVAILABLE).await;
+        if beyond <= LINGERING_MAX {
+            connection.linger().await;
+        }
     } else if connection.requests().await == End::HandBack {
         connection.hand_back();
     }
@@ -163,7 +172,7 @@ impl Connection {
             self.control.decongested().await;
             let answer = routes::respond(&self.control, &head, body, self.stream.fd()).await;
             let mut manner = Manner::of(&head);
-            manner.keep_alive &= !self.control.stopping.get();
+            manner.keep_alive &= self.control.keeps_connection(&head);
             answer.write(
                 &mut self.output,
                 manner,
@@ -211,6 +220,8 @@ impl Connection {
         let config = self.control.config();
         let mut decoder = BodyDecoder::new(head.framing, config.api_body_max as u64).map_err(body_status)?;
         let mut body = Vec::new();
+        let control = self.control.clone();
+        let mut share = control.connections.bodies.begin();
         if head.expect_continue && self.input.is_empty() && !decoder.is_done() {
             self.output.extend_from_slice(http1::CONTINUE);
             if !self.write().await {
@@ -220,6 +231,10 @@ impl Connection {
         while !decoder.is_done() {
             let progress = decoder.feed(&self.input, &mut body).map_err(body_status)?;
             self.input.drain(..progress.consumed);
+            if !share.grow(body.len(), config.api_bodies_max) {
+                control.own_metrics().add(Metric::RefusedApiBodies, 1);
+                return Err(StatusCode::SERVICE_UNAVAILABLE);
+            }
             if progress.done {
                 break;
             }
@@ -287,10 +302,15 @@ impl Connection {
     }
 
     async fn refuse(&mut self, status: StatusCode) {
+        self.tell(status).await;
+        self.linger().await;
+    }
+
+    /// The last answer.
+    async fn tell(&mut self, status: StatusCode) {
         let date = http_date(self.control.clock.unix_micros() / 1_000_000);
         HttpAnswer::page(status).write(&mut self.output, Manner::LAST, &date);
         self.write().await;
-        self.linger().await;
     }
 
     /// Lets the peer read the last answer: closing with unread input would reset the connection under it.

@@ -91,6 +91,14 @@ fn gauges(control: &Control) -> Vec<Gauge<'static>> {
             crate::log::dropped_lines() as f64,
         ),
     ];
+    let expiry = control.certificate_expiry.get();
+    gauges.extend(expiry.map(|at| {
+        gauge(
+            "rainbow_tls_certificate_expiry_timestamp_seconds",
+            "When the first of the own certificates ends, in seconds since 1970; only with certificates.",
+            at as f64,
+        )
+    }));
     // Without /proc there is nothing to say.
     let resident = process::resident_bytes();
     gauges.extend(resident.map(|bytes| gauge("rainbow_resident_bytes", "Memory of the process in RAM.", bytes)));

@@ -266,3 +266,36 @@ fn last_member_leaving_answers_the_caller() {
         server.expect_no_channels();
     }
 }
+
+/// What QoS 2 remembers ends with the connection.
+#[test]
+fn qos_2_on_a_new_connection_may_be_handled_twice() {
+    let business = Business::start();
+    let server = Builder::new(&business).start();
+    let message = |dup| {
+        packet::Packet::Send {
+            dup,
+            qos: 2,
+            kind: 7,
+            id: Some(5),
+            payload: b"once?".to_vec(),
+        }
+        .encode()
+    };
+    let client = Client::open(server.port());
+    client.send(&message(false));
+    client.expect(Op::Binary, &packet::rec(5, "ok"));
+    client.send(&message(true));
+    client.send(&packet::send(1, 8, 1, "behind"));
+    client.expect(Op::Binary, &packet::ack(1, "ok"));
+    assert_eq!(
+        business.requests_to("/message/7/").len(),
+        1,
+        "dropped on the same connection"
+    );
+    client.drop_now();
+    let client = Client::open(server.port());
+    client.send(&message(true));
+    client.expect(Op::Binary, &packet::rec(5, "ok"));
+    assert_eq!(business.requests_to("/message/7/").len(), 2, "nobody remembers it");
+}

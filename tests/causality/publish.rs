@@ -3,6 +3,7 @@
 use super::common::business::{Business, Reply};
 use super::common::client::{Client, Open};
 use super::common::http::{Connection, Request};
+use super::common::packet::{self, Packet};
 use super::common::server::{Builder, TOKEN};
 use super::common::{SOON, ms};
 use super::{acknowledge, clients};
@@ -201,5 +202,38 @@ fn all_members_see_one_order_per_channel() {
         let own = orders[0].iter().filter(|m| m.starts_with(&format!("{caller}:")));
         let wanted: Vec<String> = (0..EACH).map(|i| format!("{caller}:{i}")).collect();
         assert!(own.eq(&wanted), "the sends of caller {caller} arrive out of order");
+    }
+}
+
+/// Whose connection breaks is not told the outcome, and that is all.
+#[test]
+fn a_publish_goes_on_without_its_caller() {
+    let business = Business::start();
+    business.reply("/connect/", Reply::channels("room"));
+    let server = Builder::new(&business).set("workers", SHARDS).start();
+    let clients = clients(server.port(), &business, 2);
+    let request = send("room", 1, "for everybody").query("timeout", 20);
+    let mut caller = Connection::open(server.port()).expect("connect");
+    caller
+        .write(&request.signed(TOKEN).bytes(server.port(), false))
+        .expect("write");
+    let (first, payload) = clients[0].0.expect_send(SOON);
+    assert_eq!(payload, b"for everybody");
+    let caller = caller.into_stream();
+    socket2::SockRef::from(&caller)
+        .set_linger(Some(Duration::ZERO))
+        .expect("linger");
+    drop(caller); // with a reset
+    assert_eq!(acknowledge(&clients[1].0, SOON, ""), b"for everybody");
+    // The silent one is still asked.
+    let Packet::Send { dup: true, id, .. } = clients[0].0.packet(SOON) else {
+        panic!("expected a repetition")
+    };
+    assert_eq!(id, first);
+    clients[0].0.send(&packet::ack(id.expect("an id"), ""));
+    clients[1].0.expect_silence(ms(200));
+    assert_eq!(server.send("room", 0, "next")["status"], 0);
+    for (client, _) in &clients {
+        assert_eq!(client.expect_send(SOON).1, b"next");
     }
 }

@@ -31,7 +31,8 @@ pub struct Builder {
     /// Without a file, with the built-in business server.
     demo: bool,
     port: Option<Arc<ports::Port>>,
-    descriptors: Option<usize>,
+    /// A program that starts the server: itself and its arguments.
+    through: Vec<String>,
 }
 
 impl Builder {
@@ -54,7 +55,7 @@ impl Builder {
             env: Vec::new(),
             demo: false,
             port: None,
-            descriptors: None,
+            through: Vec::new(),
         }
     }
 
@@ -99,8 +100,14 @@ impl Builder {
     }
 
     /// Lets the server open only so many files.
-    pub fn descriptors(mut self, most: usize) -> Self {
-        self.descriptors = Some(most);
+    pub fn descriptors(self, most: usize) -> Self {
+        let script = format!("ulimit -n {most}; exec \"$0\" \"$@\"");
+        self.through(&["sh", "-c", &script])
+    }
+
+    /// Is started by another program, which is given the server and its arguments behind its own.
+    pub fn through(mut self, program: &[&str]) -> Self {
+        self.through = program.iter().map(|part| (*part).to_owned()).collect();
         self
     }
 
@@ -130,11 +137,9 @@ impl Builder {
         let file = File::create(&log).expect("log file");
         let port = self.port.clone().unwrap_or_else(|| Arc::new(ports::claim()));
         let exe = env!("CARGO_BIN_EXE_rainbow-server");
-        let mut command = Command::new(if self.descriptors.is_some() { "sh" } else { exe });
-        if let Some(most) = self.descriptors {
-            command.args(["-c", &format!("ulimit -n {most}; exec \"$0\" \"$@\""), exe]);
-        }
-        let child = command
+        let mut words = self.through.iter().map(String::as_str).chain([exe]);
+        let child = Command::new(words.next().unwrap_or(exe))
+            .args(words)
             .args(
                 (!self.demo)
                     .then_some(["-f".as_ref(), ini.as_os_str()])

@@ -7,8 +7,11 @@
 mod common;
 
 mod admission;
+mod interface;
+mod overload;
 mod proxies;
 mod rates;
+mod sandbox;
 mod silence;
 mod slow;
 

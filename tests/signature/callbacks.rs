@@ -1,7 +1,8 @@
 //! What the business server is sent, also while secrets change.
 
 use super::*;
-use common::client::{Client, Open};
+use common::business::Reply;
+use common::client::{Client, Op, Open};
 use common::{eventually, packet};
 
 #[test]
@@ -76,4 +77,31 @@ fn is_next_signed_with(business: &Business, server: &Server, secret: &str) -> bo
     let before = business.requests_to("/connect/").len();
     Client::open(server.port()).drop_now();
     is_signed(&business.wait_for("/connect/", before + 1, SOON)[before], secret)
+}
+
+/// A signature is made for one target. Signing whatever a redirect names would let anybody on the line have requests signed.
+#[test]
+fn redirects_are_not_signed_again() {
+    let (business, second) = (Business::start(), Business::start());
+    let port = second.port();
+    business.hook(move |request| {
+        let location = match request.path.as_str() {
+            "/connect/" => format!("http://127.0.0.1:{port}{}", request.target),
+            "/message/7/" => format!("http://127.0.0.1:{port}/elsewhere/?a=b"),
+            _ => return None,
+        };
+        Some(Reply::ok("").status(307).header("Location", &location))
+    });
+    second.reply("/elsewhere/", Reply::ok("taken"));
+    let server = strict(&business).start();
+    let client = Client::open(server.port());
+    let asked = &second.wait_for("/connect/", 1, SOON)[0];
+    assert!(is_signed(asked, TOKEN), "the same target elsewhere: {}", asked.target);
+    client.send(&packet::send(1, 7, 2, "body"));
+    client.expect(Op::Binary, &packet::ack(2, "taken"));
+    let moved = &second.wait_for("/elsewhere/", 1, SOON)[0];
+    assert_eq!(
+        (moved.target.as_str(), &moved.body[..]),
+        ("/elsewhere/?a=b", &b"body"[..])
+    );
 }

@@ -8,7 +8,7 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// What a client speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,9 +40,16 @@ impl Authority {
 
     /// Writes (or replaces) a certificate for `names` and its key.
     pub fn issue(&self, file: &str, names: &[&str]) -> (PathBuf, PathBuf) {
+        let far = SystemTime::now() + Duration::from_secs(1000 * 24 * 3600);
+        self.issue_until(far, file, names)
+    }
+
+    /// The same, valid until `end`.
+    pub fn issue_until(&self, end: SystemTime, file: &str, names: &[&str]) -> (PathBuf, PathBuf) {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let key = KeyPair::generate().expect("key");
-        let params = CertificateParams::new(names).expect("names");
+        let mut params = CertificateParams::new(names).expect("names");
+        params.not_after = end.into();
         let certificate = params.signed_by(&key, &self.issuer).expect("certificate");
         let paths = [".crt", ".key"].map(|ending| self.dir.join(format!("{file}{ending}")));
         std::fs::write(&paths[0], certificate.pem()).expect("certificate file");

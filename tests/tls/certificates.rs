@@ -6,6 +6,8 @@ use super::common::http::Request;
 use super::common::{SOON, eventually, packet};
 use super::{Setup, setup};
 use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 /// The certificate the server shows to a client of `name`, or its refusal.
 fn shown(setup: &Setup, name: &str) -> Result<Vec<u8>, String> {
@@ -103,6 +105,51 @@ fn a_reload_serves_new_connections_with_new_certificates() {
     client.send(&packet::send(1, 7, 3, "still here"));
     client.expect(Op::Binary, &packet::ack(3, "ok"));
     setup.expect_healthy();
+}
+
+/// They are served all the same; it is for the log, `--check-config` and whoever watches the metric to say so.
+#[test]
+fn certificates_that_end_soon_are_warned_of() {
+    const DAY: u64 = 24 * 3600;
+    const METRIC: &str = "rainbow_tls_certificate_expiry_timestamp_seconds";
+    let setup = setup(|builder| builder);
+    let seconds = |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs();
+    let now = SystemTime::now();
+    assert!(setup.metric(METRIC) > seconds(now) + 900 * DAY);
+    assert!(
+        !setup.server.log_tail().contains("renew"),
+        "{}",
+        setup.server.log_tail()
+    );
+    let cases = [
+        (
+            now + Duration::from_secs(10 * DAY + 1000),
+            "own.crt: a certificate expires in 10 days",
+        ),
+        (now - Duration::from_secs(5), "own.crt: a certificate has expired"),
+    ];
+    for (end, text) in cases {
+        setup.authority.issue_until(end, "own", &["a.test"]);
+        setup.server.signal("HUP");
+        assert!(
+            eventually(SOON, || setup.metric(METRIC) == seconds(end)),
+            "{}",
+            setup.metric(METRIC)
+        );
+        assert!(
+            eventually(SOON, || setup.server.log_tail().contains(text)),
+            "{}",
+            setup.server.log_tail()
+        );
+        let checked = Command::new(env!("CARGO_BIN_EXE_rainbow-server"))
+            .args(["--check-config".as_ref(), "-f".as_ref(), setup.server.ini.as_os_str()])
+            .output()
+            .expect("run");
+        let said = String::from_utf8_lossy(&checked.stdout);
+        assert!(checked.status.success() && said.contains(text), "{said}");
+    }
+    let refusal = shown(&setup, "a.test").expect_err("it has expired");
+    assert!(refusal.contains("expired"), "{refusal}");
 }
 
 /// Replaces values in the server's ini file.

@@ -2,13 +2,22 @@
 
 use super::authority::Version;
 use super::common::client::{Client, Op};
-use super::common::{SOON, packet};
+use super::common::{SOON, eventually, packet};
 use super::setup;
 use super::tunnel::Tunnel;
 use socket2::{Domain, Socket, Type};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
+
+/// A connection from an address of loopback.
+fn connect_from(address: [u8; 4], port: u16) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("socket");
+    socket.bind(&SocketAddr::from((address, 0)).into()).expect("bind");
+    let target = SocketAddr::from(([127, 0, 0, 1], port));
+    socket.connect(&target.into()).expect("connect");
+    socket.into()
+}
 
 /// A port whose connections continue at `target`, behind a PROXY header.
 fn proxy(target: u16, header: &'static [u8]) -> u16 {
@@ -23,11 +32,7 @@ fn proxy(target: u16, header: &'static [u8]) -> u16 {
     std::thread::spawn(move || {
         for near in listener.incoming().flatten() {
             // Not the address that the harness says hello from.
-            let far = Socket::new(Domain::IPV4, Type::STREAM, None).expect("socket");
-            far.bind(&SocketAddr::from(([127, 0, 0, 9], 0)).into()).expect("bind");
-            far.connect(&SocketAddr::from(([127, 0, 0, 1], target)).into())
-                .expect("connect");
-            let mut far = TcpStream::from(far);
+            let mut far = connect_from([127, 0, 0, 9], target);
             // The first bytes of the handshake follow in the same segment or later, as it comes.
             far.write_all(header).expect("write");
             copy(near.try_clone().expect("clone"), far.try_clone().expect("clone"));
@@ -75,4 +80,32 @@ fn a_client_over_its_rate_is_read_more_slowly() {
         client.send(&packet::send(1, 7, 2, "later"));
         client.expect(Op::Binary, &packet::ack(2, "ok"));
     }
+}
+
+/// They could not read an answer.
+#[test]
+fn refused_connections_are_just_closed() {
+    let setup = setup(|b| b.set("workers", 1).set("connections_per_address", 1));
+    let tcp = || connect_from([127, 0, 0, 9], setup.port.number);
+    let _silent = tcp();
+    assert!(eventually(SOON, || setup.metric("rainbow_handshakes_open{core=\"0\"}") == 1));
+    let mut refused = tcp();
+    refused.set_read_timeout(Some(SOON)).expect("timeout");
+    assert_eq!(refused.read(&mut [0; 64]).expect("an end"), 0);
+    assert_eq!(setup.metric("rainbow_refused_total{reason=\"address\"}"), 1);
+}
+
+#[test]
+fn handshakes_beyond_the_limit_wait_to_be_accepted() {
+    let setup = setup(|b| b.set("workers", 1).set("tls_handshakes", 2));
+    let mut silent = vec![setup.tcp(), setup.tcp()];
+    let open = || setup.metric("rainbow_handshakes_open{core=\"0\"}");
+    assert!(eventually(SOON, || open() == 2), "{} are accepted", open());
+    let tunnel = setup.tunnel(Version::Tls13);
+    let third = Client::start(tunnel.port, Default::default()).expect("connect");
+    assert!(third.answer(Duration::from_millis(700)).is_err(), "it is served");
+    assert_eq!(open(), 2, "it is not even accepted");
+    silent.pop();
+    assert_eq!(third.answer(SOON).expect("answer").status, 101);
+    assert_eq!(setup.metric("rainbow_tls_handshakes_total{result=\"done\"}"), 1);
 }

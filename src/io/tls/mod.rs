@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `mod.rs` | settings → what new connections are served with |
 //! | `files.rs` | PEM files → certificate with its key |
+//! | `expiry.rs` | when certificates end |
 //! | `names.rs` | the name a client asks for → certificate |
 //! | `session.rs` | one connection: ciphertext ↔ plaintext; `parts.rs` cuts records |
 //!
@@ -11,6 +12,7 @@
 //! TLS 1.2 and 1.3, no early data (it could be replayed), one ticket per TLS 1.3 connection, no session cache: a ticket is
 //! sealed with a key of this process, so resuming costs no memory here and works on every shard.
 
+mod expiry;
 mod files;
 mod names;
 mod parts;
@@ -23,6 +25,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::server::NoServerSessionStorage;
 use rustls::sign::CertifiedKey;
 
+pub use self::expiry::{Expiry, expiries};
 use self::names::Names;
 pub use self::session::{End, Received, Scratch, Session};
 use crate::config::Config;

@@ -1,0 +1,146 @@
+//! Several measures against too much at once, and mail that finds no room.
+
+use super::common::business::{Business, Mode, Reply};
+use super::common::client::{Client, Op, Open, encode};
+use super::common::http::{self, Request};
+use super::common::server::Builder;
+use super::common::{SOON, eventually, ms, packet};
+use super::{Server, metric, refused, setup};
+use std::io::Write;
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// What has been done so far: clients not read, connections refused, URLs only probed, clients closed as too slow.
+fn measures(server: &Server) -> [bool; 4] {
+    let series = [
+        "rainbow_reads_paused",
+        "rainbow_refused_total{reason=\"connections\"}",
+        "rainbow_callback_breaker_opens_total",
+        "rainbow_closes_total{cause=\"slow_consumer\"}",
+    ];
+    series.map(|name| metric(server, name) > 0)
+}
+
+/// Each is taken where it is needed, and those who have nothing to do with it are served as ever.
+#[test]
+fn no_measure_brings_the_next_about() {
+    let (business, server) = setup(|b| {
+        b.set("workers", 1)
+            .set("connections_max", 32)
+            .set("breaker_failures", 5)
+            .set("forward_queue", 2)
+            .set("callback_timeout", 60)
+            .set("outbox_bytes", "256k")
+    });
+    let start = || Client::start(server.port(), Open::default()).expect("connect");
+    let calm = start().let_in();
+    let expect_calm = |text: &str| {
+        assert_eq!(server.send("room", 0, text)["status"], 0);
+        assert_eq!(calm.expect_send(SOON).1, text.as_bytes());
+        calm.send(&packet::send(1, 8, 1, text));
+        calm.expect(Op::Binary, &packet::ack(1, "ok"));
+    };
+    business.reply("/message/9/", Reply::ok("").mode(Mode::Hang));
+    let busy = start().let_in();
+    (0..10).for_each(|_| busy.send(&packet::send(0, 9, 0, "hangs")));
+    assert!(eventually(SOON, || measures(&server)[0]));
+    expect_calm("one client is not read");
+    assert_eq!(measures(&server), [true, false, false, false]);
+
+    let lazy = Open {
+        read: false,
+        receive_buffer: Some(4096),
+        ..Open::default()
+    };
+    let lazy = Client::open_with(server.port(), lazy);
+    let mut others: Vec<Client> = (0..27).map(|_| start().let_in()).collect();
+    refused(&start());
+    expect_calm("the server is full");
+    assert_eq!(measures(&server), [true, true, false, false]);
+
+    others.clear();
+    business.reply("/connect/", Reply::ok("").status(503));
+    let down = eventually(SOON, || {
+        let answer = start().answer(SOON).expect("answer");
+        assert_eq!(answer.status, 503);
+        measures(&server)[2]
+    });
+    assert!(down);
+    expect_calm("nobody can be let in");
+    assert_eq!(measures(&server), [true, true, true, false]);
+
+    let body = vec![b'f'; 64 * 1024];
+    let closed = eventually(SOON, || {
+        assert_eq!(server.send("room", 0, &body)["status"], 0);
+        assert_eq!(calm.expect_send(SOON).1.len(), body.len());
+        measures(&server)[3]
+    });
+    assert!(closed);
+    assert!(lazy.write_fails_within(SOON));
+    expect_calm("one client was closed");
+    let pushed = busy.expect_send(SOON).1;
+    assert_eq!(pushed, b"one client is not read", "it is not read, but written to");
+}
+
+/// The control core is held up by a settings file that nobody writes, so the mailbox to it fills.
+#[test]
+fn a_full_mailbox_stops_reading_and_loses_nothing() {
+    const MESSAGES: usize = 40_000;
+    let business = Business::start();
+    business.reply("/message/", Reply::ok("").mode(Mode::Hang));
+    let server = Builder::new(&business)
+        .set("workers", 1)
+        .set("forward_queue", MESSAGES)
+        .set("forward_queue_bytes", "1000m")
+        .set("callback_concurrency", 1)
+        .set("callback_timeout", 60)
+        .start();
+    let client = Client::open(server.port());
+    let settings = std::fs::read(&server.ini).expect("ini file");
+    std::fs::remove_file(&server.ini).expect("ini file");
+    let made = Command::new("mkfifo").arg(&server.ini).status().expect("mkfifo");
+    assert!(made.success());
+    server.signal("HUP");
+    let hello = || http::call(server.port(), &Request::get("/hello/"), ms(300));
+    assert!(eventually(SOON, || hello().is_err()), "the control core reads no file");
+
+    let mut writer = client.write_half();
+    writer.set_write_timeout(None).expect("timeout");
+    let frame = encode(Op::Binary, &packet::send(0, 7, 0, [b'm'; 1024]), true, true);
+    let written = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..MESSAGES {
+                if writer.write_all(&frame).is_err() {
+                    return;
+                }
+                written.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        // It stands still: the socket is not read any more.
+        let mut before = 0;
+        let stands_still = || {
+            let now = written.load(Ordering::SeqCst);
+            std::thread::sleep(ms(1000));
+            let still = now > 0 && now == before && now == written.load(Ordering::SeqCst);
+            before = now;
+            still
+        };
+        assert!(eventually(Duration::from_secs(30), stands_still));
+        let stopped_at = written.load(Ordering::SeqCst);
+        std::fs::write(&server.ini, settings).expect("the control core reads");
+        assert!(
+            (16_384..MESSAGES).contains(&stopped_at),
+            "read on beyond {stopped_at} messages"
+        );
+    });
+    let submitted = "rainbow_callbacks_total{kind=\"message\",event=\"submitted\"}";
+    assert!(
+        eventually(Duration::from_secs(30), || metric(&server, submitted)
+            == MESSAGES as u64),
+        "{} messages came through",
+        metric(&server, submitted)
+    );
+    assert!(metric(&server, "rainbow_mailbox_overflows_total") >= 1);
+}
