@@ -278,7 +278,8 @@ impl World {
                     known.handed += 1;
                     known.away = Some((socket, bytes));
                 }
-                ControlMail::Signal(_) => {}
+                // Not from shards.
+                _ => {}
             }
         }
     }
