@@ -5,7 +5,7 @@ CARGO ?= cargo
 TEST_THREADS ?= 24
 FUZZ_SMOKE_ITERATIONS ?= 200000
 
-.PHONY: run build test check fuzz-smoke loom
+.PHONY: run build test check fuzz-smoke loom deb
 
 run:
 	$(CARGO) run --release -- --demo
@@ -22,6 +22,10 @@ check:
 	$(CARGO) clippy --all-targets --features fuzzing -- -D warnings
 	$(CARGO) check --no-default-features
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --no-deps
+
+# Debian packages, of the server and of its debug symbols: target/debian. Needs `cargo install cargo-deb --locked`.
+deb:
+	$(CARGO) deb --locked
 
 # Every fuzz body over its corpus and over mutations of it; needs no nightly compiler.
 fuzz-smoke:

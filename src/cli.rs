@@ -37,6 +37,8 @@ pub enum Command {
         file: PathBuf,
         /// Options above it.
         overrides: Overrides,
+        /// Take over from the server that runs.
+        takeover: bool,
     },
     /// Serve with a business server inside the process.
     Demo {
@@ -57,12 +59,13 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-const USAGE: &str = "usage: rainbow-server -f FILE [-p PORT] [--check-config]
+const USAGE: &str = "usage: rainbow-server -f FILE [-p PORT] [--takeover | --check-config]
        rainbow-server --demo [-p PORT]
        rainbow-server --print-config | --help | --version";
 
 const OPTIONS: &str = "  -f, --file FILE      settings (ini); --print-config writes one to start from
   -p, --port PORT      port to listen on, 1..65535; beats the file
+      --takeover       take the listening sockets of the server that runs on this port; it closes its clients and ends
       --check-config   explain the settings in force and exit: 0 if they are valid, else 2
       --print-config   print a commented settings file and exit
       --demo           serve with a built-in business server, on this machine only; needs no file
@@ -76,6 +79,7 @@ struct Options {
     overrides: Overrides,
     check: bool,
     demo: bool,
+    takeover: bool,
 }
 
 /// Parses the arguments without the program's name.
@@ -97,6 +101,7 @@ pub fn parse<A: Into<OsString>>(args: impl IntoIterator<Item = A>) -> Result<Com
             }
             Arg::Long("check-config") => options.check = true,
             Arg::Long("demo") => options.demo = true,
+            Arg::Long("takeover") => options.takeover = true,
             Arg::Value(_) => {}
             other => return Err(usage(other.unexpected())),
         }
@@ -110,14 +115,22 @@ fn decide(options: Options) -> Result<Command, Refusal> {
         overrides,
         check,
         demo,
+        takeover,
     } = options;
     match (file, check, demo) {
         (Some(file), true, _) => Ok(Command::CheckConfig { file, overrides }),
+        (_, _, true) if takeover => Err(Refusal(format!(
+            "--takeover is not for --demo: leave one of them out\n{USAGE}"
+        ))),
         (None, false, true) => Ok(Command::Demo { overrides }),
         (Some(_), false, true) => Err(Refusal(format!(
             "--demo brings its own settings and business server: leave -f out, or leave --demo out\n{USAGE}"
         ))),
-        (Some(file), false, false) => Ok(Command::Run { file, overrides }),
+        (Some(file), false, false) => Ok(Command::Run {
+            file,
+            overrides,
+            takeover,
+        }),
         (None, ..) => {
             let advice =
                 "name the settings file with -f FILE; --print-config writes one to start from, --demo needs none";
@@ -252,6 +265,7 @@ mod tests {
         Command::Run {
             file: "a.ini".into(),
             overrides: Overrides { port },
+            takeover: false,
         }
     }
 
@@ -261,6 +275,12 @@ mod tests {
         assert_eq!(parse(["extra", "--file=a.ini", "words", "-p80"]), Ok(run(Some(80))));
         assert_eq!(parse(["-f", "a.ini", "--port", "65535"]), Ok(run(Some(65535))));
         let overrides = Overrides::default();
+        let takes_over = Command::Run {
+            file: "a.ini".into(),
+            overrides: overrides.clone(),
+            takeover: true,
+        };
+        assert_eq!(parse(["-f", "a.ini", "--takeover"]), Ok(takes_over));
         assert_eq!(
             parse(["--demo"]),
             Ok(Command::Demo {
@@ -287,7 +307,15 @@ mod tests {
         let Ok(Command::Print(text)) = parse(["-h", "--nonsense"]) else {
             panic!("help comes first")
         };
-        for word in ["-f", "-p", "--check-config", "--print-config", "--demo", "-V"] {
+        for word in [
+            "-f",
+            "-p",
+            "--takeover",
+            "--check-config",
+            "--print-config",
+            "--demo",
+            "-V",
+        ] {
             assert!(text.contains(word), "{word}");
         }
         assert!(crate::config::keys::all().all(|key| text.contains(key.name)));
@@ -296,6 +324,7 @@ mod tests {
     #[test]
     fn refusals() {
         assert!(refusal(&[]).starts_with("miss -f: name the settings file with -f FILE"));
+        assert!(refusal(&["--demo", "--takeover"]).starts_with("--takeover is not for --demo"));
         assert!(refusal(&["--check-config", "--demo"]).starts_with("miss -f"));
         assert!(refusal(&["--demo", "-f", "a"]).starts_with("--demo brings its own settings"));
         for port in ["0", "70000", "-1", "x", "", "1.5"] {

@@ -113,7 +113,8 @@ impl CloseCause {
     pub const fn frame(self) -> CloseFrame {
         match self {
             CloseCause::ClientClosed | CloseCause::ProtocolError => CloseFrame::Given,
-            CloseCause::KeepAliveTimeout | CloseCause::Shutdown => CloseFrame::Empty,
+            CloseCause::KeepAliveTimeout => CloseFrame::Empty,
+            CloseCause::Shutdown => CloseFrame::Restart(1012),
             CloseCause::MessageTooBig => CloseFrame::Code(1009, "message too big"),
             CloseCause::SlowConsumer => CloseFrame::Code(1008, "slow_consumer"),
             CloseCause::PingTimeout => CloseFrame::Code(1008, "ping_timeout"),
@@ -146,6 +147,8 @@ pub enum CloseFrame {
     Given,
     /// A code and a reason.
     Code(u16, &'static str),
+    /// A code, and when to come back as reason (`shard/drain.rs`).
+    Restart(u16),
 }
 
 #[cfg(test)]

@@ -25,12 +25,17 @@ fn main() -> ExitCode {
             }
             Err(text) => refuse(&text),
         },
-        Command::Run { file, overrides } => match cli::load(&file, &overrides) {
+        Command::Run {
+            file,
+            overrides,
+            takeover,
+        } => match cli::load(&file, &overrides) {
             Ok((config, warnings)) => {
                 let service = Service {
                     config,
                     file: Some(file),
                     overrides,
+                    takeover,
                     assets: |_| None,
                 };
                 serve(service, &warnings.iter().map(ToString::to_string).collect::<Vec<_>>())
@@ -63,6 +68,7 @@ fn demo(overrides: Overrides) -> ExitCode {
         config,
         file: None,
         overrides,
+        takeover: false,
         assets: demo::asset,
     }) {
         Ok(running) => {

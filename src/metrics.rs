@@ -137,6 +137,7 @@ metrics! {
     RefusedApiConnections Counter "refused_total" [r#"reason="api_connections""#] Sum "Connections refused by reason.";
     RefusedApiBodies Counter "refused_total" [r#"reason="api_bodies""#] Sum "Connections refused by reason.";
     RefusedProxyHeader Counter "refused_total" [r#"reason="proxy_header""#] Sum "Connections refused by reason.";
+    Draining Gauge "draining" [""] Sum "Workers that are closing their clients, because the server stops or is replaced.";
     Panics Counter "panics_total" [""] Sum "Panics contained; each cost one client.";
 }
 

@@ -1,11 +1,14 @@
-//! Assembly: configuration → bound sockets → mailboxes → cores → signals. Everything that can fail is done before the
-//! first core starts.
+//! Assembly: configuration → bound (or inherited) sockets → mailboxes → cores → signals. Everything that can fail is done
+//! before the first core starts, and all cores accept before a server that is replaced is told.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, TcpListener, ToSocketAddrs, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use crate::close::CloseCause;
 use crate::cluster::Announce;
@@ -17,10 +20,11 @@ use crate::engine::registry::HomeHash;
 use crate::io::admission::Admission;
 use crate::io::clock::Clock;
 use crate::io::core::{self, CoreSetup};
-use crate::io::listen;
+use crate::io::listen::{self, Listeners};
 use crate::io::mail::{ControlMail, Outlets, ShardMail, Signal};
 use crate::io::runtime::{ActiveDriver, start_core};
 use crate::io::sys;
+use crate::io::takeover::{self, Draining, Offer, Predecessor};
 use crate::io::tls::{self, Identity};
 use crate::io::wake::Waker;
 use crate::limits::{MAILBOX_CAPACITY, SHARDS_MAX};
@@ -36,6 +40,8 @@ pub struct Service {
     pub file: Option<PathBuf>,
     /// What the command line overrides.
     pub overrides: Overrides,
+    /// Take over from the server that runs at this address.
+    pub takeover: bool,
     /// Static pages.
     pub assets: Assets,
 }
@@ -71,9 +77,8 @@ pub fn start(service: Service) -> Result<Running, String> {
     config.workers = config.workers.min(SHARDS_MAX);
     let config = Arc::new(config);
     let driver = ActiveDriver::choose(config.driver)?;
-    let (ports, listeners) = bind(&config)?;
-    let (tls_port, tls) = bind_tls(&config)?.unzip();
-    let mut tls = tls.unwrap_or_default().into_iter();
+    let sockets = Sockets::open(&config, service.takeover)?;
+    let Sockets { ports, tls_port, .. } = &sockets;
 
     let (shard_inboxes, control_inbox, outlets) = mailboxes(config.workers)?;
     let metrics = metrics(config.workers, driver);
@@ -99,7 +104,10 @@ pub fn start(service: Service) -> Result<Running, String> {
     );
 
     let admission = Admission::new();
-    for ((number, inbox), listeners) in shard_inboxes.into_iter().enumerate().zip(listeners) {
+    let (up, is_up) = mpsc::channel();
+    let copies = sockets.copies()?;
+    let mut tls = sockets.tls.into_iter();
+    for ((number, inbox), listeners) in shard_inboxes.into_iter().enumerate().zip(sockets.plain) {
         let setup = CoreSetup {
             shard: shard::Setup {
                 id: ShardId(number as u16),
@@ -113,6 +121,7 @@ pub fn start(service: Service) -> Result<Running, String> {
             outlets: outlets.clone().counted(metrics[number].clone()),
             clock,
             admission: admission.clone(),
+            up: up.clone(),
         };
         let cpu = (config.pin && cores > config.workers).then_some(number + 1);
         start_core(format!("shard-{number}"), cpu, driver, move || core::run(setup))
@@ -122,10 +131,10 @@ pub fn start(service: Service) -> Result<Running, String> {
     let (exit_sender, exit) = mpsc::channel();
     let setup = ControlSetup {
         announce: Announce {
-            port: ports[0],
+            port: sockets.ports[0],
             identity: server_identity()?,
         },
-        server_name: format!("{}:{}", own_address(), ports[0]),
+        server_name: format!("{}:{}", own_address(), sockets.ports[0]),
         config: config.clone(),
         file: service.file,
         overrides: service.overrides,
@@ -139,26 +148,143 @@ pub fn start(service: Service) -> Result<Running, String> {
         metrics,
         assets: service.assets,
         exit: exit_sender,
+        up,
     };
     let cpu = (config.pin && cores > config.workers).then_some(0);
     start_core("control".into(), cpu, driver, move || control::run(setup))
         .map_err(|error| format!("a thread could not be started: {error}"))?;
+    wait_until_up(&is_up, config.workers + 1)?;
+    if let Some(predecessor) = sockets.predecessor {
+        match predecessor.relieve() {
+            Ok(draining) => pass_on_to(draining, outlets.clone())?,
+            Err(error) => tracing::warn!(%error, "the server before this one did not say whether it ends"),
+        }
+    }
+    let name = takeover::name(config.bind[0], sockets.ports[0]);
+    offer(&name, copies, outlets.clone());
     signals(outlets)?;
-    Ok(Running { ports, exit })
+    Ok(Running {
+        ports: sockets.ports,
+        exit,
+    })
 }
 
-/// Binds every port for every shard; listeners by shard.
-fn bind(config: &Config) -> Result<(Vec<u16>, Vec<Vec<TcpListener>>), String> {
+/// Time the cores have until they accept.
+const UP_WITHIN: Duration = Duration::from_secs(30);
+
+fn wait_until_up(is_up: &mpsc::Receiver<()>, cores: usize) -> Result<(), String> {
+    (0..cores).try_for_each(|_| {
+        is_up
+            .recv_timeout(UP_WITHIN)
+            .map_err(|_| "a core does not start".to_owned())
+    })
+}
+
+/// Lets another process take over from this one. A server that cannot be replaced like that still serves.
+fn offer(name: &str, listeners: Vec<OwnedFd>, mut outlets: Outlets) {
+    let mut to_control = outlets.clone();
+    let replaced = move |successor| tell(&mut to_control, ControlMail::Replaced(successor));
+    match Offer::make(name, listeners, replaced) {
+        Ok(offer) => tell(&mut outlets, ControlMail::Offer(offer)),
+        Err(error) => tracing::warn!(name, %error, "no other process can take over from this one"),
+    }
+}
+
+/// Calls go to the clients of the server before this one as well, until it has ended.
+fn pass_on_to(draining: Draining, mut outlets: Outlets) -> Result<(), String> {
+    tracing::info!(address = ?draining.address, "taken over: the server before this one closes its clients and ends");
+    tell(&mut outlets, ControlMail::Predecessor(draining.address));
+    let run = move || {
+        draining.wait();
+        tell(&mut outlets, ControlMail::Predecessor(None));
+    };
+    let thread = thread::Builder::new().name("predecessor".into()).spawn(run);
+    thread
+        .map(drop)
+        .map_err(|error| format!("a thread could not be started: {error}"))
+}
+
+/// Posts to the control core from a side thread.
+fn tell(outlets: &mut Outlets, mail: ControlMail) {
+    outlets.post_control(mail);
+    outlets.kick();
+    while outlets.overflow() > 0 {
+        thread::sleep(Duration::from_millis(5));
+        outlets.kick();
+    }
+}
+
+/// The listening sockets, by shard.
+struct Sockets {
+    /// Ports without TLS, the main one first.
+    ports: Vec<u16>,
+    plain: Vec<Vec<TcpListener>>,
+    tls_port: Option<u16>,
+    tls: Vec<TlsListeners>,
+    /// Whose they were.
+    predecessor: Option<Predecessor>,
+}
+
+impl Sockets {
+    fn open(config: &Config, takeover: bool) -> Result<Self, String> {
+        let name = takeover::name(config.bind[0], config.ports[0]);
+        let mut predecessor = takeover.then(|| Predecessor::ask(&name)).transpose()?;
+        let mut inherited = match &mut predecessor {
+            Some(predecessor) => std::mem::take(&mut predecessor.listeners),
+            None => Vec::new(),
+        };
+        let (ports, plain) = bind(config, takeover, &mut inherited)?;
+        let (tls_port, tls) = bind_tls(config, &mut inherited)?.unzip();
+        for listener in inherited {
+            let address = listener
+                .local_addr()
+                .map_or_else(|_| "?".into(), |address| address.to_string());
+            tracing::warn!(
+                address,
+                "no longer listened on: the settings of the server before this one named it, these do not"
+            );
+        }
+        Ok(Self {
+            ports,
+            plain,
+            tls_port,
+            tls: tls.unwrap_or_default(),
+            predecessor,
+        })
+    }
+
+    /// A copy of each, for the process that will replace this one.
+    fn copies(&self) -> Result<Vec<OwnedFd>, String> {
+        let tls = self.tls.iter().flat_map(|(listeners, _)| listeners);
+        let all = self.plain.iter().flatten().chain(tls);
+        let copies: io::Result<_> = all.map(|listener| Ok(listener.try_clone()?.into())).collect();
+        copies.map_err(|error| format!("a listening socket cannot be copied: {error}"))
+    }
+}
+
+/// Binds every port for every shard; listeners by shard. A process that takes over does not search: its port is known.
+fn bind(
+    config: &Config,
+    takeover: bool,
+    inherited: &mut Vec<TcpListener>,
+) -> Result<(Vec<u16>, Vec<Vec<TcpListener>>), String> {
     let mut ports = Vec::new();
     let mut per_shard: Vec<Vec<TcpListener>> = (0..config.workers).map(|_| Vec::new()).collect();
     for wanted in &config.ports {
-        let bound = listen::bind(*wanted, &config.bind, config.workers).map_err(|error| {
-            format!(
-                "port {wanted} cannot be bound, nor any of {}..{}: {error}; free a port, or name another one with -p",
-                listen::SEARCH_FIRST,
-                listen::SEARCH_LAST
-            )
-        })?;
+        let bound = if takeover {
+            let port = *wanted;
+            listen::bind_port(port, &config.bind, config.workers, inherited)
+                .map(|per_shard| Listeners { port, per_shard })
+                .map_err(|error| format!("port {port} cannot be bound: {error}"))?
+        } else {
+            listen::bind(*wanted, &config.bind, config.workers).map_err(|error| {
+                format!(
+                    "port {wanted} cannot be bound, nor any of {}..{}: {error}; free a port, or name another one with -p",
+                    listen::SEARCH_FIRST,
+                    listen::SEARCH_LAST
+                )
+            })?
+        };
         ports.push(bound.port);
         for (shard, listeners) in per_shard.iter_mut().zip(bound.per_shard) {
             shard.extend(listeners);
@@ -171,13 +297,13 @@ fn bind(config: &Config) -> Result<(Vec<u16>, Vec<Vec<TcpListener>>), String> {
 type TlsListeners = (Vec<TcpListener>, Identity);
 
 /// Binds the TLS port for every shard, and reads its certificates; `None` without one.
-fn bind_tls(config: &Config) -> Result<Option<(u16, Vec<TlsListeners>)>, String> {
+fn bind_tls(config: &Config, inherited: &mut Vec<TcpListener>) -> Result<Option<(u16, Vec<TlsListeners>)>, String> {
     let identity = tls::load(config).map_err(|fault| format!("{}: {}", fault.key, fault.text))?;
     let Some((port, identity)) = config.tls_port.zip(identity) else {
         return Ok(None);
     };
     // A search would hide the port from the clients that know its number.
-    let per_shard = listen::bind_port(port, &config.bind, config.workers)
+    let per_shard = listen::bind_port(port, &config.bind, config.workers, inherited)
         .map_err(|error| format!("tls_port {port} cannot be bound: {error}; free it, or set another one"))?;
     let per_shard = per_shard.into_iter().map(|listeners| (listeners, identity.clone()));
     Ok(Some((port, per_shard.collect())))
@@ -230,12 +356,7 @@ fn signals(mut outlets: Outlets) -> Result<(), String> {
                     Signal::Stop
                 }
             };
-            outlets.post_control(ControlMail::Signal(signal));
-            outlets.kick();
-            while outlets.overflow() > 0 {
-                thread::sleep(std::time::Duration::from_millis(5));
-                outlets.kick();
-            }
+            tell(&mut outlets, ControlMail::Signal(signal));
         }
     };
     thread::Builder::new()

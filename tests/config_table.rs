@@ -2,7 +2,7 @@
 //! means what it says. `RAINBOW_BLESS=1` rewrites both files.
 
 use rainbow_server::config::{Config, Overrides, keys, render};
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::path::Path;
 
 fn assert_committed(name: &str, generated: &str) {
@@ -83,34 +83,4 @@ fn every_row_is_complete_and_every_name_is_there_once() {
     }
     let config = load(&render::server_ini());
     assert_eq!(config.settings.len(), keys::all().count());
-}
-
-/// The names of long options in a text.
-fn long_options(text: &str) -> BTreeSet<&str> {
-    let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
-    words
-        .filter(|word| word.strip_prefix("--").is_some_and(|name| !name.is_empty()))
-        .collect()
-}
-
-#[cfg(feature = "runtime")]
-#[test]
-fn the_man_page_has_the_options_of_the_help() {
-    use rainbow_server::cli::{Command, parse};
-    let Ok(Command::Print(help)) = parse(["--help"]) else {
-        panic!("no help")
-    };
-    // Behind the options come the settings.
-    let options = help.split("\n\n").nth(1).expect("options");
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/rainbow-server.1");
-    let page = std::fs::read_to_string(path).expect("man page").replace("\\-", "-");
-    let (_, page) = page.split_once(".SH OPTIONS").expect("options");
-    let (page, _) = page.split_once(".SH").expect("a section behind");
-    let described: String = page
-        .lines()
-        .filter(|line| line.starts_with(".B"))
-        .flat_map(|line| [line, "\n"])
-        .collect();
-    assert!(long_options(options).contains("--check-config"), "{options}");
-    assert_eq!(long_options(&described), long_options(options));
 }

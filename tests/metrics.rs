@@ -15,8 +15,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Series that tests with other configurations move: the series, the file that tests it, and a word found there.
-const MOVED_ELSEWHERE: [(&str, &str, &str); 25] = [
-    ("rainbow_mailbox_overflows_total", "src/engine/mailbox.rs", "overflows"),
+const MOVED_ELSEWHERE: [(&str, &str, &str); 26] = [
+    (
+        "rainbow_mailbox_overflows_total",
+        "tests/limits/overload.rs",
+        "mailbox_overflows_total",
+    ),
     ("rainbow_log_lines_dropped_total", "src/log.rs", "dropped_lines"),
     (
         "rainbow_cluster_peers",
@@ -24,6 +28,7 @@ const MOVED_ELSEWHERE: [(&str, &str, &str); 25] = [
         "rainbow_cluster_peers",
     ),
     ("rainbow_panics_total", "tests/sim/rig.rs", "panics"),
+    ("rainbow_draining", "tests/causality/stop.rs", "rainbow_draining"),
     (
         "rainbow_signatures_refused_total{reason=\"replayed\"}",
         "tests/signature/calls.rs",

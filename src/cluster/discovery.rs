@@ -52,10 +52,10 @@ impl Discovery {
         }
     }
 
-    /// Says goodbye, once; announces no more.
-    pub(super) fn leave(&self) {
+    /// Announces no more; says goodbye, once, unless another process is at this address.
+    pub(super) fn leave(&self, is_replaced: bool) {
         let again = self.has_left.replace(true);
-        if let Some(target) = self.target.filter(|_| !again)
+        if let Some(target) = self.target.filter(|_| !again && !is_replaced)
             && let Err(error) = udp::broadcast(target, self.ports, &self.offline)
         {
             tracing::debug!(%error, "cannot say goodbye to the cluster");
@@ -137,6 +137,13 @@ fn on_datagram(cluster: &Rc<Inner>, source: SocketAddr, datagram: &[u8]) {
         .on_datagram(cluster.clock.now(), source.ip(), datagram);
     match heard {
         Heard::Nothing => {}
+        // The process that replaces this one, or is replaced by it, is at the same address: asking it is asking ourselves.
+        Heard::Probe(peer) if cluster.is_own(peer) => {
+            cluster
+                .peers
+                .borrow_mut()
+                .on_probe_result(cluster.clock.now(), peer, false);
+        }
         Heard::Probe(peer) => drop(monoio::spawn(probe(cluster.clone(), peer))),
         Heard::Left(peer) => tracing::info!(%peer, "peer left"),
     }

@@ -17,7 +17,7 @@ mod discovery;
 mod fixed;
 mod queue;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::hash::BuildHasher;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -62,6 +62,8 @@ struct Inner {
     discovery: Option<Discovery>,
     /// Peers named by the configuration.
     fixed: Vec<Fixed>,
+    /// The server this one has replaced, while it has clients.
+    predecessor: Cell<Option<SocketAddr>>,
     queue: Rc<Queue>,
     lanes: RandomState,
 }
@@ -77,6 +79,7 @@ impl Cluster {
             peers: RefCell::new(Peers::new(announce.identity, config.cluster_name.clone())),
             discovery: config.cluster_udp.then(|| Discovery::new(config, &announce)),
             fixed: config.cluster_peers.iter().map(Fixed::new).collect(),
+            predecessor: Cell::new(None),
             queue: Rc::default(),
             lanes: RandomState::default(),
         });
@@ -87,7 +90,20 @@ impl Cluster {
         Self(inner)
     }
 
-    /// The peers to pass requests to, each once.
+    /// Whom to pass a request to: the peers, and the server this one has replaced. One that a peer has passed on (`is_passed_on`)
+    /// goes to that server only: it is at the same address for the others, and passes nothing back.
+    pub fn targets(&self, is_passed_on: bool) -> Vec<SocketAddr> {
+        let mut targets = if is_passed_on { Vec::new() } else { self.peers() };
+        targets.extend(self.0.predecessor.get());
+        targets
+    }
+
+    /// Tells where the server this one has replaced can be asked; `None`: it has ended.
+    pub fn set_predecessor(&self, address: Option<SocketAddr>) {
+        self.0.predecessor.set(address);
+    }
+
+    /// The other servers of the cluster, each once.
     pub fn peers(&self) -> Vec<SocketAddr> {
         let now = self.0.clock.now();
         let mut peers: Vec<_> = self.0.fixed.iter().filter_map(|fixed| fixed.address(now)).collect();
@@ -108,10 +124,11 @@ impl Cluster {
         }
     }
 
-    /// Says goodbye, once. What comes from other servers, and goes to them, is still served.
-    pub fn leave(&self) {
+    /// Announces this server no more, and says goodbye unless a process that replaces it has its address. What comes from
+    /// other servers, and goes to them, is still served.
+    pub fn leave(&self, is_replaced: bool) {
         if let Some(discovery) = &self.0.discovery {
-            discovery.leave();
+            discovery.leave(is_replaced);
         }
     }
 }

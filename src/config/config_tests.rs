@@ -317,10 +317,10 @@ fn the_explanation_names_every_origin() {
             .lines()
             .any(|l| l.split_whitespace().collect::<Vec<_>>().join(" ") == line)
     };
-    assert!(has("security_token = (set, 7 characters) t.ini:5"), "{explained}");
-    assert!(has("pin = no t.ini:6"), "{explained}");
-    assert!(has("workers = 0 default"), "{explained}");
-    assert!(has("http_port = 2000 option -p"), "{explained}");
+    assert!(has("security_token = (set, 7 characters) hot t.ini:5"), "{explained}");
+    assert!(has("pin = no restart t.ini:6"), "{explained}");
+    assert!(has("outbox_bytes = 4m new-connections default"), "{explained}");
+    assert!(has("http_port = 2000 restart option -p"), "{explained}");
     assert!(has("Served on port 2000."), "{explained}");
 }
 
@@ -330,17 +330,62 @@ fn a_reload_keeps_what_needs_a_restart() {
                  socket_port = 7\nca_file = /x\ncluster_broadcast = 10.0.0.255\ncluster_name = n\npin = no\n";
     let (old, _) = load(&format!("{GOOD}{extra}"));
     let (new, _) = load(&GOOD.replace("s3cret", "other").replace("http://a/x", "http://b/y"));
-    let (merged, kept) = old.reloaded(new);
+    let (merged, changes) = old.reloaded(new);
     assert_eq!(merged.security_token.expose(), "other%");
     assert_eq!(merged.close_url.host, "b");
     let names = "http_port socket_port bind ca_file cluster_name cluster_peers cluster_udp_ports cluster_broadcast workers pin driver";
-    assert_eq!(kept.join(" "), names);
+    assert_eq!(changes.restart.join(" "), names);
+    assert_eq!(changes.hot, ["close_url", "security_token"]);
+    assert!(changes.new_connections.is_empty());
     let mut expected = old.clone();
     expected.security_token = merged.security_token.clone();
     expected.close_url = merged.close_url.clone();
     expected.settings = merged.settings.clone();
     assert_eq!(merged, expected);
-    assert_eq!(old.reloaded(old.clone()), (old.clone(), vec![]));
+    assert_eq!(old.reloaded(old.clone()), (old.clone(), Changes::default()));
+}
+
+/// Every setting, changed alone, is reported in its class and nowhere else, and is in force unless it needs a restart.
+#[test]
+fn each_change_is_reported_in_its_class() {
+    let (old, _) = load(GOOD);
+    let others = [
+        "http://c/{message_type}/",
+        "7",
+        "no",
+        "yes",
+        "hmac-sha256",
+        "drop_oldest",
+        "client",
+        "epoll",
+        "debug",
+        "json",
+        "10.0.0.1",
+        "10.0.0.1:7",
+        "7-9",
+        "/x",
+        "words",
+        "70000",
+    ];
+    let has_room = |key: &&keys::Key| !matches!(key.kind, kind::Kind::Ignored);
+    for key in keys::all().filter(has_room) {
+        let mut new = old.clone();
+        let changed = others.iter().any(|text| {
+            let read = key.kind.read(text, &mut new);
+            read.is_ok() && !key.kind.is_same(&mut old.clone(), &mut new)
+        });
+        assert!(changed, "no other value for {}", key.name);
+        let (mut merged, changes) = old.reloaded(new.clone());
+        let mut expected = Changes::default();
+        match key.reload {
+            keys::Reload::Hot => expected.hot.push(key.name),
+            keys::Reload::NewConnections => expected.new_connections.push(key.name),
+            keys::Reload::Restart => expected.restart.push(key.name),
+        }
+        assert_eq!(changes, expected);
+        let is_in_force = key.kind.is_same(&mut merged, &mut new);
+        assert_eq!(is_in_force, key.reload != keys::Reload::Restart, "{}", key.name);
+    }
 }
 
 #[test]

@@ -18,11 +18,11 @@ pub enum Reload {
 }
 
 impl Reload {
-    /// The words of the documentation.
-    pub fn describe(self) -> &'static str {
+    /// The word of the documentation, `--check-config` and the log.
+    pub fn word(self) -> &'static str {
         match self {
-            Reload::Hot => "reload",
-            Reload::NewConnections => "reload, new connections",
+            Reload::Hot => "hot",
+            Reload::NewConnections => "new-connections",
             Reload::Restart => "restart",
         }
     }
@@ -765,7 +765,24 @@ static PROCESS: &[Key] = &[
         Seconds(0, HOUR, |c| &mut c.drain_timeout),
         "3",
         Hot,
-        "Time for closing clients and finishing calls after SIGTERM or SIGINT.",
+        "Time for closing clients and finishing calls after SIGTERM or SIGINT, or when a new process takes over.",
+    ),
+    key(
+        "drain_rate",
+        Integer(0, 16_000_000, |c| &mut c.drain_rate),
+        "1000",
+        Hot,
+        "Clients closed per second then, in all workers together; faster where that would take longer than half of \
+         drain_timeout. 0: as fast as possible.",
+    )
+    .unit("clients per second"),
+    key(
+        "reconnect_spread",
+        Seconds(0, HOUR, |c| &mut c.reconnect_spread),
+        "10",
+        Hot,
+        "Each of them is told in its close frame (code 1012) to come back after a time of its own, from 0 up to this: \
+         reconnect_after=MILLISECONDS.",
     ),
     key(
         "log_level",

@@ -150,6 +150,16 @@ impl Kind {
         }
     }
 
+    /// Whether both have the same value here.
+    pub fn is_same(&self, one: &mut Config, other: &mut Config) -> bool {
+        match *self {
+            // They are not shown in full.
+            Kind::Url(place) => place(one) == place(other),
+            Kind::Secret(place) => place(one) == place(other),
+            _ => self.show(one) == self.show(other),
+        }
+    }
+
     /// Type, unit and range in words, for the documentation.
     pub fn describe(&self) -> String {
         match *self {

@@ -200,6 +200,10 @@ settings! {
     driver: Driver,
     /// For the graceful stop.
     drain_timeout: Duration,
+    /// Clients closed per second then, in all workers; 0: as fast as possible.
+    drain_rate: usize,
+    /// Longest delay a closed client is told to come back after.
+    reconnect_spread: Duration,
     /// Log threshold.
     log_level: LogLevel,
     /// Log line form.
@@ -244,6 +248,17 @@ impl fmt::Display for Origin {
             Origin::Option(option) => write!(f, "option {option}"),
         }
     }
+}
+
+/// Names of settings that a reload has changed, in the order of the table.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// In force.
+    pub hot: Vec<&'static str>,
+    /// In force for connections accepted from now on.
+    pub new_connections: Vec<&'static str>,
+    /// Not in force before a restart.
+    pub restart: Vec<&'static str>,
 }
 
 /// What the command line sets above the file.
@@ -345,16 +360,22 @@ impl Config {
         self
     }
 
-    /// What a reload puts in force: `new`, with every setting that needs a restart kept from `self`. Also the names of the
-    /// kept settings that differ, for the log. Pass `new` loaded with the same options and [`Config::resolved`].
-    pub fn reloaded(&self, new: Config) -> (Config, Vec<&'static str>) {
-        let (mut old, mut merged, mut kept) = (self.clone(), new, Vec::new());
-        for key in keys::all().filter(|key| key.reload == keys::Reload::Restart) {
-            let value = key.kind.show(&mut old);
-            if value != key.kind.show(&mut merged) {
-                kept.push(key.name);
-                // Cannot fail: a shown value reads back as itself (tested for every kind with this reload class).
-                let _ = key.kind.read(&value, &mut merged);
+    /// What a reload puts in force: `new`, with every setting that needs a restart kept from `self`. Also what has changed,
+    /// for the log. Pass `new` loaded with the same options and [`Config::resolved`].
+    pub fn reloaded(&self, new: Config) -> (Config, Changes) {
+        let (mut old, mut merged, mut changes) = (self.clone(), new, Changes::default());
+        for key in keys::all() {
+            if key.kind.is_same(&mut old, &mut merged) {
+                continue;
+            }
+            match key.reload {
+                keys::Reload::Hot => changes.hot.push(key.name),
+                keys::Reload::NewConnections => changes.new_connections.push(key.name),
+                keys::Reload::Restart => {
+                    changes.restart.push(key.name);
+                    // Cannot fail: a shown value reads back as itself (tested for every kind with this reload class).
+                    let _ = key.kind.read(&key.kind.show(&mut old), &mut merged);
+                }
             }
         }
         merged.ports = old.ports;
@@ -364,7 +385,7 @@ impl Config {
                 *merged = old;
             }
         }
-        (merged, kept)
+        (merged, changes)
     }
 }
 

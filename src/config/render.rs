@@ -57,7 +57,7 @@ pub fn markdown() -> String {
                 "| key | value | default | takes effect | meaning |\n| --- | --- | --- | --- | --- |"
             )?;
             for key in group.keys {
-                let (name, reload, meaning) = (names(key), key.reload.describe(), key.meaning);
+                let (name, reload, meaning) = (names(key), key.reload.word(), key.meaning);
                 let default = match key.default {
                     None => "required".to_owned(),
                     Some("") => "empty".to_owned(),
@@ -92,8 +92,9 @@ work unchanged:
 Sizes take the suffixes `k` and `m` (1024 and 1024 × 1024). Times are seconds; fractions are allowed. Lists are separated by commas
 or spaces. `rainbow-server -f FILE --check-config` shows every value in force and where it came from.
 
-*Takes effect*: `reload` at once after SIGHUP or `/updateconfig/`; `reload, new connections` for clients that come after it;
-`restart` only after a restart. A file with an error changes nothing.
+*Takes effect*: `hot` at once after SIGHUP or `/updateconfig/`; `new-connections` for connections accepted from then on;
+`restart` only after a restart (or `--takeover`). The log of a reload names what has changed in each class, and `--check-config` shows
+the class of every setting. A file with an error changes nothing.
 ";
 
 /// The section of `--help`.
@@ -118,15 +119,19 @@ pub fn help() -> String {
     })
 }
 
-/// The explanation of `--check-config`: every value in force and where it came from; secrets masked.
+/// The explanation of `--check-config`: every value in force, when a change of it takes effect, and where it came from;
+/// secrets masked.
 pub fn explain(config: &Config) -> String {
     text(|out| {
         for group in GROUPS {
             writeln!(out, "\n{}", group.heading)?;
             let keys = group.keys.iter().filter(|key| !matches!(key.kind, Kind::Ignored));
-            for setting in keys.filter_map(|key| config.settings.iter().find(|setting| setting.name == key.name)) {
+            for key in keys {
+                let Some(setting) = config.settings.iter().find(|setting| setting.name == key.name) else {
+                    continue;
+                };
                 let assignment = format!("{} = {}", setting.name, setting.shown.replace('\n', "\\n"));
-                writeln!(out, "  {assignment:<58} {}", setting.origin)?;
+                writeln!(out, "  {assignment:<58} {:<15} {}", key.reload.word(), setting.origin)?;
             }
         }
         let ports: Vec<String> = config.ports.iter().map(u16::to_string).collect();

@@ -28,6 +28,8 @@ use crate::time::Instant;
 use crate::wire::date::http_date;
 use crate::wire::http1::{self, BodyDecoder, BodyError, RequestHead};
 
+/// Refused connections that are given time to read why; further ones are closed at once.
+const LINGERING_MAX: usize = 256;
 /// Pace of the sweep.
 const SWEEP: Duration = Duration::from_secs(1);
 /// Answers collected for pipelined requests before they are written.
@@ -102,9 +104,14 @@ async fn run(control: Rc<Control>, stream: Stream, bytes: Vec<u8>, told: Option<
         input: bytes,
         output: Vec::new(),
     };
-    if control.connections.watches.borrow().len() > control.config().api_connections {
+    let open = control.connections.watches.borrow().len();
+    let beyond = open.saturating_sub(control.config().api_connections);
+    if beyond > 0 {
         control.own_metrics().add(Metric::RefusedApiConnections, 1);
-        connection.refuse(StatusCode::SERVICE_UNAVAILABLE).await;
+        connection.tell(StatusCode::SERVICE_UNAVAILABLE).await;
+        if beyond <= LINGERING_MAX {
+            connection.linger().await;
+        }
     } else if connection.requests().await == End::HandBack {
         connection.hand_back();
     }
@@ -165,7 +172,7 @@ impl Connection {
             self.control.decongested().await;
             let answer = routes::respond(&self.control, &head, body, self.stream.fd()).await;
             let mut manner = Manner::of(&head);
-            manner.keep_alive &= !self.control.stopping.get();
+            manner.keep_alive &= self.control.keeps_connection(&head);
             answer.write(
                 &mut self.output,
                 manner,
@@ -295,10 +302,15 @@ impl Connection {
     }
 
     async fn refuse(&mut self, status: StatusCode) {
+        self.tell(status).await;
+        self.linger().await;
+    }
+
+    /// The last answer.
+    async fn tell(&mut self, status: StatusCode) {
         let date = http_date(self.control.clock.unix_micros() / 1_000_000);
         HttpAnswer::page(status).write(&mut self.output, Manner::LAST, &date);
         self.write().await;
-        self.linger().await;
     }
 
     /// Lets the peer read the last answer: closing with unread input would reset the connection under it.

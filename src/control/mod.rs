@@ -2,7 +2,8 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `mod.rs` | state, mailbox, publish and its answer, reload, stop |
+//! | `mod.rs` | state, mailbox, publish and its answer, reload |
+//! | `stop.rs` | the end |
 //! | `http.rs` | API connections |
 //! | `routes.rs` | each route: request → answer |
 //! | `callback.rs` | the callback scheduler; `door.rs` what its requests look like |
@@ -17,6 +18,7 @@ mod http;
 mod process;
 mod routes;
 mod scrape;
+mod stop;
 mod wait;
 
 use std::cell::{Cell, RefCell};
@@ -30,8 +32,8 @@ use hashbrown::HashMap;
 
 use crate::cli;
 use crate::cluster::{Announce, Cluster};
-use crate::config::{Config, Overrides};
-use crate::engine::command::{ChannelName, Command, Endpoint, Publish, Qos, Report};
+use crate::config::{Changes, Config, Overrides};
+use crate::engine::command::{ChannelName, Command, Publish, Qos, Report};
 use crate::engine::ids::{ClientId, IdentityKey, ShardId, Ticket};
 use crate::engine::mailbox::Receiver;
 use crate::engine::receipt::{Answer, Deadline, PeerPart, Question, Receipts, Status, Tickets};
@@ -40,6 +42,7 @@ use crate::engine::wheel::{TimerId, Wheel};
 use crate::io::clock::Clock;
 use crate::io::http::Client;
 use crate::io::mail::{ControlMail, Outlets, ShardMail, Signal};
+use crate::io::takeover::{Offer, Successor};
 use crate::io::ticker::Ticker;
 use crate::io::tls;
 use crate::io::wake::{Sleeper, Waker};
@@ -85,6 +88,8 @@ pub struct ControlSetup {
     pub assets: Assets,
     /// Told the exit code when the server has stopped.
     pub exit: std::sync::mpsc::Sender<u8>,
+    /// Told when this core serves.
+    pub up: std::sync::mpsc::Sender<()>,
 }
 
 /// Static pages by path: content type and body.
@@ -137,6 +142,10 @@ pub struct Control {
     server_name: String,
     assets: Assets,
     exit: std::sync::mpsc::Sender<u8>,
+    /// Lets another process take over, until this one stops.
+    offer: RefCell<Option<Offer>>,
+    /// The process that has the listening sockets, and the place in the cluster.
+    successor: RefCell<Option<Successor>>,
     stopping: Cell<bool>,
     drained: Cell<usize>,
 }
@@ -196,10 +205,14 @@ pub async fn run(setup: ControlSetup) {
         server_name: setup.server_name,
         assets: setup.assets,
         exit: setup.exit,
+        offer: RefCell::default(),
+        successor: RefCell::default(),
         stopping: Cell::new(false),
         drained: Cell::new(0),
     });
     monoio::spawn(tick(control.clone()));
+    let _ = setup.up.send(());
+    drop(setup.up);
     mail(control, setup.mailbox, sleeper).await;
 }
 
@@ -209,6 +222,9 @@ async fn mail(control: Rc<Control>, mailbox: Receiver<ControlMail>, sleeper: Sle
         let handled = mailbox.drain(MAILBOX_BATCH, |mail| match mail {
             ControlMail::Report(report) => control.on_report(report),
             ControlMail::Handover(handover) => http::serve(&control, handover),
+            ControlMail::Offer(offer) => control.may_be_replaced(offer),
+            ControlMail::Replaced(successor) => control.give_way(successor),
+            ControlMail::Predecessor(address) => control.cluster.set_predecessor(address),
             ControlMail::Signal(Signal::Stop) => control.stop(),
             ControlMail::Signal(Signal::Reload) => {
                 if let Err(error) = control.reload() {
@@ -395,7 +411,7 @@ impl Control {
             tracing::warn!("{warning}");
         }
         let fresh = fresh.resolved(self.machine.cores, self.machine.descriptors_max);
-        let (config, kept) = self.config().reloaded(fresh);
+        let (config, changes) = self.config().reloaded(fresh);
         let identity = tls::load(&config).map_err(|fault| format!("{}: {}", fault.key, fault.text))?;
         self.client
             .reload(&door::options(&config))
@@ -411,75 +427,18 @@ impl Control {
                 self.post_mail(shard, ShardMail::Identity(identity.clone()));
             }
         }
-        tracing::info!(needs_restart = ?kept, "configuration read again");
-        Ok(())
-    }
-
-    /// Begins to stop.
-    fn stop(self: &Rc<Self>) {
-        if !self.stopping.replace(true) {
-            monoio::spawn(stop(self.clone()));
-        }
-    }
-
-    fn open_callbacks(&self) -> u64 {
-        [Endpoint::Connect, Endpoint::Message, Endpoint::Close]
-            .into_iter()
-            .map(|endpoint| {
-                let counts = self.callbacks.counts(endpoint);
-                counts.in_flight + counts.queued
-            })
-            .sum()
-    }
-}
-
-/// Stops in order: accept no more, leave the cluster, close every client, finish callbacks, answer callers, exit.
-async fn stop(control: Rc<Control>) {
-    /// Pace of looking whether everything is done.
-    const STEP: std::time::Duration = std::time::Duration::from_millis(10);
-    let limit = control.config().drain_timeout;
-    let deadline = std::time::Instant::now() + limit;
-    tracing::info!(
-        seconds = limit.as_secs_f64(),
-        "stopping: closing clients, finishing callbacks"
-    );
-    control.cluster.leave();
-    for shard in control.shards() {
-        control.post(shard, Command::Drain);
-    }
-    let shards = control.shards().count();
-    while std::time::Instant::now() < deadline {
-        let quiet = control.drained.get() == shards
-            && control.open_callbacks() == 0
-            && control.sends.is_empty()
-            && control.connections.all_answered();
-        if quiet {
-            break;
-        }
-        monoio::time::sleep(STEP).await;
-    }
-    let left = control.open_callbacks();
-    if left > 0 || control.drained.get() < shards {
-        tracing::warn!(
-            callbacks = left,
-            shards_left = shards - control.drained.get(),
-            "the time to stop is over"
+        let Changes {
+            hot,
+            new_connections,
+            restart,
+        } = changes;
+        tracing::info!(
+            hot = hot.join(" "),
+            new_connections = new_connections.join(" "),
+            needs_restart = restart.join(" "),
+            "configuration read again, certificates too"
         );
-    }
-    // Callers that still wait are told what is known.
-    control.give_up_waiting();
-    monoio::time::sleep(STEP).await;
-    tracing::info!("stopped");
-    let _ = control.exit.send(0);
-}
-
-impl Control {
-    fn give_up_waiting(&self) {
-        let far = Instant::from_micros(u64::MAX / 2);
-        let open: Vec<Ticket> = self.timers.borrow().keys().copied().collect();
-        for ticket in open {
-            self.on_deadline(ticket, far);
-        }
+        Ok(())
     }
 }
 

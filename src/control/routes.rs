@@ -76,11 +76,7 @@ async fn send(control: &Rc<Control>, ask: SendAsk, body: Bytes) -> HttpAnswer {
     };
     let schedule = api::schedule(ask.timeout_s);
     let started = control.clock.now();
-    let peers = if ask.local_only {
-        Vec::new()
-    } else {
-        control.cluster.peers()
-    };
+    let peers = control.cluster.targets(ask.local_only);
     let publish = |ticket| Publish {
         ticket,
         channel: ask.channel.clone(),
@@ -285,11 +281,7 @@ impl Others {
         body: &Bytes,
         build: impl Fn(&Body<'_>, &Signer<'_>) -> PeerRequest,
     ) -> Self {
-        let peers = if local_only {
-            Vec::new()
-        } else {
-            control.cluster.peers()
-        };
+        let peers = control.cluster.targets(local_only);
         let arrived = Rc::new(RefCell::new(Vec::new()));
         let all = Countdown::new(peers.len());
         let signed = Body::new(body);

@@ -60,6 +60,8 @@ pub struct CoreSetup {
     pub clock: Clock,
     /// Shared by all cores.
     pub admission: Arc<Admission>,
+    /// Told when the core accepts.
+    pub up: std::sync::mpsc::Sender<()>,
 }
 
 /// One shard's core, on a kernel.
@@ -74,7 +76,8 @@ pub struct Core<K: Kernel = Host> {
     more: Cell<bool>,
     commands: RefCell<Vec<(ShardId, Command)>>,
     reports: RefCell<Vec<Report>>,
-    listening: RefCell<Vec<i32>>,
+    /// Wake the tasks that accept.
+    accepting: RefCell<Vec<Waker>>,
     stopped: Cell<bool>,
     /// For new TLS connections.
     identity: RefCell<Option<Identity>>,
@@ -114,6 +117,8 @@ pub async fn run(setup: CoreSetup) {
         }
         Err(error) => panic!("the core's epolls cannot be used: {error}"),
     }
+    let _ = setup.up.send(());
+    drop(setup.up);
     mail(core, setup.mailbox, sleeper).await;
 }
 
@@ -223,7 +228,7 @@ impl<K: Kernel> Core<K> {
             more: Cell::new(false),
             commands: RefCell::default(),
             reports: RefCell::default(),
-            listening: RefCell::default(),
+            accepting: RefCell::default(),
             stopped: Cell::new(false),
             greeting: greet::Greeting::default(),
         })

@@ -1,7 +1,8 @@
 //! Listening sockets: one per address and shard, sharing the port with SO_REUSEPORT so that the kernel spreads accepts.
 //!
 //! Ports follow the original (spec: section 2): if the wanted port is taken, the first free one of 1984..2003 is used; here
-//! that is logged as a warning. All sockets are bound before any core starts.
+//! that is logged as a warning. All sockets are bound before any core starts, or inherited from the process that is replaced
+//! (`io/takeover.rs`).
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -28,7 +29,7 @@ pub fn bind(wanted: u16, addresses: &[IpAddr], shards: usize) -> io::Result<List
     let candidates = std::iter::once(wanted).chain((SEARCH_FIRST..=SEARCH_LAST).filter(|port| *port != wanted));
     let mut first_error = None;
     for port in candidates {
-        match bind_port(port, addresses, shards) {
+        match bind_port(port, addresses, shards, &mut Vec::new()) {
             Ok(per_shard) => {
                 if let Some(error) = first_error {
                     tracing::warn!(wanted, port, %error, "the wanted port cannot be bound, listening on another one");
@@ -41,14 +42,27 @@ pub fn bind(wanted: u16, addresses: &[IpAddr], shards: usize) -> io::Result<List
     Err(first_error.unwrap_or_else(|| io::Error::from(io::ErrorKind::AddrInUse)))
 }
 
-/// Binds `port` on all addresses for `shards` shards: one list per shard, one socket per address.
-pub fn bind_port(port: u16, addresses: &[IpAddr], shards: usize) -> io::Result<Vec<Vec<TcpListener>>> {
-    // SO_REUSEPORT would let two servers of one user share a port silently: the first bind goes without it.
-    let mut bound: Vec<IpAddr> = Vec::new();
+/// Binds `port` on all addresses for `shards` shards: one list per shard, one socket per address. Sockets of `inherited` that
+/// listen there already are taken out and used first, all of them: what is closed loses the connections in its queue.
+pub fn bind_port(
+    port: u16,
+    addresses: &[IpAddr],
+    shards: usize,
+    inherited: &mut Vec<TcpListener>,
+) -> io::Result<Vec<Vec<TcpListener>>> {
+    let mut bound: Vec<(SocketAddr, Vec<TcpListener>)> = Vec::new();
     let mut missing = None;
     for address in addresses {
-        match socket(SocketAddr::new(*address, port), false) {
-            Ok(_) => bound.push(*address),
+        let address = SocketAddr::new(*address, port);
+        let is_here = |listener: &mut TcpListener| listener.local_addr().is_ok_and(|local| local == address);
+        let own: Vec<_> = inherited.extract_if(.., is_here).collect();
+        if !own.is_empty() {
+            bound.push((address, own));
+            continue;
+        }
+        // SO_REUSEPORT would let two servers of one user share a port silently: the first bind goes without it.
+        match socket(address, false) {
+            Ok(_) => bound.push((address, own)),
             // A machine without IPv6 still serves IPv4.
             Err(error) if is_missing_family(&error) => missing = Some(error),
             Err(error) => return Err(error),
@@ -57,12 +71,18 @@ pub fn bind_port(port: u16, addresses: &[IpAddr], shards: usize) -> io::Result<V
     if bound.is_empty() {
         return Err(missing.unwrap_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable)));
     }
-    let listen = |address: &IpAddr| {
-        let socket = socket(SocketAddr::new(*address, port), true)?;
-        socket.listen(BACKLOG)?;
-        Ok(TcpListener::from(socket))
-    };
-    (0..shards).map(|_| bound.iter().map(listen).collect()).collect()
+    let mut per_shard: Vec<Vec<TcpListener>> = (0..shards).map(|_| Vec::new()).collect();
+    for (address, mut own) in bound {
+        while own.len() < shards {
+            let socket = socket(address, true)?;
+            socket.listen(BACKLOG)?;
+            own.push(TcpListener::from(socket));
+        }
+        for (number, listener) in own.into_iter().enumerate() {
+            per_shard[number % shards].push(listener);
+        }
+    }
+    Ok(per_shard)
 }
 
 fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
@@ -90,13 +110,33 @@ mod tests {
         let here = [IpAddr::from([127, 0, 0, 1])];
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = taken.local_addr().unwrap().port();
-        assert!(bind_port(port, &here, 1).is_err());
-        let ours = bind_port(0, &here, 1).unwrap();
+        assert!(bind_port(port, &here, 1, &mut Vec::new()).is_err());
+        let ours = bind_port(0, &here, 1, &mut Vec::new()).unwrap();
         let port = ours[0][0].local_addr().unwrap().port();
         assert!(
-            bind_port(port, &here, 2).is_err(),
+            bind_port(port, &here, 2, &mut Vec::new()).is_err(),
             "two servers would share port {port}"
         );
+    }
+
+    #[test]
+    fn inherited_sockets_are_all_used() {
+        let here = [IpAddr::from([127, 0, 0, 1])];
+        let old = bind_port(0, &here, 1, &mut Vec::new()).unwrap();
+        let port = old[0][0].local_addr().unwrap().port();
+        for (inherited, shards, expected) in [(1, 3, vec![1, 1, 1]), (3, 2, vec![2, 1]), (2, 2, vec![1, 1])] {
+            let copy = || old[0][0].try_clone().unwrap();
+            let other = TcpListener::bind("127.0.0.1:0").unwrap();
+            let mut from: Vec<_> = (0..inherited).map(|_| copy()).chain([other]).collect();
+            let new = bind_port(port, &here, shards, &mut from).unwrap();
+            assert_eq!(new.iter().map(Vec::len).collect::<Vec<_>>(), expected);
+            let ports = new
+                .iter()
+                .flatten()
+                .map(|listener| listener.local_addr().unwrap().port());
+            assert!(ports.into_iter().all(|own| own == port));
+            assert_eq!(from.len(), 1, "what listens elsewhere is left");
+        }
     }
 
     #[test]

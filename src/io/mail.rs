@@ -1,9 +1,10 @@
 //! What travels between cores.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use super::takeover::{Offer, Successor};
 use super::tls::{Identity, Session};
 use super::wake::Waker;
 use crate::config::Config;
@@ -32,6 +33,12 @@ pub enum ControlMail<S = OwnedFd> {
     Handover(Handover<S>),
     /// From the signal thread.
     Signal(Signal),
+    /// This server may be replaced.
+    Offer(Offer),
+    /// It has been: stop gracefully, its listening sockets live on there.
+    Replaced(Successor),
+    /// The server this one has replaced serves calls for its last clients there; none: it has ended.
+    Predecessor(Option<SocketAddr>),
 }
 
 /// A connection on its way to another core.

@@ -3,7 +3,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `runtime.rs` | a pinned thread with a runtime per core |
-//! | `listen.rs` | listening sockets, port search |
+//! | `listen.rs`, `takeover.rs` | listening sockets, port search; handing them to the next process |
 //! | `core.rs` | one shard's core: turns, mailbox, timers, writing |
 //! | `core/accept.rs`, `greet.rs`, `input.rs` | taking connections in, refusing them, reading them |
 //! | `admission.rs`, `memory.rs` | who may connect: addresses, memory; `core/greet.rs` PROXY headers, refusals |
@@ -26,6 +26,7 @@ pub mod runtime;
 pub mod sockets;
 pub mod stream;
 pub mod sys;
+pub mod takeover;
 pub mod ticker;
 pub mod tls;
 pub mod udp;

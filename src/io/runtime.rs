@@ -100,3 +100,36 @@ fn die(core: &str, why: &str) -> ! {
     eprintln!("rainbow-server: core {core} ended: {why}; the process stops with it");
     std::process::exit(70);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    /// Ends this process, which is a child of the test below: the other core would go on for a minute.
+    #[test]
+    #[ignore = "run by a_panic_outside_of_clients_ends_the_process"]
+    fn half_of_the_process_panics() {
+        let driver = ActiveDriver::choose(Driver::Auto).unwrap();
+        let lives = || async { monoio::time::sleep(Duration::from_secs(60)).await };
+        let other = start_core("lives".into(), None, driver, lives).unwrap();
+        start_core("dies".into(), None, driver, || async { panic!("injected") }).unwrap();
+        other.join().unwrap();
+    }
+
+    #[test]
+    fn a_panic_outside_of_clients_ends_the_process() {
+        for legacy in [false, true] {
+            let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+            child.args(["--exact", "--ignored", "--nocapture"]);
+            child.arg("io::runtime::tests::half_of_the_process_panics");
+            if legacy {
+                child.env("MONOIO_FORCE_LEGACY_DRIVER", "1");
+            }
+            let output = child.output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(70), "{said}");
+            assert!(said.contains("injected") && said.contains("core dies ended"), "{said}");
+        }
+    }
+}

@@ -1,5 +1,5 @@
 //! System calls the runtime has no safe form for. The only file of the crate with `unsafe`; every block says why it is
-//! sound. All calls are non-blocking.
+//! sound. All calls are non-blocking, but those that pass descriptors to another process.
 #![allow(unsafe_code)]
 
 use std::io::{self, IoSlice};
@@ -78,6 +78,130 @@ pub fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
     }
     // SAFETY: the descriptor was just made and nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
+/// Most descriptors in one message; the kernel takes 253.
+pub const DESCRIPTORS_PER_MESSAGE: usize = 128;
+
+/// Room for the control data of such a message: its header and the descriptors, in units that are aligned for both.
+type ControlRoom = [u64; 2 + DESCRIPTORS_PER_MESSAGE / 2];
+
+// A header of at most 16 bytes, and 4 bytes for each descriptor.
+const _: () = assert!(size_of::<libc::cmsghdr>() <= 16 && align_of::<libc::cmsghdr>() <= align_of::<u64>());
+
+/// Sends one byte and copies of at most [`DESCRIPTORS_PER_MESSAGE`] descriptors over a unix socket. May block.
+pub fn send_descriptors(socket: &impl AsRawFd, byte: u8, descriptors: &[RawFd]) -> io::Result<()> {
+    if descriptors.len() > DESCRIPTORS_PER_MESSAGE {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let bytes = size_of_val(descriptors) as u32;
+    let mut room: ControlRoom = [0; _];
+    let mut part = libc::iovec {
+        iov_base: (&raw const byte).cast_mut().cast(),
+        iov_len: 1,
+    };
+    // SAFETY: an all-zero msghdr is a valid one.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    if bytes > 0 {
+        message.msg_control = room.as_mut_ptr().cast();
+        // SAFETY: computes with integers only.
+        message.msg_controllen = unsafe { libc::CMSG_SPACE(bytes) } as _;
+        // SAFETY: `room` is larger than `msg_controllen` (asserted above for its parts) and aligned for a header, so the first
+        // header and the descriptors behind it lie inside it.
+        unsafe {
+            let header = libc::CMSG_FIRSTHDR(&raw const message);
+            (*header).cmsg_level = libc::SOL_SOCKET;
+            (*header).cmsg_type = libc::SCM_RIGHTS;
+            (*header).cmsg_len = libc::CMSG_LEN(bytes) as _;
+            std::ptr::copy_nonoverlapping(
+                descriptors.as_ptr().cast::<u8>(),
+                libc::CMSG_DATA(header),
+                bytes as usize,
+            );
+        }
+    }
+    uninterrupted(|| {
+        // SAFETY: `message` and what it points to (`byte`, `part`, `room`) live through the call, in which the kernel only
+        // reads.
+        unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) }
+    })?;
+    Ok(())
+}
+
+/// Receives one byte and the descriptors that came with it; `None` at the end of the stream. May block.
+pub fn receive_descriptors(socket: &impl AsRawFd) -> io::Result<Option<(u8, Vec<OwnedFd>)>> {
+    let (mut byte, mut room): (u8, ControlRoom) = (0, [0; _]);
+    let mut part = libc::iovec {
+        iov_base: (&raw mut byte).cast(),
+        iov_len: 1,
+    };
+    // SAFETY: an all-zero msghdr is a valid one.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = room.as_mut_ptr().cast();
+    message.msg_controllen = size_of_val(&room) as _;
+    let received = uninterrupted(|| {
+        // SAFETY: `message` and what it points to (`byte`, `part`, `room`) live through the call and have the sizes told.
+        unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC) }
+    })?;
+    let mut descriptors = Vec::new();
+    // SAFETY: the kernel has written well-formed headers into `room` and their length into `message`; the macros stay inside it.
+    let mut header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
+    while !header.is_null() {
+        // SAFETY: not null, so it points to a header inside `room`.
+        let (level, kind, len) = unsafe { ((*header).cmsg_level, (*header).cmsg_type, (*header).cmsg_len) };
+        if level == libc::SOL_SOCKET && kind == libc::SCM_RIGHTS {
+            // SAFETY: computes with integers only.
+            let bytes = (len as usize).saturating_sub(unsafe { libc::CMSG_LEN(0) } as usize);
+            for index in 0..bytes / size_of::<RawFd>() {
+                // SAFETY: the header says that so many descriptors follow it inside `room`. They are new ones of this process
+                // that nobody else owns. The data need not be aligned.
+                descriptors.push(unsafe {
+                    let data = libc::CMSG_DATA(header).cast::<RawFd>().add(index);
+                    OwnedFd::from_raw_fd(data.read_unaligned())
+                });
+            }
+        }
+        // SAFETY: `header` came from the same `message`.
+        header = unsafe { libc::CMSG_NXTHDR(&raw const message, header) };
+    }
+    Ok((received > 0).then_some((byte, descriptors)))
+}
+
+/// Repeats a call while signals interrupt it. Errors: what it failed with.
+fn uninterrupted(mut call: impl FnMut() -> libc::ssize_t) -> io::Result<usize> {
+    loop {
+        match usize::try_from(call()) {
+            Ok(count) => return Ok(count),
+            Err(_) => {
+                let error = io::Error::last_os_error();
+                if error.kind() != io::ErrorKind::Interrupted {
+                    return Err(error);
+                }
+            }
+        }
+    }
+}
+
+/// The user at the other end of a unix socket.
+pub fn peer_user(socket: &impl AsRawFd) -> io::Result<u32> {
+    let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut len = size_of_val(&peer) as libc::socklen_t;
+    let (value, level, option) = ((&raw mut peer).cast(), libc::SOL_SOCKET, libc::SO_PEERCRED);
+    // SAFETY: the pointers are to a value of the type this option has, and to its length.
+    if unsafe { libc::getsockopt(socket.as_raw_fd(), level, option, value, &raw mut len) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(peer.uid)
+}
+
+/// The user this process acts as.
+pub fn own_user() -> u32 {
+    // SAFETY: takes nothing and cannot fail.
+    unsafe { libc::geteuid() }
 }
 
 /// One descriptor that is readable while any of `fds` is. Unlike a ring it holds no reference to them: when the process is

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::net::TcpStream as StdTcpStream;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 use monoio::net::TcpStream;
@@ -21,6 +21,12 @@ impl Waker {
     /// A waker and, for the core's own thread, the descriptor its [`Sleeper`] is made of.
     pub fn new() -> io::Result<Self> {
         Ok(Self(Arc::new(sys::eventfd()?)))
+    }
+}
+
+impl AsRawFd for Waker {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
     }
 }
 

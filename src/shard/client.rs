@@ -135,6 +135,8 @@ pub enum Timer {
     Retry(DeliveryKey),
     /// Answer the caller of a delivery.
     Deadline(DeliveryKey),
+    /// The server stops and something is due.
+    Drain,
 }
 
 impl Client {

@@ -29,7 +29,7 @@ impl Shard {
         if !self.begin_closing(id, cause) {
             return;
         }
-        let frame = close_frame(cause, code);
+        let frame = self.close_frame(cause, code);
         let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
             return;
         };
@@ -158,7 +158,7 @@ impl Shard {
             return false;
         }
         // Only after a close frame of ours does the client answer with its own.
-        let answered = !matches!(cause.frame(), CloseFrame::Empty | CloseFrame::Code(..));
+        let answered = matches!(cause.frame(), CloseFrame::None | CloseFrame::Given);
         let closing = Closing {
             session: None,
             decoder: ws::Decoder::new(),
@@ -206,33 +206,6 @@ impl Shard {
         }
     }
 
-    /// Ends up to `budget` clients of a draining shard; true while there are more.
-    pub(super) fn drain_some(&mut self, budget: usize, now: Instant, sockets: &mut dyn Sockets) -> bool {
-        let Some(cursor) = self.drain_cursor else { return false };
-        let end = self.clients.end();
-        let next = end.min(cursor.saturating_add(budget as u32));
-        self.drain_cursor = (next < end).then_some(next);
-        for slot in cursor..next {
-            let id = self.client_id(slot, self.clients.generation(slot));
-            match self.phase_mut(id) {
-                Some(Phase::Open(_)) => self.close_client(id, CloseCause::Shutdown, None, now, sockets),
-                Some(Phase::Handshaking { .. } | Phase::Authorising { .. }) => {
-                    self.drop_client(id, CloseCause::Shutdown, now, sockets);
-                }
-                _ => {}
-            }
-        }
-        self.drain_cursor.is_some()
-    }
-
-    /// Tells the control core, once, that a draining shard is empty.
-    pub(super) fn report_drained(&mut self) {
-        if self.draining && self.drain_cursor.is_none() && self.clients.is_empty() && !self.drained {
-            self.drained = true;
-            self.reports.push(Report::Drained { shard: self.id });
-        }
-    }
-
     /// Tells the home of a channel that this shard has its first member or lost its last one.
     pub(super) fn tell_interest(&mut self, channel: crate::engine::command::ChannelName, joined: bool) {
         let home = self.home.home_of(&channel);
@@ -249,19 +222,20 @@ impl Shard {
             ));
         }
     }
-}
 
-/// The close frame of a cause, or nothing.
-fn close_frame(cause: CloseCause, code: Option<u16>) -> Vec<u8> {
-    let mut frame = Vec::new();
-    let payload = match cause.frame() {
-        CloseFrame::None => return frame,
-        CloseFrame::Empty => Vec::new(),
-        CloseFrame::Given => code.map(|code| code.to_be_bytes().to_vec()).unwrap_or_default(),
-        CloseFrame::Code(code, reason) => [&code.to_be_bytes(), reason.as_bytes()].concat(),
-    };
-    let (header, len) = ws::header(ws::Opcode::Close, payload.len());
-    frame.extend_from_slice(&header[..len]);
-    frame.extend_from_slice(&payload);
-    frame
+    /// The close frame of a cause, or nothing.
+    fn close_frame(&mut self, cause: CloseCause, code: Option<u16>) -> Vec<u8> {
+        let mut frame = Vec::new();
+        let payload = match cause.frame() {
+            CloseFrame::None => return frame,
+            CloseFrame::Empty => Vec::new(),
+            CloseFrame::Given => code.map(|code| code.to_be_bytes().to_vec()).unwrap_or_default(),
+            CloseFrame::Code(code, reason) => [&code.to_be_bytes(), reason.as_bytes()].concat(),
+            CloseFrame::Restart(code) => [&code.to_be_bytes(), self.reconnect_after().as_bytes()].concat(),
+        };
+        let (header, len) = ws::header(ws::Opcode::Close, payload.len());
+        frame.extend_from_slice(&header[..len]);
+        frame.extend_from_slice(&payload);
+        frame
+    }
 }

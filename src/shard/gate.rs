@@ -22,7 +22,7 @@ impl Shard {
     /// Whether another connection may be held; counts the refusal.
     pub(super) fn has_room(&self) -> bool {
         let share = |total: usize| total.div_ceil(self.shards.max(1));
-        let reason = if self.draining {
+        let reason = if self.is_shut() {
             None
         } else if self.clients.len() >= share(self.config.connections_max) {
             Some(Metric::RefusedFull)

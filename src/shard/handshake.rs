@@ -155,6 +155,7 @@ impl Shard {
         self.queue(id, &switching, now, sockets);
         self.on_tail(id, now, sockets);
         self.resume_after_auth(id, sockets);
+        self.note_admitted(id);
     }
 
     fn on_connect(&mut self, id: ClientId, door: Door, head: &RequestHead, now: Instant, sockets: &mut dyn Sockets) {

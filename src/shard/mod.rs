@@ -14,7 +14,7 @@
 //! | `members.rs` | join, leave, occupy, census |
 //! | `fanout.rs`, `delivery.rs` | publish → members; acknowledgements, retries |
 //! | `output.rs` | bytes out, corking, slow consumers |
-//! | `closing.rs`, `contain.rs` | how a client ends; what a panic costs |
+//! | `closing.rs`, `drain.rs`, `contain.rs` | how a client ends; how all do when the server stops; what a panic costs |
 //! | `gate.rs` | who is turned away at once |
 //! | `rate.rs`, `slow.rs`, `liveness.rs` | clients that send too much, take too little, say nothing |
 
@@ -22,6 +22,7 @@ mod client;
 mod closing;
 mod contain;
 mod delivery;
+mod drain;
 mod fanout;
 mod gate;
 mod handshake;
@@ -50,6 +51,7 @@ use crate::wire::deflate::Codec;
 
 use client::{Client, Phase, Timer};
 use delivery::Delivery;
+use drain::Drain;
 use fanout::Fanout;
 pub use input::Input;
 pub use sockets::{Sent, Sockets, Verdict};
@@ -117,6 +119,8 @@ pub struct Shard {
     home: HomeHash,
     identities: IdentityKey,
     started_unix_micros: u64,
+    /// Where this shard's series of reconnect delays begins.
+    seed: u64,
     config: Arc<Config>,
     metrics: Arc<CoreMetrics>,
     clients: Slots<Client>,
@@ -137,9 +141,9 @@ pub struct Shard {
     actions: Actions,
     scratch: Vec<u8>,
     fired: Vec<Timer>,
-    draining: bool,
-    drain_cursor: Option<u32>,
-    drained: bool,
+    drain: Option<Drain>,
+    /// Clients that were told when to come back.
+    restarts_told: u64,
 }
 
 impl Shard {
@@ -151,6 +155,7 @@ impl Shard {
             home: setup.home,
             identities: setup.identities,
             started_unix_micros: setup.started_unix_micros,
+            seed: setup.seed.rotate_left(u32::from(setup.id.0)),
             config: setup.config,
             metrics: setup.metrics,
             clients: Slots::new(),
@@ -168,9 +173,8 @@ impl Shard {
             actions: Actions::default(),
             scratch: Vec::new(),
             fired: Vec::new(),
-            draining: false,
-            drain_cursor: None,
-            drained: false,
+            drain: None,
+            restarts_told: 0,
         }
     }
 
@@ -272,10 +276,7 @@ impl Shard {
                 }
                 self.report(Report::Done { ticket, found });
             }
-            Command::Drain => {
-                self.draining = true;
-                self.drain_cursor = Some(0);
-            }
+            Command::Drain => self.begin_drain(now),
         }
     }
 
@@ -296,7 +297,7 @@ impl Shard {
     }
 
     fn finish_turn(&mut self, now: Instant, sockets: &mut dyn Sockets) -> bool {
-        let drains = self.drain_some(CLOSES_PER_TURN, now, sockets);
+        let drains = self.drain_some(now, sockets);
         self.flush_dirty(now, sockets);
         self.report_drained();
         drains || self.fanout.has_slices() || self.fanout.has_collected()
@@ -390,6 +391,7 @@ impl Shard {
             }
             Timer::Retry(key) => self.on_delivery_retry(key, now, sockets),
             Timer::Deadline(key) => self.on_delivery_deadline(key),
+            Timer::Drain => self.on_drain_timer(),
         }
     }
 

@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod crash;
 mod forward;
 mod publish;
 mod stop;

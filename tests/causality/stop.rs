@@ -5,11 +5,23 @@ use super::common::business::{Business, Mode, Reply};
 use super::common::client::{Client, Op, Open};
 use super::common::http::{self, Request};
 use super::common::server::{Builder, TOKEN};
-use super::common::{SOON, eventually, ms, packet};
+use super::common::{SOON, eventually, ms, packet, ports};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const CLIENTS: usize = 12;
+
+/// Milliseconds after which a close frame says to come back; panics on any other.
+pub fn reconnect_after(payload: &[u8]) -> u64 {
+    let reason = payload.strip_prefix(&1012_u16.to_be_bytes()).expect("code 1012");
+    let millis = std::str::from_utf8(reason)
+        .ok()
+        .and_then(|reason| reason.strip_prefix("reconnect_after="));
+    millis
+        .and_then(|millis| millis.parse().ok())
+        .unwrap_or_else(|| panic!("{payload:?}"))
+}
 
 fn graceful_stop(signal: &str) {
     let business = Business::start();
@@ -50,7 +62,8 @@ fn graceful_stop(signal: &str) {
         let frame = client
             .next(SOON)
             .unwrap_or_else(|| panic!("client {i} is not told about the stop"));
-        assert_eq!((frame.op, frame.payload.len()), (Op::Close, 0), "client {i}");
+        assert_eq!(frame.op, Op::Close, "client {i}");
+        assert!(reconnect_after(&frame.payload) <= 10_000, "client {i}");
         client.frame(Op::Close, b"");
     }
     for (i, (client, _)) in clients.iter().enumerate() {
@@ -132,6 +145,71 @@ fn stop_is_bounded_when_nobody_answers() {
         "took {:?} with drain_timeout = 2",
         started.elapsed()
     );
+}
+
+#[test]
+fn a_connection_to_the_interface_sees_the_drain() {
+    let business = Business::start();
+    let mut server = Builder::new(&business)
+        .set("workers", 2)
+        .set("drain_timeout", 60)
+        .set("drain_rate", 2)
+        .start();
+    let port = server.port();
+    let mut kept: Vec<_> = (0..2).map(|_| http::Connection::open(port).expect("connect")).collect();
+    let mut get = |path: &str| {
+        let mut connection = kept.pop().expect("a connection");
+        connection.exchange(port, &Request::get(path), SOON).expect("answer")
+    };
+    let clients: Vec<_> = (0..6).map(|_| Client::open(port)).collect();
+    server.signal("TERM");
+    let is_told = |client: &Client| client.next(ms(0)).is_some_and(|frame| frame.op == Op::Close);
+    let mut waiting: Vec<_> = clients.iter().collect();
+    assert!(eventually(SOON, || {
+        waiting.retain(|client| !is_told(client));
+        waiting.len() < 6
+    }));
+    let page = get("/metrics").text();
+    let value = |series: &str| -> Option<u64> { page.lines().find_map(|line| line.strip_prefix(series)?.parse().ok()) };
+    assert!(value("rainbow_draining ").is_some_and(|cores| cores > 0), "{page}");
+    assert!(
+        value("rainbow_closes_total{cause=\"shutdown\"} ").is_some_and(|told| told > 0),
+        "{page}"
+    );
+    let health = get("/healthz");
+    assert_eq!((health.status, health.header("connection")), (503, Some("close")));
+    clients.iter().for_each(|client| client.frame(Op::Close, b""));
+    assert_eq!(server.wait_exit(Duration::from_secs(20)), Some(0));
+}
+
+#[test]
+fn what_is_not_done_in_time_is_lost() {
+    let (business, port) = (Business::start(), Arc::new(ports::claim()));
+    business.reply("/message/", Reply::ok("ok").mode(Mode::Hang));
+    business.reply("/close/", Reply::ok("").status(500));
+    let builder = || Builder::new(&business).on(&port).set("drain_timeout", 2);
+    let mut server = builder().start();
+    let [silent, gone] = [Client::open(port.number), Client::open(port.number)];
+    silent.send(&packet::send(1, 7, 1, "never answered"));
+    business.wait_for("/message/", 1, SOON);
+    gone.drop_now();
+    business.wait_for("/close/", 1, SOON);
+    server.signal("TERM");
+    assert_eq!(server.wait_exit(Duration::from_secs(10)), Some(0));
+    let log = server.log_tail();
+    assert!(log.contains("the time to stop is over"), "{log}");
+    let frames = silent.until_eof(SOON).expect("the connection ends");
+    assert!(frames.iter().all(|frame| frame.op != Op::Binary), "no ACK: {frames:?}");
+    assert_eq!(
+        frames.iter().filter(|frame| frame.op == Op::Close).count(),
+        1,
+        "told before: {frames:?}"
+    );
+    business.reply("/close/", Reply::ok(""));
+    let before = business.requests_to("/close/").len();
+    let _next = builder().start();
+    let told = eventually(ms(1500), || business.requests_to("/close/").len() > before);
+    assert!(!told, "a close callback has outlived its process");
 }
 
 #[test]

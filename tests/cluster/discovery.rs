@@ -7,6 +7,7 @@ use super::common::{SOON, ms};
 use super::{expect_peers, peers, scripted_peer, shared_udp};
 use serde_json::{Value, json};
 use std::net::UdpSocket;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const NAME: &str = "grün";
@@ -94,6 +95,28 @@ fn two_servers_find_each_other() {
     second.signal("TERM");
     expect_peers(&first, 0, SOON);
     assert_eq!(peers(&stranger), 0);
+}
+
+/// Neither says goodbye for the other, nor takes it for a peer: to both that would be asking themselves.
+#[test]
+fn a_server_that_is_replaced_stays_in_the_cluster() {
+    let (business, udp, port) = (Business::start(), ports::claim(), Arc::new(ports::claim()));
+    let other = discoverable(&business, &udp).start();
+    let builder = || discoverable(&business, &udp).on(&port).set("drain_timeout", 10);
+    let mut old = builder().start();
+    expect_peers(&other, 1, SOON);
+    let new = builder().arg("--takeover").start();
+    assert_eq!(old.wait_exit(SOON), Some(0));
+    assert_eq!(peers(&other), 1, "a goodbye would have been heard by now");
+    expect_peers(&new, 1, Duration::from_secs(14));
+    let mut as_the_old_one = online(&business);
+    as_the_old_one["port"] = json!(port.number);
+    tell(&udp, as_the_old_one.to_string());
+    let peer = scripted_peer();
+    tell(&udp, online(&peer).to_string());
+    expect_peers(&new, 2, SOON);
+    std::thread::sleep(ms(500));
+    assert_eq!(peers(&new), 2, "it is its own peer");
 }
 
 #[test]

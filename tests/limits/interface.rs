@@ -46,7 +46,7 @@ fn connections_to_the_interface() {
 
 #[test]
 fn request_bodies_together() {
-    let (_business, server) = setup(|b| b.set("api_bodies_max", "1m"));
+    let (_business, server) = setup(|b| b.set("api_bodies_max", "1m").set("api_body_max", "4m"));
     let request = |bytes: usize| {
         let body = vec![b'x'; bytes];
         Request::post("/send/", body).query("channel", "nobody").signed(TOKEN)
@@ -57,6 +57,7 @@ fn request_bodies_together() {
         answer.expect("an answer").status
     };
     assert_eq!(whole(3 << 20), 200, "one alone may be larger");
+    assert_eq!(whole((4 << 20) + 1), 413);
     let mut slow = connect(&server);
     let bytes = request(900 << 10).bytes(server.port(), false);
     let (first, rest) = bytes.split_at(800 << 10);

@@ -46,9 +46,9 @@ fn silent_clients_are_pinged_and_dead_ones_closed() {
 #[test]
 fn idle_clients_are_closed() {
     let (business, server) = setup(|b| b.set("idle_timeout", 1));
+    let opened = Instant::now();
     let idle = Client::open(server.port());
     let busy = Client::open_with(server.port(), Open::device("busy"));
-    let opened = Instant::now();
     while business.requests_to("/close/").is_empty() && opened.elapsed() < Duration::from_secs(8) {
         busy.frame(Op::Pong, b"");
         std::thread::sleep(ms(100));

@@ -13,6 +13,7 @@ mod hostile;
 mod limits;
 mod memory;
 mod settings;
+mod takeover;
 mod tunnel;
 
 use authority::{Authority, Version};

@@ -7,10 +7,12 @@ use std::time::Duration;
 use monoio::net::TcpStream;
 
 use super::{Core, greet};
+use crate::engine::mailbox::Wake;
 use crate::io::kernel::Kernel;
 use crate::io::sockets::SocketTable;
 use crate::io::sys;
 use crate::io::tls::Session;
+use crate::io::wake::Waker;
 
 /// Connections taken from one listening socket before the others get their turn: each costs a handshake.
 const ACCEPTS_PER_TURN: usize = 16;
@@ -23,7 +25,7 @@ pub(super) async fn accept(core: Rc<Core>, listeners: Vec<std::net::TcpListener>
         if secure {
             core.handshake_room().await;
         }
-        if ready.readable(false).await.is_err() {
+        if ready.readable(false).await.is_err() || core.stopped.get() {
             return;
         }
         for listener in &listeners {
@@ -43,7 +45,7 @@ impl Core {
         for _ in 0..room.min(ACCEPTS_PER_TURN) {
             match listener.accept() {
                 Ok((stream, peer)) => self.greet(stream, peer.ip(), secure)?,
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock || self.stopped.get() => return Ok(()),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
                 // The peer gave up while it waited.
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
@@ -76,20 +78,29 @@ impl Core {
         if listeners.is_empty() {
             return;
         }
-        let fds: Vec<_> = listeners.iter().map(AsRawFd::as_raw_fd).collect();
-        match sys::watch(&fds).and_then(|ready| TcpStream::from_std(std::net::TcpStream::from(ready))) {
-            Ok(ready) => drop(monoio::spawn(accept(self.clone(), listeners, ready, secure))),
+        let watch = || {
+            let stop = Waker::new()?;
+            let mut fds: Vec<_> = listeners.iter().map(AsRawFd::as_raw_fd).collect();
+            fds.push(stop.as_raw_fd());
+            let ready = TcpStream::from_std(std::net::TcpStream::from(sys::watch(&fds)?))?;
+            Ok::<_, std::io::Error>((stop, ready))
+        };
+        match watch() {
+            Ok((stop, ready)) => {
+                self.accepting.borrow_mut().push(stop);
+                monoio::spawn(accept(self.clone(), listeners, ready, secure));
+            }
             Err(error) => panic!("the listening sockets cannot be used: {error}"),
         }
-        self.listening.borrow_mut().extend(fds);
     }
 }
 
 impl<K: Kernel> Core<K> {
+    /// Lets go of the listening sockets: the accepting tasks drop them. They are closed then, unless another process has them
+    /// too (`io/takeover.rs`); therefore no `shutdown`, which would end them there as well.
     pub(super) fn stop_listening(&self, sockets: &mut SocketTable<K>) {
         self.stopped.set(true);
         sockets.wake_waiting();
-        // Wakes the accepting task, which then drops the sockets.
-        self.listening.borrow_mut().drain(..).for_each(sys::shutdown);
+        self.accepting.borrow_mut().drain(..).for_each(|stop| stop.wake());
     }
 }

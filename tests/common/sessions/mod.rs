@@ -61,11 +61,11 @@ fn find(file: &'static Value, name: &str) -> Option<&'static Value> {
 pub fn run(name: &str, driver: Driver) {
     let session = find(recorded(), name).unwrap_or_else(|| panic!("no session {name}"));
     let replacement = find(replacements(), name);
-    let fixed = |r: &Value| play(session, &r["steps"], driver);
+    let fixed = |r: &Value| play(session, r, driver);
     let outcome = match replacement.map(|r| (r["mode"].as_str().expect("mode"), r)) {
-        None => play(session, &session["steps"], driver),
+        None => play(session, session, driver),
         Some(("fix", r)) => fixed(r),
-        Some(("either", r)) => play(session, &session["steps"], driver)
+        Some(("either", r)) => play(session, session, driver)
             .or_else(|a| fixed(r).map_err(|b| format!("neither outcome:\n as recorded: {a}\n the other: {b}"))),
         Some((mode, _)) => panic!("unknown mode {mode} of {name}"),
     };
@@ -74,8 +74,9 @@ pub fn run(name: &str, driver: Driver) {
     }
 }
 
-/// Plays steps on a fresh server and business server.
-fn play(session: &Value, steps: &Value, driver: Driver) -> Result<(), String> {
+/// Plays the steps of `outcome` (the session itself, or its replacement) on a fresh server and business server, with the
+/// settings of both.
+fn play(session: &Value, outcome: &Value, driver: Driver) -> Result<(), String> {
     let (business, discovery) = (Business::start(), ports::claim());
     let remap = Ports {
         business: business.port(),
@@ -85,14 +86,18 @@ fn play(session: &Value, steps: &Value, driver: Driver) -> Result<(), String> {
     for (path, reply) in defaults["business_replies"].as_object().expect("business_replies") {
         business.reply(path, scripted_reply(reply));
     }
-    let steps = remap.apply(steps);
+    let steps = remap.apply(&outcome["steps"]);
     let steps = steps.as_array().expect("steps");
     let mut builder = Builder::bare().set("cluster_udp", "no");
     if steps.iter().any(|s| s["do"] == "udp_send") {
         let range = format!("{0}-{0}", discovery.number);
         builder = builder.set("cluster_udp", "yes").set("cluster_udp_ports", range);
     }
-    for config in [&defaults["config"], &remap.apply(&session["config"])] {
+    for config in [
+        &defaults["config"],
+        &remap.apply(&session["config"]),
+        &outcome["config"],
+    ] {
         for (key, value) in config.as_object().into_iter().flatten() {
             builder = match value.as_str() {
                 Some(text) => builder.set(key, text),

@@ -5,8 +5,8 @@ use rainbow_server::engine::command::{Command, Endpoint, Qos};
 use rainbow_server::engine::ids::ShardId;
 use rainbow_server::shard::Input;
 
-use crate::rig::{ADMITTED, Rig, reply};
-use crate::wire::{self, Frame, connect_request};
+use crate::rig::{Rig, reply};
+use crate::wire::{self, Frame};
 
 #[test]
 fn the_code_of_the_client_is_echoed_without_its_reason() {
@@ -159,41 +159,4 @@ fn frames_before_a_broken_one_count() {
     assert_eq!(rig.bytes(id, &bytes), Input::Gone);
     assert_eq!(&rig.message().body[..], b"good");
     assert_eq!(rig.frames(id), [Frame::Pong(b"x".to_vec())]);
-}
-
-#[test]
-fn a_draining_shard_lets_everybody_go() {
-    let mut rig = Rig::new(2);
-    let open: Vec<_> = (0..300).map(|_| rig.connect(0, &["c"])).collect();
-    let (asking, fresh) = (rig.accept(0), rig.accept(0));
-    rig.bytes(asking, &connect_request("d"));
-    let asked = rig.callback(Endpoint::Connect);
-    let left_during_auth = rig.accept(0);
-    rig.bytes(left_during_auth, &connect_request("d"));
-    let asked_too = rig.callback(Endpoint::Connect);
-    rig.end(left_during_auth);
-    rig.bytes(open[7], &wire::send(false, 1, 1, 2, b"m"));
-    let message = rig.message();
-    rig.post(ShardId(0), Command::Drain);
-    rig.step(0);
-    assert!(rig.has_more(0), "not all in one turn");
-    rig.settle();
-    let now = rig.now;
-    assert_eq!(rig.shards[0].on_accept(now), None);
-    for id in &open {
-        assert_eq!(rig.frames(*id), [Frame::Close(vec![])]);
-        rig.bytes(*id, &wire::close(None));
-        rig.end(*id);
-    }
-    assert!(rig.socket(asking).closed && rig.socket(fresh).closed);
-    assert_eq!(rig.callbacks.len(), 299);
-    assert_eq!(rig.drained, 0);
-    rig.answer_ok(&message, "");
-    rig.answer(&asked, reply(200, &[], ADMITTED));
-    rig.answer(&asked_too, reply(200, &[], "{\"status\":\"no\"}"));
-    assert_eq!(rig.callbacks.len(), 301);
-    assert_eq!(rig.drained, 1);
-    rig.run(ShardId(1), Command::Drain);
-    assert_eq!(rig.drained, 2);
-    assert!(rig.shards.iter().all(|shard| shard.next_deadline().is_none()));
 }

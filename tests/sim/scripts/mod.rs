@@ -5,5 +5,6 @@ mod closing;
 mod connect;
 mod containment;
 mod downstream;
+mod drain;
 mod fanout;
 mod upstream;
