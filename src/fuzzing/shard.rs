@@ -352,11 +352,10 @@ impl World {
     }
 
     fn writable(&mut self, shard: usize) {
-        let now = self.now;
         for id in std::mem::take(&mut self.nets[shard].want_write) {
             match self.nets[shard].room.get(&id) {
                 Some(0) => self.nets[shard].want_write.push(id),
-                Some(_) => self.shards[shard].on_writable(id, now, &mut self.nets[shard]),
+                Some(_) => self.shards[shard].on_writable(id),
                 None => {}
             }
         }
@@ -374,7 +373,7 @@ impl World {
 
     fn end_turn(&mut self, shard: usize) {
         let now = self.now;
-        while self.shards[shard].end_turn(now, &mut self.nets[shard]) {}
+        while self.shards[shard].end_turn(false, now, &mut self.nets[shard]) {}
         let (mut commands, mut reports) = (Vec::new(), Vec::new());
         self.shards[shard].take_commands(&mut commands);
         self.shards[shard].take_reports(&mut reports);

@@ -2,7 +2,7 @@
 //!
 //! Every entry is a *turn* ([`Core::turn`]): call the shard, post what it left for other cores, end the turn (deliveries
 //! and replies are written), post again. Posting before writing is what makes "whoever has seen the answer can rely on its
-//! effects" true across cores.
+//! effects" true across cores: while mail waits for room in a full mailbox, replies wait as well.
 //!
 //! Tasks of a core: one for the listeners of each kind (plain, TLS), one that reads all clients, one for all that wait to
 //! write, the mailbox, the ticker. Clients are not waited for one by one on the ring: the core's epolls know who has
@@ -293,7 +293,7 @@ impl<K: Kernel> Core<K> {
     fn turn_until<R>(
         self: &Rc<Self>,
         call: impl FnOnce(&mut Shard, &mut SocketTable<K>, Instant) -> R,
-        end: fn(&mut Shard, Instant, &mut dyn Sockets) -> bool,
+        end: fn(&mut Shard, bool, Instant, &mut dyn Sockets) -> bool,
     ) -> R {
         let now = self.now();
         let result = {
@@ -301,7 +301,7 @@ impl<K: Kernel> Core<K> {
             let mut sockets = self.sockets.borrow_mut();
             let result = call(&mut shard, &mut sockets, now);
             self.post(&mut shard);
-            if end(&mut shard, now, &mut *sockets) && !self.more.replace(true) {
+            if end(&mut shard, self.congested(), now, &mut *sockets) && !self.more.replace(true) {
                 self.waker.wake();
             }
             self.post(&mut shard);
