@@ -16,11 +16,8 @@ pub(super) struct Frames<'a> {
 
 /// The frames in what a client read; `None` before its upgrade. Panics if that is not HTTP and then frames.
 pub(super) fn frames(read: &[u8]) -> Option<Frames<'_>> {
-    assert!(
-        read.is_empty() || read.starts_with(b"HTTP/1.1 "),
-        "{}",
-        read.escape_ascii()
-    );
+    let begins = read.iter().zip(b"HTTP/1.1 ").all(|(byte, expected)| byte == expected);
+    assert!(begins, "{}", read.escape_ascii());
     let upgraded = read.windows(13).position(|bytes| bytes == b"HTTP/1.1 101 ")?;
     let end = read[upgraded..].windows(4).position(|bytes| bytes == b"\r\n\r\n")?;
     let mut found = Frames {
