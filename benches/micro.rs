@@ -11,19 +11,13 @@ use std::time::{Duration, Instant};
 use criterion::Criterion;
 use rainbow_server::engine::mailbox::{Receiver, Sender, Wake, mailbox};
 
-const SIZES: bodies::Sizes = bodies::Sizes {
-    timers: 1_000_000,
-    channels: 100_000,
-    members: 1000,
-};
-
 fn main() {
     let mut criterion = Criterion::default()
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_secs(1))
         .sample_size(30)
         .configure_from_args();
-    for mut body in bodies::all(SIZES) {
+    for mut body in bodies::all(bodies::SIZES) {
         criterion.bench_function(body.name, |bencher| bencher.iter(&mut body.run));
     }
     criterion.bench_function("mailbox round trip, two threads", |bencher| {

@@ -12,6 +12,7 @@ use rainbow_server::engine::mailbox::{Wake, mailbox};
 use rainbow_server::engine::outbox::{Outbox, Pool};
 use rainbow_server::engine::registry::Members;
 use rainbow_server::engine::wheel::Wheel;
+use rainbow_server::limits::WHEEL_TICK;
 use rainbow_server::metrics::{CoreMetrics, Extra, Labels, render};
 use rainbow_server::time::Instant;
 
@@ -20,7 +21,7 @@ use super::{Body, Sizes};
 const MEMBERS_PER_CHANNEL: u32 = 10;
 
 pub fn bodies(sizes: Sizes) -> Vec<Body> {
-    let mut bodies = vec![outbox(), mail(), page()];
+    let mut bodies = vec![outbox(), mail(), mail_and_back(), page()];
     bodies.extend(wheel(sizes.timers));
     bodies.extend(registry(sizes.channels));
     bodies
@@ -55,6 +56,23 @@ fn mail() -> Body {
         let mut sum = 0;
         assert_eq!(receiver.drain(64, |mail| sum += mail[0]), 64);
         black_box(sum);
+    })
+}
+
+/// Both cores on one thread: what the queues cost. What the cache line between two cores costs shows `micro`'s own. The
+/// message is of a type of its own, so that the compiler treats the mailbox of [`mail`] as it does a mailbox used once.
+fn mail_and_back() -> Body {
+    let (mut there, inbox) = mailbox::<[u64; 3], _>(1024, NoWake);
+    let (mut back, answers) = mailbox::<[u64; 3], _>(1024, NoWake);
+    Body::new("mailbox round trip, one thread", move || {
+        there.post(black_box([1; 3]));
+        there.kick();
+        let mut got = None;
+        inbox.drain(64, |mail| got = Some(mail));
+        back.post(got.take().unwrap_or_default());
+        back.kick();
+        answers.drain(64, |mail| got = Some(mail));
+        assert_eq!(black_box(got), Some([1; 3]));
     })
 }
 
@@ -98,8 +116,8 @@ fn wheel(timers: u32) -> Vec<Body> {
             assert!(crowded.cancel(timer));
         }),
         // The wheel keeps its size: whatever fires is armed again a minute later.
-        Body::new("wheel advance 1 ms, re-arm", move || {
-            now += 1000;
+        Body::new("wheel tick, re-arm", move || {
+            now += WHEEL_TICK.as_micros() as u64;
             turning.advance(Instant::from_micros(now), usize::MAX, &mut fired);
             for timer in fired.drain(..) {
                 turning.insert(Instant::from_micros(now + 60_000_000), timer);

@@ -47,14 +47,26 @@ fn frames() -> Vec<Body> {
     let (mut masked, mut decoder) = (Vec::new(), ws::Decoder::default());
     ws::client_frame(&mut masked, true, Opcode::Binary, [1, 2, 3, 4], &[b'x'; 64]);
     let (mut buffer, mut out) = (masked.clone(), Vec::new());
+    let (mut text, mut text_decoder) = (Vec::new(), ws::Decoder::default());
+    ws::client_frame(
+        &mut text,
+        true,
+        Opcode::Text,
+        [1, 2, 3, 4],
+        &"déjà vu, ".repeat(373).as_bytes()[..4096],
+    );
+    let mut text_buffer = text.clone();
     vec![
         Body::new("ws mask 16 KiB", move || {
             mask::apply(black_box(&mut large), [1, 2, 3, 4])
         }),
         Body::new("ws decode 64 B", move || {
             buffer.copy_from_slice(&masked);
-            let step = decoder.next(black_box(&mut buffer), &LIMITS);
-            assert!(matches!(step, Ok((ws::Step::Message { .. }, 70))));
+            decode(&mut decoder, &mut buffer);
+        }),
+        Body::new("ws decode 4 KiB of text", move || {
+            text_buffer.copy_from_slice(&text);
+            decode(&mut text_decoder, &mut text_buffer);
         }),
         Body::new("ws encode 64 B", move || {
             out.clear();
@@ -66,11 +78,31 @@ fn frames() -> Vec<Body> {
     ]
 }
 
+/// One whole message. The only caller of the decoder, as in the server, so that the compiler treats it alike.
+#[inline(never)]
+fn decode(decoder: &mut ws::Decoder, buffer: &mut [u8]) {
+    let len = buffer.len();
+    let step = decoder.next(black_box(buffer), &LIMITS);
+    assert!(matches!(step, Ok((ws::Step::Message { .. }, used)) if used == len));
+}
+
 fn packets() -> Vec<Body> {
+    let mut encoded = Vec::new();
     vec![
         Body::new("packet decode", || {
             let packet = Packet::decode(black_box(b"\x12\0\x07\0\x05payload"), Form::Binary);
             assert!(matches!(black_box(packet), Ok(Packet::Send { id: 5, .. })));
+        }),
+        Body::new("packet encode", move || {
+            encoded.clear();
+            let packet = Packet::Send {
+                dup: false,
+                raw_qos: 1,
+                msgtype: 7,
+                id: 5,
+                payload: black_box(&[b'x'; 64]),
+            };
+            black_box(packet).encode(black_box(&mut encoded));
         }),
         Body::new("packet header", || {
             black_box(send_header(

@@ -35,8 +35,8 @@ use crate::config::Config;
 use crate::engine::command::{Command, Report};
 use crate::engine::ids::ShardId;
 use crate::engine::mailbox::{Receiver, Wake};
-use crate::limits::{MAILBOX_BATCH, RECEIVE_SCRATCH_BYTES};
-use crate::shard::Shard;
+use crate::limits::{FANOUT_SLICES_PER_ROUND, MAILBOX_BATCH, RECEIVE_SCRATCH_BYTES};
+use crate::shard::{Shard, Sockets};
 use crate::time::Instant;
 
 /// Pause of a reader while this core's mail waits for room in other mailboxes.
@@ -129,10 +129,18 @@ fn waitable(fd: OwnedFd) -> std::io::Result<TcpStream> {
 
 /// The mailbox loop, which also runs what does not fit into one turn.
 async fn mail(core: Rc<Core>, mailbox: Receiver<ShardMail>, sleeper: Sleeper) {
-    let mut refused = Vec::new();
+    let (mut refused, mut ready) = (Vec::new(), Vec::new());
     loop {
         core.more.set(false);
-        let handled = core.take_mail(&mailbox, &mut refused);
+        let mut handled = core.take_mail(&mailbox, &mut refused);
+        // Between the slices of a large fan-out clients and mail have their turn at once, everything else less often.
+        for _ in 1..FANOUT_SLICES_PER_ROUND {
+            if !core.is_slicing() || core.congested() {
+                break;
+            }
+            core.read_ready(&mut ready);
+            handled = core.take_mail(&mailbox, &mut refused);
+        }
         for (socket, secure) in refused.drain(..) {
             core.refuse(socket, secure);
         }
@@ -226,7 +234,7 @@ impl<K: Kernel> Core<K> {
         })
     }
 
-    /// A batch of the mailbox; returns how many messages there were. Connections for which there is no room, and whether they
+    /// A batch of the mailbox and a slice of a large fan-out; returns how many messages there were. Connections for which there is no room, and whether they
     /// speak TLS, are appended to `refused`.
     pub fn take_mail(
         self: &Rc<Self>,
@@ -234,7 +242,7 @@ impl<K: Kernel> Core<K> {
         refused: &mut Vec<(K::Socket, bool)>,
     ) -> usize {
         let mut adopted = Vec::new();
-        let handled = self.turn(|shard, sockets, now| {
+        let handled = self.long_turn(|shard, sockets, now| {
             let batch = if shard.is_full() { 0 } else { MAILBOX_BATCH };
             mailbox.drain(batch, |mail| match mail {
                 ShardMail::Command(command) => {
@@ -268,15 +276,32 @@ impl<K: Kernel> Core<K> {
         self.shard.borrow().next_deadline()
     }
 
+    fn is_slicing(&self) -> bool {
+        self.shard.borrow().is_slicing()
+    }
+
     /// One turn of the shard.
     fn turn<R>(self: &Rc<Self>, call: impl FnOnce(&mut Shard, &mut SocketTable<K>, Instant) -> R) -> R {
+        self.turn_until(call, Shard::end_short_turn)
+    }
+
+    /// A turn in which large fan-outs go on.
+    fn long_turn<R>(self: &Rc<Self>, call: impl FnOnce(&mut Shard, &mut SocketTable<K>, Instant) -> R) -> R {
+        self.turn_until(call, Shard::end_turn)
+    }
+
+    fn turn_until<R>(
+        self: &Rc<Self>,
+        call: impl FnOnce(&mut Shard, &mut SocketTable<K>, Instant) -> R,
+        end: fn(&mut Shard, bool, Instant, &mut dyn Sockets) -> bool,
+    ) -> R {
         let now = self.sockets.borrow().kernel().now();
         let result = {
             let mut shard = self.shard.borrow_mut();
             let mut sockets = self.sockets.borrow_mut();
             let result = call(&mut shard, &mut sockets, now);
             self.post(&mut shard);
-            if shard.end_turn(self.congested(), now, &mut *sockets) && !self.more.replace(true) {
+            if end(&mut shard, self.congested(), now, &mut *sockets) && !self.more.replace(true) {
                 self.waker.wake();
             }
             self.post(&mut shard);

@@ -14,7 +14,7 @@ use super::sockets::Sockets;
 use crate::engine::command::{Part, Publish, Report};
 use crate::engine::ids::{ClientId, DeliveryKey};
 use crate::engine::wheel::TimerId;
-use crate::limits::{FANOUT_SLICE_MEMBERS, RETRY_INTERVAL};
+use crate::limits::{RETRY_INTERVAL, RETRY_SLICE_MEMBERS};
 use crate::metrics::Metric;
 use crate::time::Instant;
 
@@ -42,7 +42,7 @@ pub struct Delivery {
     deadline: Option<TimerId>,
 }
 
-/// One round over the members that have not answered, in slices of [`FANOUT_SLICE_MEMBERS`] like the fan-out itself.
+/// One round over the members that have not answered, in slices of [`RETRY_SLICE_MEMBERS`].
 #[derive(Clone, Copy, Debug)]
 struct Round {
     started: Instant,
@@ -173,7 +173,7 @@ impl Shard {
         });
         let mut waiting = std::mem::take(&mut delivery.waiting);
         let publish = delivery.publish.clone();
-        let end = waiting.len().min(round.next + FANOUT_SLICE_MEMBERS);
+        let end = waiting.len().min(round.next + RETRY_SLICE_MEMBERS);
         for at in round.next..end {
             let member = waiting[at];
             if !self.still_waiting(member, key) {

@@ -1,10 +1,10 @@
 //! Publishes on their way to the local members of their channels.
 //!
 //! Publishes of one turn are collected per channel and written to each member together: one walk over the members, one
-//! write per client, however many publishes came. Channels with more than [`FANOUT_SLICE_MEMBERS`] members are served in
-//! slices, one per turn, from a snapshot of their members, so that a large channel does not stall a small one; members that
-//! left before their turn are skipped. Publishes to a channel that is being sliced wait for their turn: every subscriber
-//! sees one order.
+//! write per client, however many publishes came. What is more than [`FANOUT_SLICE_MEMBERS`] writes or
+//! [`FANOUT_SLICE_BYTES`] is served in slices from a snapshot of the members, one slice between two looks at clients and
+//! mailbox, so that a large channel does not stall a small one; members that left before their turn are skipped. Publishes
+//! to a channel that is being sliced wait for their turn: every subscriber sees one order.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::Shard;
 use super::sockets::Sockets;
 use crate::engine::command::{ChannelName, Publish, Qos};
 use crate::engine::ids::DeliveryKey;
-use crate::limits::{FANOUT_SLICE_MEMBERS, FANOUT_WAITING_BYTES_MAX};
+use crate::limits::{FANOUT_SLICE_BYTES, FANOUT_SLICE_MEMBERS, FANOUT_WAITING_BYTES_MAX};
 use crate::metrics::Metric;
 use crate::time::Instant;
 use crate::wire::deflate::Agreed;
@@ -143,6 +143,11 @@ impl Batch {
         self.publishes.len() < BATCH_PUBLISHES_MAX && self.bytes + bytes <= BATCH_BYTES_MAX
     }
 
+    /// Members that get it in one slice.
+    fn slice_members(&self) -> usize {
+        (FANOUT_SLICE_BYTES / self.bytes.max(1)).clamp(1, FANOUT_SLICE_MEMBERS)
+    }
+
     /// No publish asks for acknowledgement: every member gets the same bytes.
     fn is_shared(&self) -> bool {
         self.publishes.iter().all(|entry| entry.publish.qos == Qos::AtMostOnce)
@@ -167,7 +172,7 @@ impl Shard {
         let Some(mut slicing) = self.fanout.sliced.pop_front() else {
             return;
         };
-        let end = slicing.members.len().min(slicing.next + FANOUT_SLICE_MEMBERS);
+        let end = slicing.members.len().min(slicing.next + slicing.batch.slice_members());
         for target in &slicing.members[slicing.next..end] {
             self.deliver(*target, &slicing.batch, slicing.shared.as_mut(), true, now, sockets);
         }
@@ -211,7 +216,7 @@ impl Shard {
             }
         }
         let mut shared = self.shared_frames(&batch, &members);
-        if members.len() > FANOUT_SLICE_MEMBERS {
+        if members.len() > batch.slice_members() {
             return self.fanout.sliced.push_back(Slicing {
                 batch,
                 shared,

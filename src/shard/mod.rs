@@ -5,7 +5,7 @@
 //! ([`Shard::take_commands`], [`Shard::take_reports`]). Nothing blocks, nothing is shared.
 //!
 //! After a group of calls the caller ends the turn ([`Shard::end_turn`]): collected publishes are delivered, corked replies
-//! are written, one slice of a large fan-out runs.
+//! are written, one slice of a large fan-out runs ([`Shard::end_short_turn`]: none).
 //!
 //! | file | what |
 //! | --- | --- |
@@ -294,12 +294,28 @@ impl Shard {
         if self.fanout.has_slices() {
             self.run_slice(now, sockets);
         }
+        self.finish_turn(corked, now, sockets)
+    }
+
+    /// Ends one of many turns between two looks at the sockets: large fan-outs do not go on in it, so that the pause they
+    /// make is one slice, whoever else is served. True if there is more to do at once: [`Shard::end_turn`] does it.
+    pub fn end_short_turn(&mut self, corked: bool, now: Instant, sockets: &mut dyn Sockets) -> bool {
+        self.run_collected(now, sockets);
+        self.finish_turn(corked, now, sockets)
+    }
+
+    fn finish_turn(&mut self, corked: bool, now: Instant, sockets: &mut dyn Sockets) -> bool {
         let drains = self.drain_some(now, sockets);
         if !corked {
             self.flush_dirty(now, sockets);
         }
         self.report_drained();
         drains || self.fanout.has_slices() || self.fanout.has_collected() || !self.dirty.is_empty()
+    }
+
+    /// Whether a large fan-out is not over.
+    pub fn is_slicing(&self) -> bool {
+        self.fanout.has_slices()
     }
 
     /// Whether mail should wait until large fan-outs have gone on: they hold all they may.

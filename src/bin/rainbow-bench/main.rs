@@ -12,12 +12,14 @@
 //! | `rig.rs` | one started server with its clients: open, settle, measure |
 //! | `work/` | the workloads |
 //! | `results.rs`, `proc.rs` | numbers and where they come from |
-//! | `report.rs` | the page with plots |
+//! | `report.rs`, `plot.rs`, `markdown.rs` | the page with plots, the tables of docs/performance.md |
 
 mod business;
 mod floor;
+mod markdown;
 mod net;
 mod options;
+mod plot;
 mod proc;
 mod report;
 mod results;
@@ -28,11 +30,12 @@ mod work;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
 use options::Options;
-use results::{CaseResult, Outcome};
+use results::{CaseResult, Outcome, Part};
 use subject::Subject;
 use work::Case;
 
@@ -60,25 +63,38 @@ fn run() -> Result<(), Failure> {
     }
     let _session = pin(&options);
     let cases = work::cases(&options)?;
-    let mut results = Vec::new();
-    for case in &cases {
+    let (mut results, started) = (Vec::new(), Instant::now());
+    for (at, case) in cases.iter().enumerate() {
+        if started.elapsed() > options.within {
+            let left: Vec<&str> = cases[at..].iter().map(|case| case.name.as_str()).collect();
+            eprintln!("\nrainbow-bench: --within is over; not measured: {}", left.join("; "));
+            break;
+        }
         let result = measure(case, &options)?;
         eprint!("{}", result.table());
         results.push(result);
     }
+    eprintln!("\n{} cases in {:.0} s", results.len(), started.elapsed().as_secs_f64());
     if let Some(file) = &options.json {
-        let json = report::json(&results);
-        if file == "-" {
-            println!("{json}");
-        } else {
-            std::fs::write(file, json)?;
-        }
+        write(file, &report::json(&results))?;
+    }
+    if let Some(file) = &options.markdown {
+        write(file, &markdown::tables(&results))?;
     }
     if options.workloads.iter().any(|name| name == "report") {
         std::fs::write(&options.html, report::html(&results)?)?;
         eprintln!("\nreport: {}", options.html.display());
     }
     Ok(())
+}
+
+/// To a file, or to standard output.
+fn write(file: &str, text: &str) -> std::io::Result<()> {
+    if file == "-" {
+        println!("{text}");
+        return Ok(());
+    }
+    std::fs::write(file, text)
 }
 
 /// Keeps the load on its own core, at its priority, which the servers inherit. `taskset` and `renice` know what this process
@@ -124,27 +140,31 @@ impl Drop for Session {
 
 /// All rounds of one case; the servers take turns.
 fn measure(case: &Case, options: &Options) -> Result<CaseResult, Failure> {
-    let mut subjects = vec![Subject::Own(options.server.clone())];
-    for other in &options.against {
-        match other.as_str() {
-            "floor" if case.work.has_floor() => subjects.push(Subject::Floor),
-            "floor" => {}
-            command => subjects.push(Subject::Other(command.into())),
-        }
-    }
-    let bar = progress(&case.name, options.rounds * subjects.len());
+    let own = |shards| Subject::Own(options.server.clone(), shards);
+    let subjects: Vec<(String, Subject)> = if case.part == Part::Shards {
+        vec![("1 shard".into(), own(1)), ("2 shards".into(), own(2))]
+    } else {
+        let others = options.against.iter().map(|text| Subject::parse(text));
+        let wanted = others.filter(|subject| match subject {
+            Subject::Floor => case.work.has_floor(),
+            _ => case.others,
+        });
+        let all = std::iter::once(own(options.workers)).chain(wanted);
+        all.map(|subject| (subject.name(), subject)).collect()
+    };
+    let bar = progress(&case.name, case.rounds.unwrap_or(options.rounds) * subjects.len());
     let mut outcomes: Vec<Outcome> = subjects
         .iter()
-        .map(|subject| Outcome {
-            subject: subject.name(),
+        .map(|(name, _)| Outcome {
+            subject: name.clone(),
             rounds: Vec::new(),
         })
         .collect();
     for _ in 0..case.rounds.unwrap_or(options.rounds) {
-        for (subject, outcome) in subjects.iter().zip(&mut outcomes) {
+        for ((name, subject), outcome) in subjects.iter().zip(&mut outcomes) {
             let round = rig::Rig::start(subject, options)
                 .and_then(|mut rig| case.work.round(&mut rig).map_err(|error| rig.explain(error)));
-            let round = round.map_err(|error| format!("{}, {}: {error}", case.name, subject.name()))?;
+            let round = round.map_err(|error| format!("{}, {name}: {error}", case.name))?;
             outcome.rounds.push(round);
             bar.inc(1);
         }
@@ -154,7 +174,7 @@ fn measure(case: &Case, options: &Options) -> Result<CaseResult, Failure> {
         name: case.name.clone(),
         unit: case.work.unit(),
         target: case.target,
-        point: case.point,
+        part: case.part,
         outcomes,
     })
 }

@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use lexopt::prelude::*;
 
@@ -22,12 +23,13 @@ Workloads
   mixed         clients, publishes, messages and reconnects together, open loop
   interference  round trips of a small channel while something large happens beside it
   scale         fanout and echo with 10, 100, 1 000, 10 000 clients
-  all           all of them but scale
-  report        all of them, and a page with plots (--html)
+  shards        the same work on one shard and on two
+  all           all of them but scale and shards
+  report        all of them, and a page with plots (--html); 12 minutes at most
 
 Options
-  --against WHAT      a second server in the same rounds: floor (the raw loop), or a command that takes -f INI -p PORT;
-                      may be repeated
+  --against WHAT      a second server in the same rounds: floor (the raw loop), or [NAME=]COMMAND, which takes
+                      -f INI -p PORT; may be repeated. In the report commands take part in what a slow server does in seconds
   --server PATH       the server to measure (default: rainbow-server beside this program)
   --rounds N          rounds per case, servers take turns (default 5)
   --seconds S         time of one round (default 1.5)
@@ -41,7 +43,9 @@ Options
   --driver NAME       io_uring, epoll or auto (default auto)
   --set KEY=VALUE     a line of the server's ini file
   --json FILE         results as JSON (- for standard output)
+  --markdown FILE     results as the tables of docs/performance.md (- for standard output)
   --html FILE         page of the report (default bench.html)
+  --within MINUTES    begin no case after that
   --quick             two short rounds, smaller sizes: to see whether everything works
 ";
 
@@ -86,6 +90,10 @@ pub struct Options {
     pub set: Vec<(String, String)>,
     /// Where JSON goes.
     pub json: Option<String>,
+    /// Where tables go.
+    pub markdown: Option<String>,
+    /// No case begins after that.
+    pub within: Duration,
     /// Where the report goes.
     pub html: PathBuf,
     /// Small sizes.
@@ -119,6 +127,8 @@ impl Default for Options {
             driver: "auto".into(),
             set: Vec::new(),
             json: None,
+            markdown: None,
+            within: Duration::MAX,
             html: "bench.html".into(),
             quick: false,
             port: 0,
@@ -156,6 +166,10 @@ impl Options {
                     options.set.push((key.into(), value.into()));
                 }
                 Long("json") => options.json = Some(parser.value()?.string()?),
+                Long("markdown") => options.markdown = Some(parser.value()?.string()?),
+                Long("within") => {
+                    options.within = Duration::from_secs_f64(60.0 * parser.value()?.parse::<f64>()?.clamp(0.0, 1e6))
+                }
                 Long("html") => options.html = parser.value()?.into(),
                 Long("quick") => (options.quick, options.rounds, options.seconds) = (true, 2, 0.4),
                 Short('p') => options.port = parser.value()?.parse()?,
@@ -163,6 +177,10 @@ impl Options {
                 Short('h') | Long("help") => return Ok(None),
                 other => return Err(other.unexpected().into()),
             }
+        }
+        // Some is left for the case that is under way at the end.
+        if options.workloads.iter().any(|name| name == "report") {
+            options.within = options.within.min(Duration::from_secs(11 * 60 + 30));
         }
         options.rounds = options.rounds.clamp(1, 1000);
         options.seconds = options.seconds.clamp(0.05, 600.0);

@@ -32,10 +32,25 @@ pub struct Round {
     pub extra: Vec<(&'static str, f64)>,
 }
 
+/// Which table a case belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Cost of some work.
+    Work,
+    /// A point of a curve: its name, and how many clients.
+    Growth(&'static str, usize),
+    /// Memory.
+    Idle,
+    /// Small beside large.
+    Interference,
+    /// The same work on one shard and on two; these are the servers compared.
+    Shards,
+}
+
 /// All rounds of one server in one case.
 pub struct Outcome {
     /// Name of the server.
-    pub subject: &'static str,
+    pub subject: String,
     /// Its rounds.
     pub rounds: Vec<Round>,
 }
@@ -48,8 +63,8 @@ pub struct CaseResult {
     pub unit: &'static str,
     /// The project's goal, if it has one.
     pub target: Option<&'static str>,
-    /// The curve it is a point of, and where on it.
-    pub point: Option<(&'static str, usize)>,
+    /// Where it is shown.
+    pub part: Part,
     /// The own server first.
     pub outcomes: Vec<Outcome>,
 }
@@ -137,6 +152,14 @@ impl Outcome {
         all
     }
 
+    /// Median of one of the further numbers.
+    pub fn extra_named(&self, name: &str) -> Option<f64> {
+        self.extra()
+            .into_iter()
+            .find(|(other, _)| *other == name)
+            .map(|(_, value)| value)
+    }
+
     /// Medians of the further numbers.
     pub fn extra(&self) -> Vec<(&'static str, f64)> {
         let names = self.rounds.first().map(|round| &round.extra).into_iter().flatten();
@@ -169,6 +192,29 @@ impl CaseResult {
     pub fn ratio(&self, other: usize) -> Option<f64> {
         let (own, other) = (self.outcomes.first()?.cpu_us(), self.outcomes.get(other)?.cpu_us());
         (other > 0.0).then(|| own / other)
+    }
+
+    /// The server of this name.
+    pub fn outcome(&self, subject: &str) -> Option<&Outcome> {
+        self.outcomes.iter().find(|outcome| outcome.subject == subject)
+    }
+
+    /// Throughput of two shards over that of one, each on a core of its own, if what an operation costs is all that bounds
+    /// it: two cores have twice the time.
+    pub fn shards_factor(&self) -> Option<f64> {
+        let ratio = self.ratio(1).filter(|_| self.part == Part::Shards)?;
+        Some(2.0 * ratio)
+    }
+
+    /// The same if the busier of the two shards is the bound: connections are spread by hash, not evenly.
+    pub fn busier_shard_factor(&self) -> Option<f64> {
+        let busiest = |at: usize| {
+            let threads = self.outcomes.get(at)?.threads_us().into_iter();
+            let shards = threads.filter(|(name, _)| name.starts_with("shard-")).map(|(_, us)| us);
+            shards.max_by(f64::total_cmp)
+        };
+        let (one, two) = (busiest(0)?, busiest(1)?);
+        (self.part == Part::Shards && two > 0.0).then(|| one / two)
     }
 
     /// The table of this case.
@@ -217,8 +263,15 @@ impl CaseResult {
         }
         for (at, outcome) in self.outcomes.iter().enumerate().skip(1) {
             if let Some(ratio) = self.ratio(at) {
-                let _ = writeln!(text, "  CPU rainbow / {}: {ratio:.3}", outcome.subject);
+                let _ = writeln!(
+                    text,
+                    "  CPU {} / {}: {ratio:.3}",
+                    self.outcomes[0].subject, outcome.subject
+                );
             }
+        }
+        if let Some(factor) = self.shards_factor() {
+            let _ = writeln!(text, "  throughput of two shards over one, computed: {factor:.2}");
         }
         text
     }

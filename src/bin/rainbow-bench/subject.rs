@@ -16,21 +16,31 @@ const START_WITHIN: Duration = Duration::from_secs(20);
 /// What to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
-    /// The server of this project.
-    Own(PathBuf),
+    /// The server of this project, on so many shards.
+    Own(PathBuf, usize),
     /// The raw loop of this program.
     Floor,
-    /// Another server, a command that takes `-f INI -p PORT`.
-    Other(String),
+    /// Another server: its name in tables, and a command that takes `-f INI -p PORT`.
+    Other(String, String),
 }
 
 impl Subject {
+    /// From `floor`, a command, or `NAME=COMMAND`.
+    pub fn parse(text: &str) -> Self {
+        let is_name = |name: &str| !name.is_empty() && name.chars().all(|letter| letter.is_ascii_alphanumeric());
+        match text.split_once('=') {
+            _ if text == "floor" => Self::Floor,
+            Some((name, command)) if is_name(name) => Self::Other(name.into(), command.into()),
+            _ => Self::Other("other".into(), text.into()),
+        }
+    }
+
     /// Its name in tables.
-    pub fn name(&self) -> &'static str {
+    pub fn name(&self) -> String {
         match self {
-            Self::Own(_) => "rainbow",
-            Self::Floor => "floor",
-            Self::Other(_) => "other",
+            Self::Own(..) => "rainbow".into(),
+            Self::Floor => "floor".into(),
+            Self::Other(name, _) => name.clone(),
         }
     }
 
@@ -40,11 +50,11 @@ impl Subject {
         std::fs::create_dir_all(&dir)?;
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let (ini, log) = (dir.join("server.ini"), dir.join("server.log"));
-        std::fs::write(&ini, ini_text(options, business_port, matches!(self, Self::Own(_))))?;
+        std::fs::write(&ini, ini_text(options, business_port, self))?;
         let mut words: Vec<String> = match self {
-            Self::Own(path) => vec![path.display().to_string()],
+            Self::Own(path, _) => vec![path.display().to_string()],
             Self::Floor => vec![std::env::current_exe()?.display().to_string(), "floor".into()],
-            Self::Other(command) => command.split_whitespace().map(str::to_owned).collect(),
+            Self::Other(_, command) => command.split_whitespace().map(str::to_owned).collect(),
         };
         if let Some(cores) = &options.server_cores {
             words.splice(0..0, ["taskset".to_owned(), "-c".to_owned(), cores.clone()]);
@@ -68,16 +78,16 @@ impl Subject {
     }
 }
 
-fn ini_text(options: &Options, business_port: u16, own: bool) -> String {
+fn ini_text(options: &Options, business_port: u16, subject: &Subject) -> String {
     let base = format!("http://127.0.0.1:{business_port}");
     let mut text = format!(
         "[main]\nconnect_url = {base}/connect/\nforward_url = {base}/message/{{message_type}}/\nclose_url = {base}/close/\n\
          security_token = {TOKEN}\n"
     );
-    if own {
+    if let Subject::Own(_, workers) = subject {
         text += &format!(
-            "cluster_udp = no\npin = no\nlog_level = warn\nworkers = {}\ndriver = {}\nbind = 127.0.0.1\n",
-            options.workers, options.driver
+            "cluster_udp = no\npin = no\nlog_level = warn\nworkers = {workers}\ndriver = {}\nbind = 127.0.0.1\n",
+            options.driver
         );
         for (key, value) in &options.set {
             text += &format!("{key} = {value}\n");

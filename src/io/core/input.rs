@@ -9,7 +9,7 @@ use crate::io::kernel::Kernel;
 use crate::io::mail::{ControlMail, Handover};
 use crate::io::sockets::{Ready, Removed};
 use crate::io::tls::End;
-use crate::limits::RECEIVES_PER_TURN_MAX;
+use crate::limits::{FANOUT_SLICE_MEMBERS, RECEIVES_PER_TURN_MAX};
 use crate::shard::Input;
 
 /// What a receive call left.
@@ -23,14 +23,17 @@ pub(super) enum Received {
 }
 
 impl<K: Kernel> Core<K> {
-    /// Reads the clients that have input now, each a few times; `clients` is a reused list.
+    /// Reads the clients that have input now, each a few times; `clients` is a reused list. Large fan-outs go on between them.
     pub fn read_ready(self: &Rc<Self>, clients: &mut Vec<Ready>) {
         let taken = self.sockets.borrow_mut().take_ready(clients);
         if let Err(error) = taken {
             panic!("the core's epoll failed: {error}");
         }
-        for ready in clients.drain(..) {
+        for (number, ready) in (1..).zip(clients.drain(..)) {
             self.read(ready);
+            if number % FANOUT_SLICE_MEMBERS == 0 && self.is_slicing() {
+                self.long_turn(|_, _, _| ());
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use rainbow_server::close::CloseCause;
 use rainbow_server::engine::command::{Command, Endpoint, Qos};
 use rainbow_server::engine::ids::{ClientId, ShardId, Ticket};
-use rainbow_server::limits::{FANOUT_SLICE_MEMBERS, FANOUT_WAITING_BYTES_MAX};
+use rainbow_server::limits::{FANOUT_SLICE_BYTES, FANOUT_SLICE_MEMBERS, FANOUT_WAITING_BYTES_MAX, RETRY_SLICE_MEMBERS};
 use rainbow_server::shard::Input;
 use rainbow_server::time::Duration;
 
@@ -51,6 +51,55 @@ fn a_small_channel_is_served_between_the_slices_of_a_large_one() {
     for id in large {
         assert_eq!(payloads(&mut rig, id), ["1", "2"], "order is kept");
     }
+}
+
+#[test]
+fn other_clients_do_not_make_a_slice_longer() {
+    let mut rig = Rig::new(1);
+    let large = crowd(&mut rig, 1000);
+    post(&mut rig, "large", Qos::AtMostOnce, "1");
+    rig.step(0);
+    let served = |rig: &Rig| {
+        large
+            .iter()
+            .filter(|id| !rig.nets[0].sockets[id].out.is_empty())
+            .count()
+    };
+    let before = served(&rig);
+    // What the shell does for each client with input between two turns of the mailbox.
+    for _ in 0..10 {
+        assert!(
+            rig.shards[0].end_short_turn(false, rig.now, &mut rig.nets[0]),
+            "more to do"
+        );
+    }
+    assert_eq!(served(&rig), before);
+    assert!(rig.shards[0].end_turn(false, rig.now, &mut rig.nets[0]));
+    assert_eq!(served(&rig), before + FANOUT_SLICE_MEMBERS);
+}
+
+#[test]
+fn slices_are_bounded_in_bytes_too() {
+    let mut rig = Rig::new(1);
+    // Too few for slices, were it not for the size.
+    let ids = crowd(&mut rig, 10);
+    let payload = "x".repeat(FANOUT_SLICE_BYTES / 2 - 1);
+    post(&mut rig, "large", Qos::AtMostOnce, &payload);
+    for served in [2, 4, 6, 8, 10] {
+        rig.step(0);
+        let now = ids.iter().filter(|id| !rig.nets[0].sockets[id].out.is_empty()).count();
+        assert_eq!(now, served);
+    }
+    // One client at least, whatever the size.
+    let ids = (0..2).map(|_| rig.connect(0, &["huge"])).collect::<Vec<_>>();
+    post(&mut rig, "huge", Qos::AtMostOnce, &"x".repeat(2 * FANOUT_SLICE_BYTES));
+    rig.step(0);
+    assert_eq!(
+        ids.iter().filter(|id| !rig.nets[0].sockets[id].out.is_empty()).count(),
+        1
+    );
+    rig.settle();
+    ids.iter().for_each(|id| assert_eq!(payloads(&mut rig, *id).len(), 1));
 }
 
 #[test]
@@ -140,7 +189,7 @@ fn retries_of_a_large_channel_are_sliced_too() {
         rig.turn(HOME, |shard, net, now| shard.on_tick(now, net));
         let served = ids.iter().filter(|id| !rig.nets[0].sockets[id].out.is_empty()).count();
         // One had answered, one will be gone when its slice comes.
-        assert_eq!(served, (slice * FANOUT_SLICE_MEMBERS - 1).min(998));
+        assert_eq!(served, (slice * RETRY_SLICE_MEMBERS - 1).min(998));
         // Answers and ends between two slices.
         if slice == 2 {
             rig.bytes(ids[0], &wire::ack(1, b""));

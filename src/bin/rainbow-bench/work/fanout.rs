@@ -59,12 +59,17 @@ pub fn cases(options: &Options) -> Vec<Case> {
     standard.into_iter().map(Fanout::case).collect()
 }
 
-/// A point of the curve over members.
+/// Single publishes of 64 bytes.
 pub fn case(members: usize) -> Case {
+    burst(members, 1)
+}
+
+/// Bursts over as many connections.
+pub fn burst(members: usize, burst: usize) -> Case {
     let fanout = Fanout {
         members,
         payload: 64,
-        burst: 1,
+        burst,
         pipelined: false,
     };
     fanout.case()

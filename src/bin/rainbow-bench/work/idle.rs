@@ -9,7 +9,7 @@ use crate::Failure;
 use crate::net::{Lane, Silent};
 use crate::options::Options;
 use crate::proc;
-use crate::results::{Round, histogram};
+use crate::results::{Part, Round, histogram};
 use crate::rig::Rig;
 
 /// Parameters.
@@ -33,6 +33,7 @@ pub fn cases(options: &Options) -> Vec<Case> {
     );
     vec![Case {
         rounds: Some(options.rounds.min(2)),
+        part: Part::Idle,
         ..case
     }]
 }

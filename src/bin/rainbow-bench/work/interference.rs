@@ -13,7 +13,7 @@ use super::{Case, Work};
 use crate::Failure;
 use crate::net::{Key, Lane, Load};
 use crate::options::Options;
-use crate::results::{Round, histogram};
+use crate::results::{Part, Round, histogram};
 use crate::rig::Rig;
 use crate::wire::{self, Send};
 
@@ -38,7 +38,10 @@ pub fn cases(options: &Options) -> Vec<Case> {
     let (flood, reconnects) = if options.quick { (500, 200) } else { (10_000, 5000) };
     let case = |text: String, beside| {
         let name = format!("interference: {text}");
-        Case::new(name, Some("p99.9 <= 3 x undisturbed"), Interference(beside))
+        Case {
+            part: Part::Interference,
+            ..Case::new(name, Some("p99.9 <= 3 x undisturbed"), Interference(beside))
+        }
     };
     vec![
         case(format!("flood of {flood} members"), Beside::Flood(flood)),

@@ -11,7 +11,7 @@ mod upstream;
 
 use crate::Failure;
 use crate::options::Options;
-use crate::results::Round;
+use crate::results::{Part, Round};
 use crate::rig::Rig;
 
 /// A workload with its parameters.
@@ -36,8 +36,10 @@ pub struct Case {
     pub target: Option<&'static str>,
     /// Rounds, if it needs fewer than the others.
     pub rounds: Option<usize>,
-    /// The curve it is a point of, and where on it.
-    pub point: Option<(&'static str, usize)>,
+    /// Where its result is shown.
+    pub part: Part,
+    /// Whether servers other than floor take part.
+    pub others: bool,
 }
 
 impl Case {
@@ -47,7 +49,8 @@ impl Case {
             work: Box::new(work),
             target,
             rounds: None,
-            point: None,
+            part: Part::Work,
+            others: true,
         }
     }
 }
@@ -72,14 +75,48 @@ pub fn cases(options: &Options) -> Result<Vec<Case>, Failure> {
     for name in &options.workloads {
         match name.as_str() {
             "all" => ALL.iter().try_for_each(|name| push(&mut cases, name, options))?,
-            "report" => ALL
-                .iter()
-                .chain(&["scale"])
-                .try_for_each(|name| push(&mut cases, name, options))?,
+            "report" => {
+                ALL.iter()
+                    .chain(&["scale", "shards"])
+                    .try_for_each(|name| push(&mut cases, name, options))?;
+                cases
+                    .iter_mut()
+                    .for_each(|case| case.others = case.part == Part::Work && is_for_others(&case.name));
+            }
             name => push(&mut cases, name, options)?,
         }
     }
     Ok(cases)
+}
+
+/// The cases of the report in which other servers take part: closed loops of sizes that take a slow one seconds.
+fn is_for_others(name: &str) -> bool {
+    let closed = ["send0", "acked", "roundtrip", "upstream", "connect"];
+    name == "fanout 1000 x 64 B"
+        || closed.contains(&name.split(' ').next().unwrap_or_default()) && !name.contains("open loop")
+}
+
+/// The same work on one shard and on two. One operation needs the shards only a little or not at all to talk to each other,
+/// but for what crosses the home shard of a channel.
+fn shards(options: &Options) -> Vec<Case> {
+    let members = if options.quick { 100 } else { 1000 };
+    let mut cases = vec![
+        fanout::case(members),
+        fanout::burst(members, 10),
+        echo::case(100, 1, ""),
+    ];
+    cases.extend(calls::cases("acked", options));
+    cases.extend(upstream::cases(options).pop());
+    cases.extend(connect::cases(options));
+    cases
+        .into_iter()
+        .map(|case| Case {
+            name: format!("{}, shards", case.name),
+            target: Some("1.8 x throughput"),
+            part: Part::Shards,
+            ..case
+        })
+        .collect()
 }
 
 /// The same work for more and more members, and for more and more connections.
@@ -90,11 +127,11 @@ fn scale(options: &Options) -> Vec<Case> {
         &[10, 100, 1000, 10_000]
     };
     let fanout = sizes.iter().map(|members| Case {
-        point: Some(("fan-out, µs per delivery", *members)),
+        part: Part::Growth("fan-out, µs per delivery", *members),
         ..fanout::case(*members)
     });
     let echo = sizes.iter().map(|clients| Case {
-        point: Some(("echo, µs per COM", *clients)),
+        part: Part::Growth("echo, µs per COM", *clients),
         ..echo::case(*clients, 1, "1.10 x floor")
     });
     fanout.chain(echo).collect()
@@ -109,6 +146,7 @@ fn push(cases: &mut Vec<Case>, name: &str, options: &Options) -> Result<(), Fail
         "connect" => connect::cases(options),
         "idle" => idle::cases(options),
         "scale" => scale(options),
+        "shards" => shards(options),
         "mixed" => mixed::cases(options),
         "interference" => interference::cases(options),
         other => return Err(format!("there is no workload {other:?}; see --help").into()),
