@@ -155,7 +155,7 @@ pub fn receive_descriptors(socket: &impl AsRawFd) -> io::Result<Option<(u8, Vec<
         let (level, kind, len) = unsafe { ((*header).cmsg_level, (*header).cmsg_type, (*header).cmsg_len) };
         if level == libc::SOL_SOCKET && kind == libc::SCM_RIGHTS {
             // SAFETY: computes with integers only.
-            let bytes = (len as usize).saturating_sub(unsafe { libc::CMSG_LEN(0) } as usize);
+            let bytes = len.saturating_sub(unsafe { libc::CMSG_LEN(0) } as usize);
             for index in 0..bytes / size_of::<RawFd>() {
                 // SAFETY: the header says that so many descriptors follow it inside `room`. They are new ones of this process
                 // that nobody else owns. The data need not be aligned.
