@@ -5,7 +5,10 @@ CARGO ?= cargo
 TEST_THREADS ?= 24
 FUZZ_SMOKE_ITERATIONS ?= 200000
 
-.PHONY: run build test check fuzz-smoke loom deb
+CHAOS_SECONDS ?= 600
+CHAOS_CLIENTS ?= 15000
+
+.PHONY: run build test check chaos fuzz-smoke loom deb
 
 run:
 	$(CARGO) run --release -- --demo
@@ -22,6 +25,11 @@ check:
 	$(CARGO) clippy --all-targets --features fuzzing -- -D warnings
 	$(CARGO) check --no-default-features
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --no-deps
+
+# Chaos on the real binary, long; what cannot run here is a failure. With debug assertions; CHAOS_PROFILE=--release without.
+chaos:
+	CHAOS_STRICT=true CHAOS_SECONDS=$(CHAOS_SECONDS) CHAOS_CLIENTS=$(CHAOS_CLIENTS) \
+		$(CARGO) test $(CHAOS_PROFILE) --features fuzzing --test chaos
 
 # Debian packages, of the server and of its debug symbols: target/debian. Needs `cargo install cargo-deb --locked`.
 deb:

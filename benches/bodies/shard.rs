@@ -86,7 +86,7 @@ impl World {
     }
 
     fn turn(&mut self) {
-        while self.shard.end_turn(NOW, &mut self.sink) {}
+        while self.shard.end_turn(false, NOW, &mut self.sink) {}
     }
 
     fn reports(&mut self) -> std::vec::Drain<'_, Report> {
@@ -185,7 +185,7 @@ fn acknowledge(world: &mut World) {
         let mut ack = [0x82, 0x83, 0, 0, 0, 0, 0x20, high, low];
         let client = world.clients[*slot as usize];
         world.shard.on_bytes(client, &mut ack, NOW, &mut world.sink);
-        world.shard.end_turn(NOW, &mut world.sink);
+        world.shard.end_turn(false, NOW, &mut world.sink);
     }
     world.sink.ids = ids;
     world.sink.ids.clear();

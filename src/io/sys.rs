@@ -62,6 +62,14 @@ pub fn shutdown(fd: RawFd) {
     unsafe { libc::shutdown(fd, libc::SHUT_RDWR) };
 }
 
+/// Makes closing a reset: what the peer has not acknowledged is dropped instead of delivered later.
+pub fn reset_on_close(fd: RawFd) {
+    // SAFETY: the descriptor is only borrowed for the call; one that is not open gives EBADF.
+    let socket = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
+    // A socket that cannot be told is closed in order.
+    let _ = socket2::SockRef::from(&socket).set_linger(Some(std::time::Duration::ZERO));
+}
+
 /// Who is at the other end of a socket.
 pub fn peer_address(fd: RawFd) -> Option<std::net::SocketAddr> {
     // SAFETY: the descriptor is only borrowed for the call; one that is not open gives EBADF.
@@ -154,6 +162,7 @@ pub fn receive_descriptors(socket: &impl AsRawFd) -> io::Result<Option<(u8, Vec<
         // SAFETY: not null, so it points to a header inside `room`.
         let (level, kind, len) = unsafe { ((*header).cmsg_level, (*header).cmsg_type, (*header).cmsg_len) };
         if level == libc::SOL_SOCKET && kind == libc::SCM_RIGHTS {
+            let len: usize = len as _;
             // SAFETY: computes with integers only.
             let bytes = len.saturating_sub(unsafe { libc::CMSG_LEN(0) } as usize);
             for index in 0..bytes / size_of::<RawFd>() {

@@ -39,6 +39,8 @@ const DONE: u8 = b'D';
 const STEP_WITHIN: Duration = Duration::from_secs(10);
 /// Time a new process has for its start. Meanwhile no other one can take over.
 const START_WITHIN: Duration = Duration::from_secs(60);
+/// Pause after one that failed: who tries again and again does not fill the log.
+const PAUSE: Duration = Duration::from_millis(200);
 /// Most sockets that are accepted: far more than threads, addresses and ports make.
 const SOCKETS_MAX: usize = 4096;
 
@@ -133,7 +135,10 @@ fn wait_for_successor(door: &UnixListener, lent: &Lent) -> Option<UnixStream> {
         };
         match lend(&stream, lent, sys::own_user()) {
             Ok(()) => return Some(stream),
-            Err(error) => tracing::warn!(%error, "a process tried to take over and failed, this one goes on"),
+            Err(error) => {
+                tracing::warn!(%error, "a process tried to take over and failed, this one goes on");
+                std::thread::sleep(PAUSE);
+            }
         }
     }
 }

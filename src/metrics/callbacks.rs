@@ -11,7 +11,7 @@ pub struct CallbackFacts<'a> {
     pub kind: &'static str,
     /// Taken so far.
     pub submitted: u64,
-    /// Answered with 2xx; a close callback with anything below 500.
+    /// Answered with 2xx; a close callback with anything below 502.
     pub success: u64,
     /// Answered otherwise or not at all, refused ones included.
     pub failed: u64,

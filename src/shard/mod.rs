@@ -45,7 +45,7 @@ use crate::engine::registry::{HomeHash, Interest, Members};
 use crate::engine::slots::Slots;
 use crate::engine::wheel::Wheel;
 use crate::metrics::{CoreMetrics, Metric};
-use crate::protocol::{Action, Actions};
+use crate::protocol::{Action, Actions, Session};
 use crate::time::Instant;
 use crate::wire::deflate::Codec;
 
@@ -110,6 +110,8 @@ pub struct Counts {
     pub interests: usize,
     /// Bytes in the fullest outbox.
     pub outbox_bytes_max: usize,
+    /// Messages of one client that wait for the business, under way and queued, where most do.
+    pub forwards_max: usize,
 }
 
 /// One core's clients and channels.
@@ -207,11 +209,14 @@ impl Shard {
         Some(self.client_id(slot, generation))
     }
 
-    /// The socket takes bytes again.
-    pub fn on_writable(&mut self, id: ClientId, now: Instant, sockets: &mut dyn Sockets) {
-        if let Some(client) = self.clients.get_mut(id.slot, id.generation) {
-            client.write_armed = false;
-            self.contained(id, now, sockets, |shard, sockets| shard.flush(id, now, sockets));
+    /// The socket takes bytes again; it is written to at the end of the turn.
+    pub fn on_writable(&mut self, id: ClientId) {
+        let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
+            return;
+        };
+        client.write_armed = false;
+        if !std::mem::replace(&mut client.dirty, true) {
+            self.dirty.push(id);
         }
     }
 
@@ -281,26 +286,31 @@ impl Shard {
     }
 
     /// Ends a turn. True if there is more to do at once: call again after the sockets had their turn.
-    pub fn end_turn(&mut self, now: Instant, sockets: &mut dyn Sockets) -> bool {
+    ///
+    /// `corked`: mail of this core waits for room. Replies are kept until it has left, since whoever reads one relies on its
+    /// effects being with the other cores.
+    pub fn end_turn(&mut self, corked: bool, now: Instant, sockets: &mut dyn Sockets) -> bool {
         self.run_collected(now, sockets);
         if self.fanout.has_slices() {
             self.run_slice(now, sockets);
         }
-        self.finish_turn(now, sockets)
+        self.finish_turn(corked, now, sockets)
     }
 
     /// Ends one of many turns between two looks at the sockets: large fan-outs do not go on in it, so that the pause they
     /// make is one slice, whoever else is served. True if there is more to do at once: [`Shard::end_turn`] does it.
-    pub fn end_short_turn(&mut self, now: Instant, sockets: &mut dyn Sockets) -> bool {
+    pub fn end_short_turn(&mut self, corked: bool, now: Instant, sockets: &mut dyn Sockets) -> bool {
         self.run_collected(now, sockets);
-        self.finish_turn(now, sockets)
+        self.finish_turn(corked, now, sockets)
     }
 
-    fn finish_turn(&mut self, now: Instant, sockets: &mut dyn Sockets) -> bool {
+    fn finish_turn(&mut self, corked: bool, now: Instant, sockets: &mut dyn Sockets) -> bool {
         let drains = self.drain_some(now, sockets);
-        self.flush_dirty(now, sockets);
+        if !corked {
+            self.flush_dirty(now, sockets);
+        }
         self.report_drained();
-        drains || self.fanout.has_slices() || self.fanout.has_collected()
+        drains || self.fanout.has_slices() || self.fanout.has_collected() || !self.dirty.is_empty()
     }
 
     /// Whether a large fan-out is not over.
@@ -354,6 +364,11 @@ impl Shard {
     #[doc(hidden)]
     pub fn debug_counts(&self) -> Counts {
         let outboxes = self.clients.iter().map(|(_, _, client)| client.outbox.len_bytes());
+        let sessions = self.clients.iter().filter_map(|(_, _, client)| match &client.phase {
+            Phase::Open(open) => Some(&open.session),
+            _ => None,
+        });
+        let forwards = sessions.map(Session::callbacks_pending);
         Counts {
             clients: self.clients.len(),
             deliveries: self.deliveries.len(),
@@ -361,6 +376,7 @@ impl Shard {
             memberships: self.members.memberships(),
             interests: self.interest.len(),
             outbox_bytes_max: outboxes.max().unwrap_or(0),
+            forwards_max: forwards.max().unwrap_or(0),
         }
     }
 

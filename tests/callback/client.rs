@@ -1,6 +1,6 @@
 //! `io::http`: one call at a time.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -446,6 +446,23 @@ fn a_call_cut_off_closes_its_connection() {
         assert_eq!(result, Err(CallbackFailure::TimedOut));
         pause(100).await; // lets the runtime reap the cancelled read
         assert_eq!(end.recv_timeout(Duration::from_secs(5)), Ok(true));
+    });
+}
+
+/// Otherwise the kernel delivers a request that has failed whenever the line is mended.
+#[test]
+fn a_call_given_up_is_taken_back() {
+    on_both_drivers(async || {
+        let (ended, end) = std::sync::mpsc::channel();
+        let server = Server::start(move |peer| {
+            peer.request();
+            let _ = ended.send(peer.stream.read(&mut [0]).map_err(|error| error.kind()));
+        });
+        let result = client().call(post(&server.url("/"), "hello"), within(50)).await;
+        assert_eq!(result, Err(CallbackFailure::TimedOut));
+        pause(100).await; // lets the runtime reap the cancelled read
+        let reset = Err(std::io::ErrorKind::ConnectionReset);
+        assert_eq!(end.recv_timeout(Duration::from_secs(5)), Ok(reset));
     });
 }
 

@@ -332,7 +332,7 @@ fn close_callbacks_are_repeated_until_accepted() {
         let server = Server::start_on(port, move |peer| {
             while peer.request().is_some() {
                 let mut troubles = troubles.lock().unwrap();
-                let status = if *troubles > 0 { "503 Down" } else { "404 Fine" };
+                let status = if *troubles > 0 { "502 Down" } else { "501 Heard" };
                 *troubles = i32::max(*troubles - 1, 0);
                 peer.send(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n"));
             }

@@ -9,6 +9,7 @@
 
 pub mod business;
 pub mod client;
+pub mod hmac;
 pub mod http;
 pub mod packet;
 pub mod ports;

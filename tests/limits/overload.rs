@@ -11,6 +11,9 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+/// How long what takes many steps may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(40);
+
 /// What has been done so far: clients not read, connections refused, URLs only probed, clients closed as too slow.
 fn measures(server: &Server) -> [bool; 4] {
     let series = [
@@ -61,7 +64,7 @@ fn no_measure_brings_the_next_about() {
 
     others.clear();
     business.reply("/connect/", Reply::ok("").status(503));
-    let down = eventually(SOON, || {
+    let down = eventually(PATIENCE, || {
         let answer = start().answer(SOON).expect("answer");
         assert_eq!(answer.status, 503);
         measures(&server)[2]
@@ -70,8 +73,8 @@ fn no_measure_brings_the_next_about() {
     expect_calm("nobody can be let in");
     assert_eq!(measures(&server), [true, true, true, false]);
 
-    let body = vec![b'f'; 64 * 1024];
-    let closed = eventually(SOON, || {
+    let body = vec![b'f'; 200 * 1024];
+    let closed = eventually(PATIENCE, || {
         assert_eq!(server.send("room", 0, &body)["status"], 0);
         assert_eq!(calm.expect_send(SOON).1.len(), body.len());
         measures(&server)[3]
@@ -87,6 +90,7 @@ fn no_measure_brings_the_next_about() {
 #[test]
 fn a_full_mailbox_stops_reading_and_loses_nothing() {
     const MESSAGES: usize = 40_000;
+    const MAILBOX: usize = 16_384;
     let business = Business::start();
     business.reply("/message/", Reply::ok("").mode(Mode::Hang));
     let server = Builder::new(&business)
@@ -102,11 +106,13 @@ fn a_full_mailbox_stops_reading_and_loses_nothing() {
     let made = Command::new("mkfifo").arg(&server.ini).status().expect("mkfifo");
     assert!(made.success());
     server.signal("HUP");
-    let hello = || http::call(server.port(), &Request::get("/hello/"), ms(300));
+    let hello = || http::call(server.port(), &Request::get("/hello/"), ms(1500));
     assert!(eventually(SOON, || hello().is_err()), "the control core reads no file");
 
     let mut writer = client.write_half();
-    writer.set_write_timeout(None).expect("timeout");
+    writer
+        .set_write_timeout(Some(Duration::from_secs(90)))
+        .expect("timeout");
     let frame = encode(Op::Binary, &packet::send(0, 7, 0, [b'm'; 1024]), true, true);
     let written = AtomicUsize::new(0);
     std::thread::scope(|scope| {
@@ -123,22 +129,18 @@ fn a_full_mailbox_stops_reading_and_loses_nothing() {
         let stands_still = || {
             let now = written.load(Ordering::SeqCst);
             std::thread::sleep(ms(1000));
-            let still = now > 0 && now == before && now == written.load(Ordering::SeqCst);
+            let still = now >= MAILBOX && now == before && now == written.load(Ordering::SeqCst);
             before = now;
             still
         };
-        assert!(eventually(Duration::from_secs(30), stands_still));
+        assert!(eventually(PATIENCE, stands_still));
         let stopped_at = written.load(Ordering::SeqCst);
         std::fs::write(&server.ini, settings).expect("the control core reads");
-        assert!(
-            (16_384..MESSAGES).contains(&stopped_at),
-            "read on beyond {stopped_at} messages"
-        );
+        assert!(stopped_at < MESSAGES, "all is read, whatever became of it");
     });
     let submitted = "rainbow_callbacks_total{kind=\"message\",event=\"submitted\"}";
     assert!(
-        eventually(Duration::from_secs(30), || metric(&server, submitted)
-            == MESSAGES as u64),
+        eventually(PATIENCE, || metric(&server, submitted) == MESSAGES as u64),
         "{} messages came through",
         metric(&server, submitted)
     );

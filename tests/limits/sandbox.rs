@@ -8,6 +8,7 @@ use super::common::{SOON, packet};
 use super::{metric, setup};
 use std::io::Write;
 use std::process::Command;
+use std::time::Duration;
 
 /// `io_uring_setup` on every architecture.
 const IO_URING_SETUP: &str = "425";
@@ -61,7 +62,7 @@ fn who_insists_on_io_uring_is_told() {
         return;
     };
     let mut server = builder.set("driver", "io_uring").spawn();
-    assert_eq!(server.wait_exit(SOON), Some(2));
+    assert_eq!(server.wait_exit(Duration::from_secs(30)), Some(2));
     assert!(server.log_tail().contains("io_uring"), "{}", server.log_tail());
 }
 

@@ -13,47 +13,19 @@ mod cluster;
 mod vectors;
 
 use common::business::Business;
+use common::hmac::{raw, signature, signed_at};
 use common::http::{self, Request};
 use common::server::{Builder, Server, TOKEN};
 use common::{SOON, hex};
-use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-/// Steps 3 to 5 of the document.
-fn signature(secret: &str, method: &str, target: &str, body: &[u8]) -> String {
-    let text = format!(
-        "rainbow-hmac-sha256\n{method}\n{target}\n{}",
-        hex(&Sha256::digest(body))
-    );
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("any key");
-    mac.update(text.as_bytes());
-    hex(&mac.finalize().into_bytes())
-}
-
-/// Steps 2 to 6, for a time and a nonce.
-fn signed_at(secret: &str, method: &str, target: &str, body: &[u8], timestamp: i64, nonce: &str) -> String {
-    let mark = if target.contains('?') { '&' } else { '?' };
-    let target = format!("{target}{mark}timestamp={timestamp}&nonce={nonce}");
-    let signature = signature(secret, method, &target, body);
-    format!("{target}&signature={signature}")
-}
-
 /// A request signed now.
 fn signed(secret: &str, method: &str, target: &str, body: &[u8]) -> Request {
     let target = signed_at(secret, method, target, body, http::unix_seconds(), &http::nonce());
     raw(method, &target, body)
-}
-
-fn raw(method: &str, target: &str, body: &[u8]) -> Request {
-    Request {
-        method: method.into(),
-        path: target.into(),
-        body: body.to_vec(),
-        ..Request::default()
-    }
 }
 
 /// Status and, of a 200, what it says.

@@ -1,122 +1,222 @@
 //! Bugs planted into the surroundings of the shards, to see that the oracle notices.
 
-use rainbow_server::engine::command::{Command, Endpoint, Report};
+use rainbow_server::close::CloseCause;
+use rainbow_server::engine::command::{CallbackOutcome, CallbackRequest, Command, Endpoint, Report};
+use rainbow_server::engine::ids::{ClientId, ShardId, Ticket};
 
-use crate::world::{Mail, World};
+use crate::cores::Mail;
+use crate::rig;
+use crate::world::World;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bug {
+    // Between cores.
+    /// Two neighbours in a mailbox change places.
+    Reorder,
+    /// Reports of a shard whose mail waits for room go past it: an answer overtakes its effects.
+    Overtake,
+    /// Clients are answered although mail of their shard waits for room.
+    Uncork,
+    /// What finds a full mailbox is lost.
+    DropOverflow,
+    /// A sleeping core does not wake up.
+    SleepOn,
+    /// A shard never hears of a publish.
+    DropDeliver,
+    /// A shard delivers a publish twice.
+    DuplicateDeliver,
+    /// The home never hears of a first member.
+    DropInterest,
+    /// The home never hears that the last member has left.
+    KeepInterest,
     /// A shard's share of a receipt is lost.
     DropPart,
+    /// A shard never takes new settings.
+    SkipReload,
+    /// A shard never hears that the server stops.
+    DropDrain,
+
+    // Callers.
+    /// A join is answered before it was done.
+    EarlyAnswer,
+    /// A leave is lost, and answered all the same.
+    IgnoreLeave,
+    /// What is meant for a client that is gone reaches the one that has its slot now.
+    ForgetGeneration,
+    /// An acknowledgement is counted that nobody sent.
+    CountTooMany,
+
+    // The business.
+    /// A message is forwarded twice.
+    DuplicateForward,
+    /// A message is forwarded after the close callback.
+    ForwardAfterClose,
+    /// The answer of the business is lost.
+    DropCallbackDone,
+    /// The answer of the business is heard twice.
+    DuplicateCallbackDone,
+    /// A failure is taken for an answer.
+    FailureAsAnswer,
+    /// The headers of a failed answer take effect.
+    HeedFailure,
     /// A close callback is asked for twice.
     DuplicateClose,
     /// A close callback is lost.
     DropClose,
-    /// A message is forwarded twice.
-    DuplicateForward,
-    /// Two neighbours in a mailbox change places.
-    Reorder,
-    /// A shard delivers a publish twice.
-    DuplicateDeliver,
-    /// A shard never hears of a publish.
-    DropDeliver,
-    /// The home never hears of a first member.
-    DropInterest,
-    /// A join is answered before it was done.
-    EarlyAnswer,
-    /// The answer of the business is lost.
-    DropCallbackDone,
+
+    // Clients.
     /// A byte on its way to a client changes.
     Corrupt,
     /// A socket that has room again is forgotten.
     EatWritable,
-    /// A leave is lost, and answered all the same.
-    IgnoreLeave,
-    /// A full mailbox keeps some mail of a shard back while its other mail goes out: an answer overtakes its effects.
-    Overtake,
+    /// The end of a connection is not noticed.
+    EatEnd,
+    /// A packet of a client is lost.
+    EatPacket,
+    /// The DUP of a client is not seen.
+    EatDup,
+    /// A client is closed although it did nothing.
+    CloseInnocent,
+    /// A client's outbox grows without bound.
+    Hoard,
+    /// The rate of a client is not limited.
+    IgnoreRate,
 }
 
 impl Bug {
-    pub const ALL: [Bug; 14] = [
+    pub const ALL: [Bug; 32] = [
+        Bug::Reorder,
+        Bug::Overtake,
+        Bug::Uncork,
+        Bug::DropOverflow,
+        Bug::SleepOn,
+        Bug::DropDeliver,
+        Bug::DuplicateDeliver,
+        Bug::DropInterest,
+        Bug::KeepInterest,
         Bug::DropPart,
+        Bug::SkipReload,
+        Bug::DropDrain,
+        Bug::EarlyAnswer,
+        Bug::IgnoreLeave,
+        Bug::ForgetGeneration,
+        Bug::CountTooMany,
+        Bug::DuplicateForward,
+        Bug::ForwardAfterClose,
+        Bug::DropCallbackDone,
+        Bug::DuplicateCallbackDone,
+        Bug::FailureAsAnswer,
+        Bug::HeedFailure,
         Bug::DuplicateClose,
         Bug::DropClose,
-        Bug::DuplicateForward,
-        Bug::Reorder,
-        Bug::DuplicateDeliver,
-        Bug::DropDeliver,
-        Bug::DropInterest,
-        Bug::EarlyAnswer,
-        Bug::DropCallbackDone,
         Bug::Corrupt,
         Bug::EatWritable,
-        Bug::IgnoreLeave,
-        Bug::Overtake,
+        Bug::EatEnd,
+        Bug::EatPacket,
+        Bug::EatDup,
+        Bug::CloseInnocent,
+        Bug::Hoard,
+        Bug::IgnoreRate,
     ];
 
-    /// What becomes of a command on its way into a mailbox.
-    pub fn tamper_command(world: &mut World, mail: Mail) -> Vec<Mail> {
-        let (drops, copies) = match &mail.command {
-            Command::Deliver(publish, shards) if world.strikes(Bug::DuplicateDeliver, 20) => {
-                (false, Some(Command::Deliver(publish.clone(), *shards)))
-            }
-            Command::Deliver(..) => (world.strikes(Bug::DropDeliver, 20), None),
-            Command::Interest { joined: true, .. } => (world.strikes(Bug::DropInterest, 20), None),
-            Command::CallbackDone { .. } => (world.strikes(Bug::DropCallbackDone, 5), None),
-            Command::Leave {
-                client,
-                channel,
-                ticket,
-            } if world.strikes(Bug::IgnoreLeave, 50) => {
-                let client = *client;
-                // Asks about another channel instead.
-                let channel = [b"not ", &channel[..]].concat().into();
-                let command = Command::Leave {
-                    client,
-                    channel,
-                    ticket: *ticket,
-                };
-                return vec![Mail {
-                    command,
-                    changes: mail.changes,
-                }];
-            }
-            _ => (false, None),
+    /// What becomes of mail on its way to a shard.
+    pub fn tamper_mail(world: &mut World, from: Option<usize>, target: ShardId, mail: Mail) -> Vec<Mail> {
+        let Some(bug) = world.bug else { return vec![mail] };
+        let outlets = match from {
+            Some(shard) => &world.cores.shards[shard].outlets,
+            None => &world.cores.control.outlets,
         };
-        let copy = copies.map(|command| Mail {
-            command,
-            changes: Vec::new(),
-        });
-        (!drops).then_some(mail).into_iter().chain(copy).collect()
+        if outlets.overflow() > 0 && world.strikes(Bug::DropOverflow, 30) {
+            return Vec::new();
+        }
+        let Mail::Command(mut command, changes) = mail else {
+            return vec![mail];
+        };
+        let mut more = Vec::new();
+        match &mut command {
+            Command::Deliver(publish, shards) if world.strikes(Bug::DuplicateDeliver, 20) => {
+                more.push(Command::Deliver(publish.clone(), *shards));
+            }
+            Command::Deliver(..) if world.strikes(Bug::DropDeliver, 20) => return Vec::new(),
+            Command::Interest { joined: true, .. } if world.strikes(Bug::DropInterest, 20) => return Vec::new(),
+            Command::Interest { joined: false, .. } if world.strikes(Bug::KeepInterest, 20) => return Vec::new(),
+            Command::CallbackDone { .. } if world.strikes(Bug::DropCallbackDone, 5) => return Vec::new(),
+            Command::CallbackDone { client, token, outcome } => {
+                let (client, token, fails) = (*client, *token, !is_success(outcome));
+                if !fails && world.strikes(Bug::DuplicateCallbackDone, 5) {
+                    let outcome = rig::reply(200, &[], "again");
+                    more.push(Command::CallbackDone { client, token, outcome });
+                }
+                if fails && world.strikes(Bug::FailureAsAnswer, 20) {
+                    *outcome = rig::reply(200, &[], "no answer at all");
+                }
+                if fails && world.strikes(Bug::HeedFailure, 50) {
+                    let (channel, ticket) = (rig::channel("channel 0"), Ticket(u64::MAX));
+                    more.push(Command::Join {
+                        client,
+                        channel,
+                        ticket,
+                    });
+                }
+            }
+            Command::Drain if world.strikes(Bug::DropDrain, 100) => return Vec::new(),
+            Command::Leave { channel, .. } if world.strikes(Bug::IgnoreLeave, 50) => {
+                // Leaves another channel instead.
+                *channel = [b"not ", &channel[..]].concat().into();
+            }
+            Command::Join { client, .. } | Command::Leave { client, .. } if bug == Bug::ForgetGeneration => {
+                let now = world.holder(target, client.slot);
+                if let Some(now) = now.filter(|now| now != client) {
+                    world.bug_struck += 1;
+                    *client = now;
+                }
+            }
+            _ => {}
+        }
+        let first = Mail::Command(command, changes);
+        let more = more.into_iter().map(|command| Mail::Command(command, Vec::new()));
+        std::iter::once(first).chain(more).collect()
     }
 
     /// What becomes of a report on its way to the control core.
-    pub fn tamper_report(world: &mut World, report: Report) -> Vec<Report> {
-        match &report {
-            Report::Part(_) if world.strikes(Bug::DropPart, 10) => vec![],
-            Report::Callback(request) => {
-                let (twice, never) = match request.endpoint {
-                    Endpoint::Close => (
-                        world.strikes(Bug::DuplicateClose, 20),
-                        world.strikes(Bug::DropClose, 20),
-                    ),
-                    Endpoint::Message => (world.strikes(Bug::DuplicateForward, 10), false),
-                    Endpoint::Connect => (false, false),
-                };
-                let copy = twice.then(|| {
-                    let copy = rainbow_server::engine::command::CallbackRequest {
-                        query: request.query.clone(),
-                        headers: request.headers.clone(),
-                        body: request.body.clone(),
-                        ..*request
-                    };
-                    Report::Callback(copy)
-                });
-                (!never).then_some(report).into_iter().chain(copy).collect()
-            }
-            _ => vec![report],
+    pub fn tamper_report(world: &mut World, mut report: Report) -> Vec<Report> {
+        if world.bug.is_none() {
+            return vec![report];
         }
+        let mut more = None;
+        match &mut report {
+            Report::Part(_) if world.strikes(Bug::DropPart, 10) => return Vec::new(),
+            Report::Part(part) if world.strikes(Bug::CountTooMany, 20) => part.done += 1,
+            Report::Callback(request) => match request.endpoint {
+                Endpoint::Close if world.strikes(Bug::DuplicateClose, 20) => more = Some(copy(request)),
+                Endpoint::Close if world.strikes(Bug::DropClose, 20) => return Vec::new(),
+                Endpoint::Close => {
+                    let last = world.control.last_forward.remove(&request.client);
+                    more = last.filter(|_| world.strikes(Bug::ForwardAfterClose, 20));
+                }
+                Endpoint::Message if world.strikes(Bug::DuplicateForward, 10) => more = Some(copy(request)),
+                Endpoint::Message if world.bug == Some(Bug::ForwardAfterClose) => {
+                    world.control.last_forward.insert(request.client, copy(request));
+                }
+                Endpoint::Message | Endpoint::Connect => {}
+            },
+            _ => {}
+        }
+        std::iter::once(report).chain(more.map(Report::Callback)).collect()
     }
+}
+
+fn copy(request: &CallbackRequest) -> CallbackRequest {
+    CallbackRequest {
+        query: request.query.clone(),
+        headers: request.headers.clone(),
+        body: request.body.clone(),
+        ..*request
+    }
+}
+
+fn is_success(outcome: &CallbackOutcome) -> bool {
+    matches!(outcome, CallbackOutcome::Answered(reply) if reply.is_success())
 }
 
 impl World {
@@ -125,5 +225,21 @@ impl World {
         let strikes = self.bug == Some(bug) && self.rng.chance(percent);
         self.bug_struck += u32::from(strikes);
         strikes
+    }
+
+    /// Who has a slot now, as far as the business knows.
+    fn holder(&self, shard: ShardId, slot: u32) -> Option<ClientId> {
+        let known = self.records.sessions.keys().rev();
+        known.copied().find(|id| id.shard == shard && id.slot == slot)
+    }
+
+    /// [`Bug::CloseInnocent`]: some client is closed as if it had been silent.
+    pub fn plant_close(&mut self) {
+        if self.strikes(Bug::CloseInnocent, 5)
+            && let Some(client) = self.some_client()
+        {
+            let (cause, ticket) = (CloseCause::PingTimeout, Ticket(u64::MAX));
+            self.post(client.shard, Command::Close { client, cause, ticket }, Vec::new());
+        }
     }
 }

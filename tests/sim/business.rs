@@ -1,28 +1,45 @@
-//! The business of the simulator: it admits and denies, answers, delays, fails or never answers, calls the API from inside
-//! its handlers, and changes channels by the headers of its replies.
+//! The business of the simulator: it admits and denies, answers out of order, delays, fails in every way a call can fail,
+//! is down as a whole for a while, calls the API from inside its handlers, and changes channels by the headers of its
+//! replies, some of which are garbage.
 
-use rainbow_server::engine::command::{CallbackFailure, CallbackOutcome, CallbackRequest, Command, Endpoint};
+use rainbow_server::engine::command::{
+    CallbackFailure, CallbackOutcome, CallbackReply, CallbackRequest, Command, Endpoint,
+};
 use rainbow_server::engine::ids::ClientId;
+use rainbow_server::time::Duration;
 
+use crate::byzantine;
 use crate::rig::{self, ADMITTED};
 use crate::world::{Event, World};
 
+/// All ways a call can fail without an answer.
+const FAILURES: [CallbackFailure; 7] = [
+    CallbackFailure::Overloaded,
+    CallbackFailure::Unresolved,
+    CallbackFailure::Unreachable,
+    CallbackFailure::Dropped,
+    CallbackFailure::Garbage,
+    CallbackFailure::Redirects,
+    CallbackFailure::TimedOut,
+];
+
 impl World {
-    pub fn on_callback(&mut self, request: CallbackRequest) {
+    /// A shard asks; it allows `window` messages of one client under way.
+    pub fn on_callback(&mut self, request: CallbackRequest, window: usize) {
         let session = self.records.sessions.entry(request.client).or_default();
         match request.endpoint {
             Endpoint::Connect => {}
             Endpoint::Message => {
                 session.under_way += 1;
                 if session.close_callbacks > 0 {
-                    self.fault = Some(format!("a message of {:?} after its close callback", request.client));
+                    self.blame(format!("a message of {:?} after its close callback", request.client));
                 }
-                self.on_forward(&request);
+                self.on_forward(&request, window);
             }
             Endpoint::Close => {
                 session.close_callbacks += 1;
                 if session.under_way > 0 {
-                    self.fault = Some(format!(
+                    self.blame(format!(
                         "close callback of {:?} before its messages ended",
                         request.client
                     ));
@@ -40,6 +57,7 @@ impl World {
             return;
         }
         let delay = match self.rng.index(100) {
+            _ if self.is_down() => self.rng.within(1, 5_000),
             0..60 => self.rng.within(1, 20_000),
             60..97 => self.rng.within(20_000, 2_500_000),
             _ => 15_000_000,
@@ -47,38 +65,55 @@ impl World {
         self.plan_in(delay, Event::Business(serial));
     }
 
-    fn on_forward(&mut self, request: &CallbackRequest) {
+    /// No call reaches the business now.
+    fn is_down(&self) -> bool {
+        let now = self.now.as_micros();
+        self.plan
+            .outages
+            .iter()
+            .any(|(from, until)| (*from..*until).contains(&now))
+    }
+
+    fn on_forward(&mut self, request: &CallbackRequest, window: usize) {
         let number = self.by_client[&request.client];
+        let session = self.records.sessions.entry(request.client).or_default();
+        session.forwards += 1;
+        let (under_way, forwards, since) = (session.under_way as usize, session.forwards, session.admitted_at);
+        if under_way > window {
+            return self.blame(format!("{under_way} messages of client {number} under way"));
+        }
+        let open_for = since.map_or(Duration::ZERO, |since| self.now.since(since)) + Duration::from_millis(1500);
+        let rates = self.plan.settings.iter().map(|(_, all)| all.frames_per_second);
+        let (slowest, fastest) = rates.fold((usize::MAX, 0), |(min, max), rate| (rate.min(min), rate.max(max)));
+        if slowest > 0 && forwards as f64 > fastest as f64 * open_for.as_secs_f64() + 2.0 {
+            return self.blame(format!("{forwards} messages of client {number} within {open_for:?}"));
+        }
+        if self.conns[number].habits.byzantine {
+            if request.body == byzantine::TOO_LATE {
+                self.blame(format!("client {number} was heard after its close frame"));
+            }
+            return;
+        }
         let text = String::from_utf8_lossy(&request.body).into_owned();
         let words: Vec<usize> = text.split(' ').skip(1).filter_map(|word| word.parse().ok()).collect();
         let text: String = text.chars().take(20).collect();
         let &[conn, at] = &words[..] else {
-            self.fault = Some(format!("forwarded what nobody sent: {text:?}"));
-            return;
-        };
-        let under_way = self.records.sessions[&request.client].under_way as usize;
-        let window = match self.plan.settings {
-            ref settings if settings.contains("forward_window=1") => 1,
-            ref settings if settings.contains("forward_window=3") => 3,
-            _ => usize::MAX,
+            return self.blame(format!("forwarded what nobody sent: {text:?}"));
         };
         let newest = self.control.newest.get(&number).map_or(0, |newest| newest + 1);
         let Some(message) = self.conns[number].sent.get_mut(at).filter(|_| conn == number) else {
-            self.fault = Some(format!("client {number} never sent {text:?}"));
-            return;
+            return self.blame(format!("client {number} never sent {text:?}"));
         };
         message.forwards += 1;
         let first = message.forwards == 1;
         let repeated = message.succeeded || message.under_way > 0 || message.forwards > 1 + message.failures;
         message.under_way += 1;
         if message.id != request.msgtype {
-            self.fault = Some(format!("{text:?} has the wrong type"));
+            self.blame(format!("{text:?} has the wrong type"));
         } else if repeated {
-            self.fault = Some(format!("{text:?} was forwarded again"));
-        } else if under_way > window {
-            self.fault = Some(format!("{under_way} messages of client {number} under way"));
+            self.blame(format!("{text:?} was forwarded again"));
         } else if first && at != newest {
-            self.fault = Some(format!("{text:?} was forwarded when message {newest} was next"));
+            self.blame(format!("{text:?} was forwarded when message {newest} was next"));
         }
         if first {
             self.control.newest.insert(number, at);
@@ -87,6 +122,14 @@ impl World {
 
     /// The business comes to an end with a callback.
     pub fn business_answers(&mut self, serial: u64) {
+        if self.control.callbacks.get(&serial).map(|request| request.endpoint) == Some(Endpoint::Close)
+            && (self.is_down() || self.rng.chance(10))
+        {
+            // A close callback is repeated until it is accepted.
+            self.records.closes_repeated += 1;
+            let delay = self.rng.within(250_000, 2_000_000);
+            return self.plan_in(delay, Event::Business(serial));
+        }
         let Some(request) = self.control.callbacks.remove(&serial) else {
             return;
         };
@@ -99,92 +142,98 @@ impl World {
                 Vec::new(),
             ),
         };
-        let client = request.client;
+        let (client, token) = (request.client, request.token);
         if request.endpoint == Endpoint::Message
             && let Some(session) = self.records.sessions.get_mut(&client)
         {
             session.under_way -= 1;
         }
-        let command = Command::CallbackDone {
-            client,
-            token: request.token,
-            outcome,
-        };
-        self.post(client.shard, command, changes);
+        self.post(client.shard, Command::CallbackDone { client, token, outcome }, changes);
         if late {
-            // For a generation that never was: a shard must not mix it up with the one in the slot now.
+            // For the one before in this slot, or one that never was: not to be mixed up with the one in the slot now.
+            let by = if self.rng.chance(50) { u32::MAX } else { 1000 };
             let client = ClientId {
-                generation: client.generation.wrapping_add(1000),
+                generation: client.generation.wrapping_add(by),
                 ..client
             };
             let outcome = rig::reply(200, &[("rainbowclientchannel", "channel 0")], ADMITTED);
             self.post(
                 client.shard,
-                Command::CallbackDone {
-                    client,
-                    token: request.token,
-                    outcome,
-                },
+                Command::CallbackDone { client, token, outcome },
                 Vec::new(),
             );
         }
     }
 
+    /// No answer, or one that says no.
+    fn failure(&mut self) -> CallbackOutcome {
+        if self.is_down() {
+            return CallbackOutcome::Failed(CallbackFailure::Unreachable);
+        }
+        if self.rng.chance(50) {
+            return CallbackOutcome::Failed(*self.rng.pick(&FAILURES));
+        }
+        let status = *self.rng.pick(&[302, 400, 404, 500, 502, 503]);
+        rig::reply(status, &[("rainbowclientchannel", "channel 0")], ADMITTED)
+    }
+
     fn connect_outcome(&mut self, request: &CallbackRequest) -> (CallbackOutcome, Vec<usize>) {
         let number = self.by_client[&request.client];
-        if !self.plan.crowd && self.rng.chance(10) {
-            let outcomes = [
-                rig::reply(200, &[], "{\"status\":\"denied\"}"),
-                rig::reply(500, &[], ADMITTED),
-                CallbackOutcome::Failed(CallbackFailure::TimedOut),
-            ];
-            let which = self.rng.index(3);
-            return (outcomes.into_iter().nth(which).expect("three"), Vec::new());
+        if self.is_down() || !self.plan.crowd && self.rng.chance(10) {
+            let body = *self
+                .rng
+                .pick(&["", "{\"status\":\"denied\"}", "{\"status\":", "[[[[", "\u{feff}{}"]);
+            let refusal = rig::reply(200, &[("rainbowclientchannel", "channel 0")], body);
+            let denies = !self.is_down() && self.rng.chance(50);
+            return (if denies { refusal } else { self.failure() }, Vec::new());
         }
-        let upgrades = self.conns[number].upgrades;
+        let (now, upgrades) = (self.now, self.conns[number].upgrades);
         let session = self.records.sessions.entry(request.client).or_default();
         (session.admitted, session.refused) = (upgrades, !upgrades);
+        session.admitted_at = Some(now);
         let (headers, changes) = self.channel_headers(number, true);
-        (headers_reply(&headers, ADMITTED), changes)
+        self.conns[number].changes.clone_from(&changes);
+        (answer(headers, ADMITTED), changes)
     }
 
     fn message_outcome(&mut self, request: &CallbackRequest) -> (CallbackOutcome, Vec<usize>) {
         let number = self.by_client[&request.client];
-        let at = String::from_utf8_lossy(&request.body)
-            .split(' ')
-            .nth(2)
-            .and_then(|at| at.parse().ok());
-        let Some(at): Option<usize> = at else {
-            return (rig::reply(500, &[], ""), Vec::new());
-        };
-        let fails = self.rng.chance(12);
-        let message = &mut self.conns[number].sent[at];
-        message.under_way -= 1;
-        if fails {
-            message.failures += 1;
-            message.failed_at = Some(self.now);
-            let server_error = self.rng.chance(50);
-            let outcome = match server_error {
-                true => rig::reply(500, &[("rainbowclientchannel", "channel 0")], "no"),
-                false => CallbackOutcome::Failed(CallbackFailure::Dropped),
-            };
-            return (outcome, Vec::new());
+        let fails = self.is_down() || self.rng.chance(12);
+        let text = String::from_utf8_lossy(&request.body);
+        let at: Option<usize> = text.split(' ').nth(2).and_then(|at| at.parse().ok());
+        let sent = &mut self.conns[number];
+        let known = at
+            .filter(|_| !sent.habits.byzantine)
+            .and_then(|at| sent.sent.get_mut(at));
+        if let Some(message) = known {
+            message.under_way -= 1;
+            message.failures += u32::from(fails);
+            message.succeeded |= !fails;
+            message.answers_due += u32::from(!fails && matches!(message.qos, 1 | 2));
+            if fails {
+                message.failed_at = Some(self.now);
+            }
         }
-        message.succeeded = true;
-        message.answers_due += u32::from(matches!(message.qos, 1 | 2));
+        if fails {
+            return (self.failure(), Vec::new());
+        }
         let some = self.rng.chance(30);
         let (headers, changes) = if some {
             self.channel_headers(number, false)
         } else {
             Default::default()
         };
-        (headers_reply(&headers, "answer"), changes)
+        if let Some(message) = at.and_then(|at| self.conns[number].sent.get_mut(at)) {
+            message.changes.clone_from(&changes);
+        }
+        (answer(headers, "answer"), changes)
     }
 
-    /// Random channels to leave and to join.
-    fn channel_headers(&mut self, number: usize, connecting: bool) -> (Vec<(&'static str, String)>, Vec<usize>) {
+    /// Random channels to leave and to join, and sometimes nonsense.
+    fn channel_headers(&mut self, number: usize, connecting: bool) -> (Headers, Vec<usize>) {
         self.control.operations += 1;
         let (operation, mut headers, mut changes) = (self.control.operations, Vec::new(), Vec::new());
+        let doubtful = self.plan.any(|settings| settings.channels_max < 1000);
         for (name, join, percent) in [
             ("rainbowclientchannelunsub", false, 20),
             ("rainbowclientchannel", true, if connecting { 60 } else { 30 }),
@@ -193,16 +242,49 @@ impl World {
             for channel in 0..self.plan.channels {
                 if self.rng.chance(percent) || (connecting && join && self.plan.crowd && channel == 0) {
                     names.push(self.channel_name(channel));
-                    changes.push(self.change(operation, Some(number), channel, join));
+                    let change = self.change(operation, Some(number), channel, join);
+                    self.records.changes[change].doubtful = join && doubtful;
+                    changes.push(change);
                 }
             }
-            headers.push((name, names.join(";;")));
+            headers.push((name, names.join(";;").into_bytes()));
+        }
+        if !self.plan.crowd && self.rng.chance(10) {
+            headers.push(self.garbage());
         }
         (headers, changes)
     }
+
+    fn garbage(&mut self) -> (&'static str, Vec<u8>) {
+        let name = *self.rng.pick(&[
+            "rainbowclientchannel",
+            "rainbowclientchannelunsub",
+            "rainbowclientcookie",
+            "rainbowrequestinvalid",
+            "content-length",
+        ]);
+        let value = match self.rng.index(3) {
+            0 => (0..self.rng.within(1, 200))
+                .flat_map(|n| format!("no channel {n};;;").into_bytes())
+                .collect(),
+            1 => b";;;;;;;\xff\x00;;\xfe".to_vec(),
+            _ => (0..self.rng.within(0, 40))
+                .map(|_| self.rng.within(0, 255) as u8)
+                .collect(),
+        };
+        (name, value)
+    }
 }
 
-fn headers_reply(headers: &[(&'static str, String)], body: &str) -> CallbackOutcome {
-    let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, &value[..])).collect();
-    rig::reply(200, &headers, body)
+type Headers = Vec<(&'static str, Vec<u8>)>;
+
+fn answer(headers: Headers, body: &'static str) -> CallbackOutcome {
+    let headers = headers
+        .into_iter()
+        .map(|(name, value)| (name.as_bytes().into(), value.into()));
+    CallbackOutcome::Answered(CallbackReply {
+        status: 200,
+        headers: headers.collect(),
+        body: body.into(),
+    })
 }

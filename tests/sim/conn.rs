@@ -8,6 +8,7 @@ use crate::rng::Rng;
 use crate::wire::{self, Frame, Packet};
 
 /// How a client behaves, in percent where nothing else is said.
+#[derive(Clone, Copy)]
 pub struct Habits {
     pub acks: u64,
     pub acks_twice: u64,
@@ -24,6 +25,16 @@ pub struct Habits {
     /// Per action: leaves.
     pub leaves: u64,
     pub messages: u32,
+    /// Most messages at once.
+    pub burst: u64,
+    /// Per message: sends it in fragments, with a ping between them.
+    pub fragments: u64,
+    /// Times it comes back as a new client after its connection ended.
+    pub reconnects: u32,
+    /// Asks for compression, and compresses half of its messages.
+    pub deflates: bool,
+    /// Sends what no client should; judged by what others see of it.
+    pub byzantine: bool,
     pub read_delay_ms: u64,
     pub read_bytes: usize,
     /// Bytes the socket buffers hold.
@@ -46,11 +57,16 @@ impl Habits {
             garbage: 0,
             leaves: 0,
             messages: rng.within(0, 25) as u32,
+            burst: 4,
+            fragments: *rng.pick(&[0, 0, 30]),
+            reconnects: 0,
+            deflates: rng.chance(30),
+            byzantine: false,
             read_delay_ms: 20,
             read_bytes: 64 * 1024,
             window: 256 * 1024,
         };
-        match rng.index(10) {
+        match rng.index(13) {
             0 => Self {
                 acks: 0,
                 pongs: 100,
@@ -76,7 +92,11 @@ impl Habits {
                 ..good
             },
             4 => Self { garbage: 8, ..good },
-            5 | 6 => Self { leaves: 10, ..good },
+            5 | 6 => Self {
+                leaves: 10,
+                reconnects: 4,
+                ..good
+            },
             7 => Self {
                 acks_twice: 60,
                 unknown_acks: 40,
@@ -84,8 +104,35 @@ impl Habits {
                 nonsense: 30,
                 ..good
             },
+            8 | 9 => Self {
+                byzantine: true,
+                reconnects: 3,
+                ..good
+            },
+            // Loses its connection at any moment, and half of what it should acknowledge.
+            10 => Self {
+                acks: 50,
+                leaves: 40,
+                reconnects: 8,
+                ..good
+            },
+            // Says much at once.
+            11 => Self {
+                messages: 60,
+                burst: 40,
+                ..good
+            },
             _ => good,
         }
+    }
+
+    /// Reads at once and answers everything: it gives no reason to close it.
+    pub fn is_prompt(&self) -> bool {
+        self.read_delay_ms <= 20
+            && self.pongs == 100
+            && self.window >= 256 * 1024
+            && self.garbage == 0
+            && !self.byzantine
     }
 }
 
@@ -117,11 +164,32 @@ pub struct Conn {
     inbuf: Vec<u8>,
     /// Status of the answer to its request.
     pub status: Option<u16>,
-    pub close_seen: bool,
+    /// What the server's close frame said.
+    pub close: Option<Vec<u8>>,
     /// It did something that ends its session.
     pub leaving: bool,
     /// It was well when the server began to stop.
     pub stayed: bool,
+    /// The server began to stop while it was there.
+    pub stopped: bool,
+    /// When it was let in.
+    pub open_at: Option<Instant>,
+    /// When it said something last.
+    pub said_at: Instant,
+    /// When it had said something last before it said that.
+    pub silent_since: Instant,
+    /// When its direction ended.
+    pub ended_at: Option<Instant>,
+    /// Its socket took less than the server had for it.
+    pub clogged: bool,
+    /// What the answer to its request will have changed (indices into [`Records::changes`](crate::records::Records)).
+    pub changes: Vec<usize>,
+    /// What the answers it has read have changed.
+    pub promised: Vec<usize>,
+    /// The server compresses for it.
+    deflate: bool,
+    /// It has come back as somebody else.
+    pub replaced: bool,
     pub sent: Vec<Upstream>,
     pub received: Vec<Received>,
     pub ping_unanswered: Option<Instant>,
@@ -162,9 +230,19 @@ impl Conn {
             read_planned: false,
             inbuf: Vec::new(),
             status: None,
-            close_seen: false,
+            close: None,
             leaving: false,
             stayed: false,
+            stopped: false,
+            open_at: None,
+            said_at: Instant::ZERO,
+            silent_since: Instant::ZERO,
+            ended_at: None,
+            clogged: false,
+            changes: Vec::new(),
+            promised: Vec::new(),
+            deflate: false,
+            replaced: false,
             sent: Vec::new(),
             received: Vec::new(),
             ping_unanswered: None,
@@ -175,18 +253,34 @@ impl Conn {
 
     /// Admitted, and neither side has begun to end it.
     pub fn is_well(&self) -> bool {
-        self.status == Some(101) && !self.leaving && !self.close_seen && !self.over && self.up_end.is_none()
+        let open = self.status == Some(101) && self.close.is_none() && !self.over && self.up_end.is_none();
+        open && !self.leaving && !self.stopped && !self.habits.byzantine
+    }
+
+    /// The server compresses for it.
+    pub fn is_compressed(&self) -> bool {
+        self.deflate
+    }
+
+    /// The same client again, on a new connection.
+    pub fn again(&self, number: usize, shard: usize, rng: &mut Rng) -> Self {
+        let mut conn = Self::new(number, shard, rng);
+        conn.habits = Habits {
+            reconnects: self.habits.reconnects - 1,
+            ..self.habits
+        };
+        conn
     }
 
     pub fn request(&self) -> Vec<u8> {
-        let request = wire::connect_request(&self.number.to_string());
-        if self.upgrades {
-            return request;
+        let mut request = String::from_utf8(wire::connect_request(&self.number.to_string())).expect("ASCII");
+        if !self.upgrades {
+            request = request.replace("Upgrade: websocket\r\n", "");
         }
-        String::from_utf8(request)
-            .unwrap()
-            .replace("Upgrade: websocket\r\n", "")
-            .into_bytes()
+        if self.habits.deflates {
+            request.insert_str(request.len() - 2, "Sec-WebSocket-Extensions: permessage-deflate\r\n");
+        }
+        request.into_bytes()
     }
 
     /// A fresh message of any level.
@@ -210,14 +304,33 @@ impl Conn {
             failed_at: None,
             forwards_owed: 1,
             succeeded: false,
+            changes: Vec::new(),
             answers_due: 0,
             answers: 0,
         });
-        wire::send(false, qos, id, id, payload.as_bytes())
+        let packet = Packet::Send {
+            dup: false,
+            qos,
+            msgtype: id,
+            id,
+            payload: payload.into_bytes(),
+        };
+        self.framed(&packet.bytes(), rng)
+    }
+
+    /// A message as this client puts it on the wire.
+    fn framed(&self, message: &[u8], rng: &mut Rng) -> Vec<u8> {
+        if self.deflate && rng.chance(50) {
+            wire::packed_frame(message)
+        } else if rng.chance(self.habits.fragments) {
+            wire::fragments(message, 1 + rng.index(3))
+        } else {
+            wire::frame(2, message)
+        }
     }
 
     /// Repeats a QoS 2 message that was not released, with DUP.
-    pub fn repetition(&mut self, now: Instant, rng: &mut Rng) -> Option<Vec<u8>> {
+    pub fn repetition(&mut self, now: Instant, dup: bool, rng: &mut Rng) -> Option<Vec<u8>> {
         let open = self
             .sent
             .iter()
@@ -234,7 +347,7 @@ impl Conn {
             message.forwards_owed = message.forwards + 1;
         }
         Some(wire::send(
-            true,
+            dup,
             2,
             id,
             id,
@@ -250,10 +363,14 @@ impl Conn {
             if !self.inbuf.starts_with(b"HTTP/1.1 ") && self.inbuf.len() >= 9 {
                 self.blame("something before the HTTP answer");
             }
+            let agreed = b"permessage-deflate";
+            self.deflate |= self.inbuf.windows(agreed.len()).any(|some| some == agreed);
             let Some((status, _)) = wire::take_answer(&mut self.inbuf) else {
                 return reactions;
             };
             self.status = Some(status);
+            self.open_at = Some(now);
+            self.promised.append(&mut self.changes);
             if status != 101 {
                 self.leaving = true;
                 return vec![Reaction::Leave(rng.within(0, 50), End::Fin)];
@@ -262,7 +379,7 @@ impl Conn {
         if self.status != Some(101) {
             return reactions;
         }
-        match wire::take_frames(&mut self.inbuf) {
+        match wire::take_frames_of(&mut self.inbuf, self.deflate) {
             Ok(frames) => frames
                 .into_iter()
                 .for_each(|frame| self.on_frame(frame, now, rng, &mut reactions)),
@@ -277,7 +394,7 @@ impl Conn {
     }
 
     fn on_frame(&mut self, frame: Frame, now: Instant, rng: &mut Rng, reactions: &mut Vec<Reaction>) {
-        if self.close_seen {
+        if self.close.is_some() {
             return self.blame(&format!("{frame:?} after the close frame"));
         }
         match frame {
@@ -287,8 +404,8 @@ impl Conn {
             }
             Frame::Ping => self.ping_unanswered = self.ping_unanswered.or(Some(now)),
             Frame::Pong(_) => {}
-            Frame::Close(_) => {
-                self.close_seen = true;
+            Frame::Close(payload) => {
+                self.close = Some(payload);
                 if rng.chance(self.habits.answers_close) {
                     reactions.push(Reaction::Say(0, wire::close(Some(1000))));
                     reactions.push(Reaction::Leave(rng.within(1, 300), End::Fin));
@@ -362,12 +479,18 @@ impl Conn {
     }
 
     fn on_answer(&mut self, id: u16, qos: u8) {
+        if self.habits.byzantine {
+            return;
+        }
         match self
             .sent
             .iter_mut()
             .find(|message| message.id == id && message.qos == qos)
         {
-            Some(message) if message.answers < message.answers_due => message.answers += 1,
+            Some(message) if message.answers < message.answers_due => {
+                message.answers += 1;
+                self.promised.append(&mut message.changes);
+            }
             _ => self.blame(&format!("an answer to message {id} that the business did not give")),
         }
     }

@@ -12,7 +12,8 @@ use rainbow_server::engine::receipt::{Answer, Deadline, Question, Receipts, Tick
 use rainbow_server::time::Duration;
 
 use crate::bugs::Bug;
-use crate::records::{Change, Published};
+use crate::cores::{CONGESTION_PAUSE, Told};
+use crate::records::{Census, Change, Published};
 use crate::rig;
 use crate::world::{Event, World};
 
@@ -29,6 +30,10 @@ pub struct Control {
     pub nested: BTreeMap<Ticket, u64>,
     pub serial: u64,
     pub operations: usize,
+    /// The last callback for a message of each client, for [`Bug::ForwardAfterClose`].
+    pub last_forward: BTreeMap<ClientId, CallbackRequest>,
+    /// Pages of the last census that are to come: ticket and shard.
+    pub censuses: BTreeMap<Ticket, usize>,
     /// First forward of each message, to check order: client → highest number seen.
     pub newest: BTreeMap<usize, usize>,
 }
@@ -44,6 +49,10 @@ impl World {
 
     /// A caller calls.
     pub fn api_acts(&mut self) {
+        if self.cores.control.outlets.overflow() > 0 {
+            self.cores.control.outlets.kick();
+            return self.plan_in(CONGESTION_PAUSE, Event::Api);
+        }
         let gap = self.plan.api_gap_ms * 1000;
         let delay = self.rng.within(1, gap * 2);
         if !self.calm {
@@ -71,7 +80,7 @@ impl World {
         let (retries, at_deadline) = rig::retries_of(timeout);
         let (ticket, number) = (self.control.tickets.issue(), self.records.publishes.len());
         let padding = if self.rng.chance(self.plan.large_percent) {
-            self.rng.within(0, 20_000) as usize
+            self.rng.within(0, self.plan.large_bytes) as usize
         } else {
             0
         };
@@ -113,9 +122,7 @@ impl World {
             deadline,
             at_deadline,
         };
-        self.note(format!(
-            "publish {number} {qos:?} to {channel}, {ticket:?}, T = {timeout}"
-        ));
+        self.trace(|| format!("publish {number} {qos:?} to {channel}, {ticket:?}, T = {timeout}"));
         self.post(self.home_of(channel), Command::Publish(Arc::new(publish)), Vec::new());
         ticket
     }
@@ -132,14 +139,15 @@ impl World {
         let (now, number) = (self.now, self.control.publishes[&ticket]);
         let record = &mut self.records.publishes[number];
         let parts = record.parts.len();
-        record.answers.push((now, answer, parts));
+        let of = record.shards.first().copied();
+        record.answers.push((now, answer, parts, of));
         if let Some(serial) = self.control.nested.remove(&ticket) {
             self.plan_in(1, Event::Business(serial));
         }
     }
 
     /// Somebody the business has heard of, perhaps long gone.
-    fn some_client(&mut self) -> Option<ClientId> {
+    pub fn some_client(&mut self) -> Option<ClientId> {
         let known: Vec<_> = self.records.sessions.keys().copied().collect();
         (!known.is_empty()).then(|| *self.rng.pick(&known))
     }
@@ -155,14 +163,17 @@ impl World {
             issued_at,
             answered: None,
             void: false,
+            doubtful: false,
         };
         self.records.changes.push(change);
-        self.records.changes.len() - 1
+        let number = self.records.changes.len() - 1;
+        self.trace(|| format!("change {number}: {conn:?} in {channel}: {join}"));
+        number
     }
 
     fn question(&mut self, what: String, changes: Vec<usize>) -> Ticket {
         let ticket = self.control.tickets.issue();
-        self.note(format!("{what} {ticket:?}"));
+        self.trace(|| format!("{what} {ticket:?}"));
         self.control
             .questions
             .insert(ticket, (self.records.questions.len(), changes));
@@ -237,9 +248,28 @@ impl World {
         self.post(shard, Command::Census { cursor: 0, ticket }, Vec::new());
     }
 
+    /// Who is in which channel, asked of every shard.
+    pub fn take_census(&mut self) {
+        let there = self.conns.iter().filter(|conn| conn.id.is_some() && !conn.over);
+        self.records.census = Some(Census {
+            there: there.map(|conn| conn.number).collect(),
+            asked: self.next_seq(),
+            asked_at: self.now,
+            pages: vec![BTreeMap::new(); self.plan.shards],
+            interests: self.shards.iter().map(|shard| shard.debug_counts().interests).sum(),
+        });
+        (0..self.plan.shards).for_each(|shard| self.ask_census(shard, 0));
+    }
+
+    fn ask_census(&mut self, shard: usize, cursor: u32) {
+        let ticket = self.question("census of all".into(), Vec::new());
+        self.control.censuses.insert(ticket, shard);
+        self.post(ShardId(shard as u16), Command::Census { cursor, ticket }, Vec::new());
+    }
+
     /// Something from a shard.
-    pub fn on_report(&mut self, report: Report) {
-        match report {
+    pub fn on_report(&mut self, told: Told) {
+        match told.report {
             Report::Published { ticket, shards } => {
                 self.records.publishes[self.control.publishes[&ticket]]
                     .shards
@@ -260,19 +290,29 @@ impl World {
                 }
             }
             Report::Done { ticket, found } => self.on_done(ticket, found),
-            Report::Census { ticket, channels, .. } => {
+            Report::Census { ticket, channels, next } => {
                 if channels.iter().any(|(_, members)| *members == 0) {
-                    self.fault = Some("an empty channel in a census".into());
+                    self.blame("an empty channel in a census".into());
+                }
+                let shard = self.control.censuses.remove(&ticket);
+                if let (Some(shard), Some(census)) = (shard, &mut self.records.census) {
+                    census.pages[shard].extend(channels.iter().map(|(name, members)| (name.to_vec(), *members)));
+                    if let Some(next) = next {
+                        self.ask_census(shard, next);
+                    }
                 }
                 self.on_done(ticket, true);
             }
             Report::Drained { shard } => self.records.drained[shard.index()] += 1,
-            Report::Callback(request) => self.on_callback(request),
+            Report::Callback(request) => self.on_callback(request, told.window),
         }
     }
 
     fn on_done(&mut self, ticket: Ticket, found: bool) {
-        let (question, changes) = self.control.questions[&ticket].clone();
+        // Of a bug.
+        let Some((question, changes)) = self.control.questions.get(&ticket).cloned() else {
+            return;
+        };
         self.records.questions[question].1 += 1;
         let seq = self.next_seq();
         let mut channel = None;

@@ -1,5 +1,7 @@
 //! What the runs got to: a simulator that never paused a client has not tested pausing.
 
+use std::collections::BTreeMap;
+
 use rainbow_server::engine::command::Qos;
 use rainbow_server::engine::receipt::Status;
 use rainbow_server::metrics::{self, Extra, Metric};
@@ -7,88 +9,116 @@ use rainbow_server::time::Duration;
 
 use crate::world::World;
 
+/// How often each thing happened.
 #[derive(Debug, Default)]
-pub struct Coverage {
-    publishes: u64,
-    deliveries_owed: u64,
-    deliveries_forbidden: u64,
-    redeliveries: u64,
-    complete: u64,
-    timed_out: u64,
-    members_done: u64,
-    members_failed: u64,
-    members_silent: u64,
-    clients_well: u64,
-    clients_paused: u64,
-    slots_reused: u64,
-    forwards: u64,
-    forwards_repeated: u64,
-    gone_during_auth: u64,
-    closed_by_client: u64,
-    closed_slow: u64,
-    closed_silent: u64,
-    closed_broken: u64,
-    closed_reset: u64,
-    closed_by_api: u64,
-    closed_at_the_end: u64,
-    large_fanouts: u64,
-}
+pub struct Coverage(BTreeMap<&'static str, u64>);
 
 impl Coverage {
+    /// Adds what happened in other runs.
+    pub fn add(&mut self, other: Coverage) {
+        other.0.into_iter().for_each(|(what, count)| self.note(what, count));
+    }
+
     pub fn is_full(&self) -> bool {
-        !format!("{self:?}").contains(": 0")
+        self.0.values().all(|count| *count > 0)
+    }
+
+    fn note(&mut self, what: &'static str, count: u64) {
+        *self.0.entry(what).or_default() += count;
     }
 }
 
 impl World {
-    /// Adds what happened in this run.
-    pub fn cover(&self, sum: &mut Coverage) {
+    /// What happened in this run.
+    pub fn coverage(&self) -> Coverage {
+        let mut seen = Coverage::default();
+        self.cover_closes(&mut seen);
+        self.cover_publishes(&mut seen);
+        self.cover_clients(&mut seen);
+        let cores = self.metrics.iter();
+        let count = |metric| cores.clone().map(|core| core.value(metric)).sum();
+        for (what, metric) in [
+            ("redeliveries", Metric::Redeliveries),
+            ("refused: no slot", Metric::RefusedFull),
+            ("pauses for the rate", Metric::RatePauses),
+            ("messages dropped for slow clients", Metric::OutboxDrops),
+            ("channels refused", Metric::ChannelsRefused),
+            ("mail to a full mailbox", Metric::MailboxOverflows),
+        ] {
+            seen.note(what, count(metric));
+        }
+        seen.note("sockets not read for that", self.cores.congested);
+        seen.note("reloads", self.plan.settings.len() as u64 - 1);
+        seen.note("outages", self.plan.outages.len() as u64);
+        seen.note("stalls", self.plan.stalls.len() as u64);
+        seen.note("stopped while busy", u64::from(self.plan.drains_busy));
+        seen.note("close callbacks repeated", self.records.closes_repeated);
+        seen
+    }
+
+    fn cover_closes(&self, seen: &mut Coverage) {
         let cores: Vec<_> = self.metrics.iter().map(|core| &**core).collect();
+        let uptime = Duration::ZERO;
         let page = metrics::render(
             &cores,
             Extra {
-                uptime: Duration::ZERO,
+                uptime,
                 ..Extra::default()
             },
         );
-        let closed = |cause: &str| -> u64 {
+        for cause in [
+            "client_closed",
+            "slow_consumer",
+            "keep_alive_timeout",
+            "ping_timeout",
+            "idle_timeout",
+            "protocol_error",
+            "message_too_big",
+            "socket_error",
+            "kicked",
+            "shutdown",
+            "gone_during_auth",
+        ] {
             let lines = page.lines().filter(|line| line.contains(&format!("\"{cause}\"")));
-            lines
-                .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
-                .sum()
-        };
-        sum.closed_by_client += closed("client_closed");
-        sum.closed_slow += closed("slow_consumer");
-        sum.closed_silent += closed("keep_alive_timeout");
-        sum.closed_broken += closed("protocol_error");
-        sum.closed_reset += closed("socket_error");
-        sum.closed_by_api += closed("kicked");
-        sum.closed_at_the_end += closed("shutdown");
-        sum.gone_during_auth += closed("gone_during_auth");
-        sum.redeliveries += cores.iter().map(|core| core.value(Metric::Redeliveries)).sum::<u64>();
-        sum.publishes += self.records.publishes.len() as u64;
+            let counts = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+            seen.note(cause, counts.sum());
+        }
+    }
+
+    fn cover_publishes(&self, seen: &mut Coverage) {
+        seen.note("publishes", self.records.publishes.len() as u64);
         for publish in &self.records.publishes {
-            for conn in &self.conns {
-                sum.deliveries_owed += u64::from(conn.stayed && self.must_receive(conn.number, publish));
-                sum.deliveries_forbidden += u64::from(!self.may_receive(conn.number, publish));
+            for conn in self.conns.iter().filter(|conn| conn.stayed) {
+                seen.note("deliveries owed", u64::from(self.must_receive(conn.number, publish)));
+                seen.note(
+                    "deliveries forbidden",
+                    u64::from(!self.may_receive(conn.number, publish)),
+                );
             }
             for part in &publish.parts {
-                sum.members_done += u64::from(part.done);
-                sum.members_failed += u64::from(part.failed);
-                sum.members_silent += u64::from(part.silent);
-                sum.large_fanouts += u64::from(part.done + part.failed + part.silent > 256);
+                seen.note("members done", u64::from(part.done));
+                seen.note("members failed", u64::from(part.failed));
+                seen.note("members silent", u64::from(part.silent));
+                let members = part.done + part.failed + part.silent;
+                seen.note("large fan-outs", u64::from(members > 256));
             }
-            let asks = publish.qos != Qos::AtMostOnce;
-            sum.complete += u64::from(asks && publish.answers[0].1.status == Status::Complete);
-            sum.timed_out += u64::from(publish.answers[0].1.status == Status::TimedOut);
+            let (asks, status) = (publish.qos != Qos::AtMostOnce, publish.answers[0].1.status);
+            seen.note("answered in full", u64::from(asks && status == Status::Complete));
+            seen.note("timed out", u64::from(status == Status::TimedOut));
         }
+    }
+
+    fn cover_clients(&self, seen: &mut Coverage) {
         for conn in &self.conns {
-            sum.clients_well += u64::from(conn.stayed);
-            sum.clients_paused += u64::from(conn.was_paused);
-            sum.slots_reused += u64::from(conn.id.is_some_and(|id| id.generation > 0));
+            seen.note("clients well at the end", u64::from(conn.stayed));
+            seen.note("clients paused", u64::from(conn.was_paused));
+            seen.note("clients compressed for", u64::from(conn.is_compressed()));
+            seen.note("clients byzantine", u64::from(conn.habits.byzantine));
+            seen.note("clients come again", u64::from(conn.replaced));
+            seen.note("slots reused", u64::from(conn.id.is_some_and(|id| id.generation > 0)));
             for message in &conn.sent {
-                sum.forwards += u64::from(message.forwards);
-                sum.forwards_repeated += u64::from(message.forwards.saturating_sub(1));
+                seen.note("forwards", u64::from(message.forwards));
+                seen.note("forwards repeated", u64::from(message.forwards.saturating_sub(1)));
             }
         }
     }

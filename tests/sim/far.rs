@@ -6,22 +6,28 @@ use rainbow_server::shard::Input;
 use rainbow_server::time::Duration;
 
 use crate::bugs::Bug;
+use crate::byzantine;
 use crate::conn::{End, Reaction};
 use crate::net::Socket;
 use crate::wire;
 use crate::world::{Event, World};
+
+/// What a client says may cross what the server says on its way.
+pub const JUST_NOW: Duration = Duration::from_secs(1);
 
 impl World {
     pub fn accept(&mut self, number: usize) {
         let (now, shard) = (self.now, self.conns[number].shard);
         let accepted = self.shards[shard].on_accept(now);
         self.plan_tick(shard);
+        let delay = self.rng.within(100_000, 3_000_000);
+        self.plan_in(delay, Event::Act(number));
         let Some(id) = accepted else {
             self.conns[number].over = true;
             return;
         };
         if self.by_client.insert(id, number).is_some() {
-            self.fault = Some(format!("{id:?} was given out twice"));
+            self.blame(format!("{id:?} was given out twice"));
         }
         let conn = &mut self.conns[number];
         conn.id = Some(id);
@@ -45,15 +51,17 @@ impl World {
             let reset = self.rng.chance(50);
             self.plan_in(delay, Event::Leave(number, reset));
         }
-        let delay = self.rng.within(100_000, 3_000_000);
-        self.plan_in(delay, Event::Act(number));
     }
 
     /// The client writes.
     pub fn write_up(&mut self, number: usize, bytes: &[u8]) {
         let conn = &mut self.conns[number];
-        if conn.up_end.is_none() && !conn.over {
+        if conn.up_end.is_none() && !conn.over && !bytes.is_empty() {
             conn.up.extend_from_slice(bytes);
+            if self.now.since(conn.said_at) > JUST_NOW {
+                conn.silent_since = conn.said_at;
+            }
+            conn.said_at = self.now;
             self.plan_readable(number);
         }
     }
@@ -65,6 +73,7 @@ impl World {
             return;
         }
         conn.up_end = Some(end);
+        conn.ended_at = Some(self.now);
         if end == End::Reset {
             conn.up.clear();
             if let Some(id) = conn.id {
@@ -89,6 +98,14 @@ impl World {
     }
 
     pub fn readable(&mut self, number: usize) {
+        let shard = self.conns[number].shard;
+        if self.is_stalled(shard, Event::Readable(number)) {
+            return;
+        }
+        if self.is_congested(shard, Event::Readable(number)) {
+            return;
+        }
+        let eaten = self.conns[number].up_end.is_some() && self.strikes(Bug::EatEnd, 20);
         let conn = &mut self.conns[number];
         conn.readable_planned = false;
         let Some(id) = conn.id.filter(|_| conn.reading && !conn.over) else {
@@ -100,6 +117,10 @@ impl World {
                 Some(End::Fin) => CloseCause::ClientGone,
                 Some(End::Reset) => CloseCause::SocketError,
             };
+            if eaten {
+                conn.reading = false;
+                return;
+            }
             conn.over = true;
             return self.turn(id.shard.index(), |shard, net, now| shard.on_end(id, cause, now, net));
         }
@@ -130,13 +151,17 @@ impl World {
     }
 
     pub fn writable(&mut self, number: usize) {
+        let shard = self.conns[number].shard;
+        if self.is_stalled(shard, Event::Writable(number)) {
+            return;
+        }
         self.conns[number].writable_planned = false;
         let Some(id) = self.conns[number].id else { return };
         let socket = self.socket(id);
         if socket.closed || !std::mem::take(&mut socket.want_write) {
             return;
         }
-        self.turn(id.shard.index(), |shard, net, now| shard.on_writable(id, now, net));
+        self.turn(id.shard.index(), |shard, _, _| shard.on_writable(id));
     }
 
     /// After a turn: which far ends have something to read, which sockets wait for room.
@@ -158,9 +183,9 @@ impl World {
                 socket.want_write,
             );
             let wakes = wants && (socket.room > 0 || socket.broken);
-            if socket.closed {
-                self.conns[number].over = true;
-            }
+            let conn = &mut self.conns[number];
+            conn.over |= socket.closed;
+            conn.clogged |= wants;
             let conn = &mut self.conns[number];
             if readable && !std::mem::replace(&mut conn.read_planned, true) {
                 let delay = 1 + conn.habits.read_delay_ms * 1000;
@@ -200,13 +225,27 @@ impl World {
         if self.conns[number].up_end == Some(End::Reset) {
             return;
         }
+        self.hash(&bytes);
         let (now, rng) = (self.now, &mut self.rng);
-        let status = self.conns[number].status;
+        let said_farewell = self.conns[number].close.is_some();
         let reactions = self.conns[number].read(&bytes, now, rng);
-        if status.is_none() && self.conns[number].status == Some(101) && !self.plan.crowd && !self.calm {
-            // Who has seen its 101 may make somebody publish.
-            let channel = self.rng.index(self.plan.channels);
-            self.publish(channel);
+        let promised = std::mem::take(&mut self.conns[number].promised);
+        self.note_made(&promised);
+        if !self.plan.crowd && !self.calm {
+            // Who has seen its 101, or the answer to a message, may make somebody publish.
+            for change in promised {
+                let change = &self.records.changes[change];
+                let (join, channel) = (change.join, change.channel);
+                if join {
+                    self.publish(channel);
+                }
+            }
+        }
+        if let Some(fault) = self.conns[number].fault.take() {
+            self.blame(fault);
+        }
+        if !said_farewell && (self.conns[number].close.is_some() || left == 0 && ended) {
+            self.check_farewell(number);
         }
         for reaction in reactions {
             self.react(number, reaction);
@@ -230,13 +269,16 @@ impl World {
             Reaction::Acknowledge {
                 publish,
                 after_ms,
-                bytes,
+                mut bytes,
             } => {
+                if self.strikes(Bug::EatPacket, 20) {
+                    bytes.clear();
+                }
                 self.say(number, after_ms, bytes);
                 let at = self.now + Duration::from_millis(after_ms);
                 match self.records.publishes.get_mut(publish) {
                     Some(record) => drop(record.acks.entry(number).or_insert(at)),
-                    None => self.conns[number].blame("a payload nobody published"),
+                    None => self.blame(format!("client {number}: a payload nobody published")),
                 }
             }
             Reaction::Leave(after_ms, end) => self.plan_in(after_ms * 1000, Event::Leave(number, end == End::Reset)),
@@ -252,17 +294,20 @@ impl World {
 
     /// A client does something of its own accord.
     pub fn client_acts(&mut self, number: usize) {
-        if self.calm || self.conns[number].over || self.conns[number].leaving {
-            return;
+        let conn = &self.conns[number];
+        if self.calm || conn.over || conn.leaving || conn.up_end.is_some() {
+            return self.come_again(number);
         }
+        self.plant_close();
+        let dup = !self.strikes(Bug::EatDup, 100);
         let (conn, rng) = (&mut self.conns[number], &mut self.rng);
         if conn.status == Some(101) {
             let mut bytes = Vec::new();
             if (conn.sent.len() as u32) < conn.habits.messages {
-                (0..rng.within(1, 4)).for_each(|_| bytes.extend(conn.message(rng)));
+                (0..rng.within(1, conn.habits.burst)).for_each(|_| bytes.extend(conn.message(rng)));
             }
             if rng.chance(conn.habits.repeats) {
-                bytes.extend(conn.repetition(self.now, rng).unwrap_or_default());
+                bytes.extend(conn.repetition(self.now, dup, rng).unwrap_or_default());
             }
             if rng.chance(conn.habits.nonsense) {
                 bytes.extend(wire::frame(2, &[0xf0, 1, 2]));
@@ -272,6 +317,9 @@ impl World {
             if rng.chance(conn.habits.garbage) {
                 bytes.extend([0xff, 0xff, 0, 1, 2]);
                 conn.leaving = true;
+            }
+            if conn.habits.byzantine {
+                bytes.extend(byzantine::nonsense(conn, rng));
             }
             let leaves = rng.chance(conn.habits.leaves);
             let manner = rng.index(3);
@@ -286,5 +334,18 @@ impl World {
         }
         let delay = self.rng.within(50_000, 4_000_000);
         self.plan_in(delay, Event::Act(number));
+    }
+
+    /// A client whose connection has ended connects again, on any shard.
+    fn come_again(&mut self, number: usize) {
+        let conn = &mut self.conns[number];
+        if self.calm || conn.habits.reconnects == 0 || std::mem::replace(&mut conn.replaced, true) {
+            return;
+        }
+        let (next, shard) = (self.conns.len(), self.rng.index(self.plan.shards));
+        let again = self.conns[number].again(next, shard, &mut self.rng);
+        self.conns.push(again);
+        let delay = self.rng.within(1_000, 2_000_000);
+        self.plan_in(delay, Event::Accept(next));
     }
 }

@@ -19,6 +19,10 @@ pub struct Records {
     /// Questions of the API other than publishes: (what, answers).
     pub questions: Vec<(String, u32)>,
     pub drained: Vec<u32>,
+    /// Close callbacks that were not accepted.
+    pub closes_repeated: u64,
+    /// Who is in which channel, by shard, when all has gone quiet.
+    pub census: Option<Census>,
     /// Positions in `changes`, by client and channel; made when the run has gone quiet.
     pub index: OnceCell<Vec<Vec<usize>>>,
 }
@@ -34,8 +38,8 @@ pub struct Published {
     pub retries: u32,
     pub shards: Vec<u32>,
     pub parts: Vec<Part>,
-    /// Each answer, when it was given, and how many parts had come by then.
-    pub answers: Vec<(Instant, Answer, usize)>,
+    /// Each answer, when it was given, and how many parts had come by then of how many.
+    pub answers: Vec<(Instant, Answer, usize, Option<u32>)>,
     /// Connections that acknowledged, and when their acknowledgement was written.
     pub acks: BTreeMap<usize, Instant>,
 }
@@ -53,6 +57,19 @@ pub struct Change {
     pub answered: Option<Seq>,
     /// It was answered with "no such client".
     pub void: bool,
+    /// It may have been refused without a word: too many channels.
+    pub doubtful: bool,
+}
+
+/// Members of every channel, by shard, and when the question was asked.
+pub struct Census {
+    pub asked: Seq,
+    pub asked_at: Instant,
+    /// The connections there were then.
+    pub there: Vec<usize>,
+    pub pages: Vec<BTreeMap<Vec<u8>, u32>>,
+    /// Channels at home on any shard.
+    pub interests: usize,
 }
 
 /// What the business knows of one identity.
@@ -64,6 +81,9 @@ pub struct SessionRecord {
     pub close_callbacks: u32,
     /// Message callbacks not yet answered.
     pub under_way: u32,
+    /// When the business said yes, and message callbacks since.
+    pub admitted_at: Option<Instant>,
+    pub forwards: u64,
 }
 
 /// One message of a client.
@@ -79,6 +99,8 @@ pub struct Upstream {
     /// At least so many forwards have to be seen.
     pub forwards_owed: u32,
     pub succeeded: bool,
+    /// What its answer will have changed (indices into [`Records::changes`]).
+    pub changes: Vec<usize>,
     /// The callback answers that went to the client, and those that arrived.
     pub answers_due: u32,
     pub answers: u32,

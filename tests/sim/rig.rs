@@ -102,6 +102,8 @@ pub struct Rig {
     tickets: u64,
     /// Panics planted so far.
     pub panics: u64,
+    /// Mail of the shards waits for room.
+    pub corked: bool,
 }
 
 impl Rig {
@@ -125,6 +127,7 @@ impl Rig {
             more: vec![false; count],
             tickets: 0,
             panics: 0,
+            corked: false,
         }
     }
 
@@ -142,7 +145,7 @@ impl Rig {
         let index = at.index();
         let result = call(&mut self.shards[index], &mut self.nets[index], self.now);
         self.collect(index);
-        self.more[index] = self.shards[index].end_turn(self.now, &mut self.nets[index]);
+        self.more[index] = self.shards[index].end_turn(self.corked, self.now, &mut self.nets[index]);
         assert!(
             self.shards[index].debug_panics() <= self.panics,
             "a panic that no script planted"
@@ -264,7 +267,7 @@ impl Rig {
     pub fn make_room(&mut self, id: ClientId, room: usize) {
         self.socket(id).room = room;
         if std::mem::take(&mut self.socket(id).want_write) {
-            self.turn(id.shard, |shard, net, now| shard.on_writable(id, now, net));
+            self.turn(id.shard, |shard, _, _| shard.on_writable(id));
             self.settle();
         }
     }

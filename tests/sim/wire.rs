@@ -1,6 +1,8 @@
 //! What a client puts on the wire and how it reads what comes: websocket frames and rainbow packets, written a second time
 //! and as plainly as possible, so that a mistake in the server's codec cannot hide behind itself.
 
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
+
 /// A frame from the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame {
@@ -82,8 +84,44 @@ pub fn close(code: Option<u16>) -> Vec<u8> {
 
 /// A final masked frame.
 pub fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
+    masked(0x80 | opcode, payload)
+}
+
+/// A binary message in `count` fragments and a last one, with a ping after the first.
+pub fn fragments(message: &[u8], count: usize) -> Vec<u8> {
+    let size = message.len() / (count + 1);
+    let mut out = masked(2, &message[..size]);
+    out.extend(ping(b"between"));
+    for number in 1..count {
+        out.extend(masked(0, &message[size * number..size * (number + 1)]));
+    }
+    out.extend(masked(0x80, &message[size * count..]));
+    out
+}
+
+/// A compressed binary message (RFC 7692 §7.2.1).
+pub fn packed_frame(message: &[u8]) -> Vec<u8> {
+    let mut deflate = Compress::new(Compression::fast(), false);
+    let mut packed = Vec::with_capacity(message.len() + 64);
+    deflate
+        .compress_vec(message, &mut packed, FlushCompress::Sync)
+        .expect("there is room");
+    packed.truncate(packed.len() - 4);
+    masked(0xc2, &packed)
+}
+
+fn unpacked(packed: &[u8]) -> Result<Vec<u8>, String> {
+    let packed = [packed, &[0, 0, 0xff, 0xff]].concat();
+    let mut message = Vec::with_capacity(1 << 17);
+    let done = Decompress::new(false).decompress_vec(&packed, &mut message, FlushDecompress::Sync);
+    done.map_err(|error| format!("what the server compressed: {error}"))?;
+    Ok(message)
+}
+
+/// A masked frame with this first byte.
+pub fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
     let key = [0x11, 0x22, 0x83, payload.len() as u8];
-    let mut out = vec![0x80 | opcode];
+    let mut out = vec![first];
     match payload.len() {
         short @ 0..126 => out.push(0x80 | short as u8),
         middle @ 126..65536 => {
@@ -105,7 +143,7 @@ impl Packet {
         frame(2, &self.bytes())
     }
 
-    fn bytes(&self) -> Vec<u8> {
+    pub fn bytes(&self) -> Vec<u8> {
         match self {
             Packet::Send {
                 dup,
@@ -178,8 +216,13 @@ impl Packet {
 
 /// Takes the whole frames at the start of `bytes`.
 pub fn take_frames(bytes: &mut Vec<u8>) -> Result<Vec<Frame>, String> {
+    take_frames_of(bytes, false)
+}
+
+/// The same; with `deflate` messages may be compressed.
+pub fn take_frames_of(bytes: &mut Vec<u8>, deflate: bool) -> Result<Vec<Frame>, String> {
     let (mut frames, mut at) = (Vec::new(), 0);
-    while let Some((frame, used)) = first_frame(&bytes[at..])? {
+    while let Some((frame, used)) = first_frame(&bytes[at..], deflate)? {
         frames.push(frame);
         at += used;
     }
@@ -187,11 +230,12 @@ pub fn take_frames(bytes: &mut Vec<u8>) -> Result<Vec<Frame>, String> {
     Ok(frames)
 }
 
-fn first_frame(bytes: &[u8]) -> Result<Option<(Frame, usize)>, String> {
+fn first_frame(bytes: &[u8], deflate: bool) -> Result<Option<(Frame, usize)>, String> {
     let &[first, second, ref rest @ ..] = bytes else {
         return Ok(None);
     };
-    if first & 0x70 != 0 || first & 0x80 == 0 || second & 0x80 != 0 {
+    let packed = deflate && first == 0xc2;
+    if first & 0x70 != 0 && !packed || first & 0x80 == 0 || second & 0x80 != 0 {
         return Err(format!(
             "the server sends final, unmasked frames without extensions, not {first:02x} {second:02x}"
         ));
@@ -210,6 +254,7 @@ fn first_frame(bytes: &[u8]) -> Result<Option<(Frame, usize)>, String> {
         return Ok(None);
     };
     let frame = match first & 15 {
+        2 if packed => Frame::Packet(Packet::read(&unpacked(payload)?)?),
         2 => Frame::Packet(Packet::read(payload)?),
         8 => Frame::Close(payload.to_vec()),
         9 if payload.is_empty() => Frame::Ping,

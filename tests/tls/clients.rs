@@ -216,7 +216,11 @@ fn a_stop_closes_tls_clients_politely() {
     setup.business.reply("/close/", Reply::ok(""));
     assert!(eventually(SOON, || setup.server.info()["channels_cnt"] == 1));
     setup.server.signal("TERM");
-    client.expect(Op::Close, b"");
+    let frame = client.next(SOON).expect("told to come back");
+    assert_eq!(
+        (frame.op, &frame.payload[..2]),
+        (Op::Close, &1012_u16.to_be_bytes()[..])
+    );
     client.frame(Op::Close, b"");
     assert!(client.until_eof(SOON).is_some());
     assert_eq!(setup.server.wait_exit(SOON), Some(0));

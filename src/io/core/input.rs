@@ -44,7 +44,7 @@ impl<K: Kernel> Core<K> {
             panic!("the core's epoll for writers failed: {error}");
         }
         for client in clients.drain(..) {
-            self.turn(|shard, sockets, now| shard.on_writable(client, now, sockets));
+            self.turn(|shard, _, _| shard.on_writable(client));
         }
     }
 

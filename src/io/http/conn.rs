@@ -4,6 +4,7 @@
 //! given is not known any more.
 
 use std::io::{self, ErrorKind};
+use std::os::fd::{AsRawFd, RawFd};
 
 use monoio::buf::{IoBuf, IoBufMut};
 use monoio::io::{AsyncReadRent, AsyncWriteRent};
@@ -42,6 +43,15 @@ impl Conn {
         }
     }
 
+    /// A call begins. To be held no longer than the connection.
+    pub(super) fn unanswered(&self) -> Unanswered {
+        let tcp = match self {
+            Conn::Plain(tcp) => tcp,
+            Conn::Tls(tls) => tls.tcp(),
+        };
+        Unanswered(Some(tcp.as_raw_fd()))
+    }
+
     /// Sends all of `bytes` and gives the buffer back.
     pub(super) async fn write_all<T>(&mut self, bytes: T) -> (Result<(), Unwritten>, T)
     where
@@ -68,6 +78,26 @@ impl Conn {
                 let result = Box::pin(tls.read(&mut buffer)).await;
                 (result, buffer)
             }
+        }
+    }
+}
+
+/// Resets a connection whose call is given up, by its deadline or after a failure: dropped before the connection is, without
+/// [`Unanswered::answered`]. Closed in order it would leave its request in the kernel, which delivers it when the line is mended,
+/// maybe behind the later messages and the close callback of its client.
+pub(super) struct Unanswered(Option<RawFd>);
+
+impl Unanswered {
+    /// Nothing to give up any more.
+    pub(super) fn answered(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        if let Some(fd) = self.0 {
+            sys::reset_on_close(fd);
         }
     }
 }

@@ -212,9 +212,11 @@ impl Inner {
 
     async fn exchange(&self, mut conn: Conn, request: &Request) -> Result<CallbackReply, Broken> {
         let mut buffer = self.buffers.borrow_mut().pop().unwrap_or_default();
+        let unanswered = conn.unanswered();
         let result = exchange(&mut conn, &mut buffer, request, self.body_max.get()).await;
         self.recycle(buffer);
         let answer = result?;
+        unanswered.answered();
         if answer.reusable {
             let mut pool = self.pool.borrow_mut();
             pool.checkin(&request.url.origin, conn, Instant::now());

@@ -96,7 +96,7 @@ fn play(session: &Value, outcome: &Value, driver: Driver) -> Result<(), String> 
     for config in [
         &defaults["config"],
         &remap.apply(&session["config"]),
-        &outcome["config"],
+        &remap.apply(&outcome["config"]),
     ] {
         for (key, value) in config.as_object().into_iter().flatten() {
             builder = match value.as_str() {

@@ -68,10 +68,13 @@ fn other_clients_do_not_make_a_slice_longer() {
     let before = served(&rig);
     // What the shell does for each client with input between two turns of the mailbox.
     for _ in 0..10 {
-        assert!(rig.shards[0].end_short_turn(rig.now, &mut rig.nets[0]), "more to do");
+        assert!(
+            rig.shards[0].end_short_turn(false, rig.now, &mut rig.nets[0]),
+            "more to do"
+        );
     }
     assert_eq!(served(&rig), before);
-    assert!(rig.shards[0].end_turn(rig.now, &mut rig.nets[0]));
+    assert!(rig.shards[0].end_turn(false, rig.now, &mut rig.nets[0]));
     assert_eq!(served(&rig), before + FANOUT_SLICE_MEMBERS);
 }
 

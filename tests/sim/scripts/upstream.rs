@@ -1,6 +1,6 @@
 //! Client → business (spec section 7).
 
-use rainbow_server::engine::command::{Endpoint, Qos};
+use rainbow_server::engine::command::{Command, Endpoint, Qos};
 use rainbow_server::shard::Input;
 
 use crate::rig::{Rig, reply};
@@ -105,6 +105,30 @@ fn what_is_not_a_packet_is_dropped() {
     assert!(rig.callbacks.is_empty() && rig.packets(id).is_empty());
     rig.bytes(id, &wire::frame(1, b"\x10\x00\x01text"));
     assert_eq!(&rig.message().body[..], b"text");
+}
+
+/// What whoever reads an answer relies on may be in front of a full mailbox.
+#[test]
+fn answers_wait_while_mail_waits_for_room() {
+    let mut rig = Rig::new(2);
+    let id = rig.connect(0, &[]);
+    let channel = rig.channel_at(1);
+    rig.bytes(id, &wire::send(false, 1, 7, 1, b"x"));
+    let asked = rig.message();
+    rig.corked = true;
+    let headers = [("rainbowclientchannel", &channel[..])];
+    let (client, token) = (asked.client, asked.token);
+    let outcome = reply(200, &headers, "joined");
+    rig.batch(0, [Command::CallbackDone { client, token, outcome }]);
+    assert!(rig.frames(id).is_empty() && rig.has_more(0));
+    rig.turn(id.shard, |shard, _, _| shard.on_writable(id));
+    assert!(
+        rig.frames(id).is_empty(),
+        "room in the socket does not let it out either"
+    );
+    rig.corked = false;
+    rig.settle();
+    assert_eq!(rig.packets(id), [ack(1, "joined")]);
 }
 
 #[test]
