@@ -11,6 +11,8 @@
 //! test fails as long as one of these is missing.
 
 mod config;
+#[cfg(feature = "runtime")]
+mod core;
 mod deflate;
 mod http;
 mod proxy;
@@ -20,6 +22,8 @@ mod shard;
 mod ws;
 
 pub use config::ini;
+#[cfg(feature = "runtime")]
+pub use core::core_sockets;
 pub use deflate::deflate;
 pub use http::{http_body, http_request, http_response};
 pub use proxy::proxy;
@@ -34,6 +38,8 @@ pub type Target = (&'static str, fn(&[u8]));
 /// Every target, for the smoke test.
 pub const TARGETS: &[Target] = &[
     ("api_requests", api_requests),
+    #[cfg(feature = "runtime")]
+    ("core_sockets", core_sockets),
     ("datagrams", datagrams),
     ("deflate", deflate),
     ("http_body", http_body),
@@ -65,6 +71,27 @@ impl Random {
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         usize::try_from(self.0 >> 33).unwrap_or_default() % bound.max(1)
+    }
+}
+
+/// What is left of an input that is read as operations.
+struct Input8<'a>(&'a [u8]);
+
+impl Input8<'_> {
+    fn byte(&mut self) -> Option<u8> {
+        let (first, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(*first)
+    }
+
+    fn pick(&mut self, below: usize) -> usize {
+        usize::from(self.byte().unwrap_or_default()) % below.max(1)
+    }
+
+    fn bytes(&mut self) -> Vec<u8> {
+        let (taken, rest) = self.0.split_at(self.pick(64).min(self.0.len()));
+        self.0 = rest;
+        taken.to_vec()
     }
 }
 

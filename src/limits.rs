@@ -32,8 +32,8 @@ pub const FANOUT_SLICES_PER_ROUND: usize = 16;
 /// that its mailbox fills and callers wait (`engine::mailbox`).
 pub const FANOUT_WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// Mailbox messages handled per turn.
-pub const MAILBOX_BATCH: usize = 64;
+/// Mailbox messages handled per turn: a burst of 100 publishes is one turn, and so one write to each member.
+pub const MAILBOX_BATCH: usize = 128;
 
 /// Capacity of one mailbox. When full, the sender keeps the overflow in order and stops taking new work from its
 /// sockets until it drained (`engine::mailbox`).

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::Input8;
 use crate::close::CloseCause;
 use crate::config::{Config, Overrides};
 use crate::engine::command::{
@@ -23,7 +24,7 @@ use crate::wire::ws;
 
 /// Operations looked at of one input.
 const OPERATIONS_MAX: usize = 400;
-const CHANNELS: [&str; 3] = ["a", "b", "c"];
+pub(super) const CHANNELS: [&str; 3] = ["a", "b", "c"];
 const CONNECT: &[u8] = b"GET /connect/?X-DEVICEID=d&X-CLIENT-OS=o HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n\
 Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
@@ -36,27 +37,6 @@ pub fn shard_ops(data: &[u8]) {
         world.operate(operation, &mut input);
     }
     world.end();
-}
-
-/// The rest of the input.
-struct Input8<'a>(&'a [u8]);
-
-impl Input8<'_> {
-    fn byte(&mut self) -> Option<u8> {
-        let (first, rest) = self.0.split_first()?;
-        self.0 = rest;
-        Some(*first)
-    }
-
-    fn pick(&mut self, below: usize) -> usize {
-        usize::from(self.byte().unwrap_or_default()) % below.max(1)
-    }
-
-    fn bytes(&mut self) -> Vec<u8> {
-        let (taken, rest) = self.0.split_at(self.pick(64).min(self.0.len()));
-        self.0 = rest;
-        taken.to_vec()
-    }
 }
 
 /// Sockets whose far end reads as told.
@@ -472,7 +452,7 @@ impl World {
     }
 }
 
-fn reply(status: u16, channel: Option<&str>) -> CallbackOutcome {
+pub(super) fn reply(status: u16, channel: Option<&str>) -> CallbackOutcome {
     let header = |name: &str| {
         (
             Bytes::from("rainbowclientchannel"),

@@ -131,7 +131,6 @@ fn waitable(fd: OwnedFd) -> std::io::Result<TcpStream> {
 async fn mail(core: Rc<Core>, mailbox: Receiver<ShardMail>, sleeper: Sleeper) {
     let (mut refused, mut ready) = (Vec::new(), Vec::new());
     loop {
-        core.more.set(false);
         let mut handled = core.take_mail(&mailbox, &mut refused);
         // Between the slices of a large fan-out clients and mail have their turn at once, everything else less often.
         for _ in 1..FANOUT_SLICES_PER_ROUND {
@@ -145,9 +144,9 @@ async fn mail(core: Rc<Core>, mailbox: Receiver<ShardMail>, sleeper: Sleeper) {
             core.refuse(socket, secure);
         }
         if core.congested() {
-            core.outlets.borrow_mut().kick();
+            core.kick();
         }
-        if core.more.get() || handled == MAILBOX_BATCH || core.congested() {
+        if core.has_more() || handled == MAILBOX_BATCH || core.congested() {
             sleeper.yield_now().await;
         } else if mailbox.prepare_sleep() {
             sleeper.sleep().await;
@@ -174,7 +173,7 @@ async fn read(core: Rc<Core>, input: TcpStream) {
         }
         while core.congested() {
             Box::pin(monoio::time::sleep(CONGESTION_PAUSE)).await;
-            core.outlets.borrow_mut().kick();
+            core.kick();
         }
         core.read_ready(&mut clients);
     }
@@ -234,13 +233,14 @@ impl<K: Kernel> Core<K> {
         })
     }
 
-    /// A batch of the mailbox and a slice of a large fan-out; returns how many messages there were. Connections for which there is no room, and whether they
-    /// speak TLS, are appended to `refused`.
+    /// A batch of the mailbox and a slice of a large fan-out; returns how many messages there were. Connections for which
+    /// there is no room, and whether they speak TLS, are appended to `refused`.
     pub fn take_mail(
         self: &Rc<Self>,
         mailbox: &Receiver<ShardMail<K::Socket>>,
         refused: &mut Vec<(K::Socket, bool)>,
     ) -> usize {
+        self.more.set(false);
         let mut adopted = Vec::new();
         let handled = self.long_turn(|shard, sockets, now| {
             let batch = if shard.is_full() { 0 } else { MAILBOX_BATCH };
@@ -295,7 +295,7 @@ impl<K: Kernel> Core<K> {
         call: impl FnOnce(&mut Shard, &mut SocketTable<K>, Instant) -> R,
         end: fn(&mut Shard, bool, Instant, &mut dyn Sockets) -> bool,
     ) -> R {
-        let now = self.sockets.borrow().kernel().now();
+        let now = self.now();
         let result = {
             let mut shard = self.shard.borrow_mut();
             let mut sockets = self.sockets.borrow_mut();
@@ -347,7 +347,7 @@ impl<K: Kernel> Core<K> {
         tls: Option<Box<Session>>,
         arrival: Arrival,
     ) -> Option<(K::Socket, bool)> {
-        let now = self.sockets.borrow().kernel().now();
+        let now = self.now();
         let accepted = self.shard.borrow_mut().on_accept(now);
         let Some(client) = accepted else {
             return Some((socket, tls.is_some()));
@@ -385,6 +385,28 @@ impl<K: Kernel> Core<K> {
     /// Mail of this core waits for room in other mailboxes: it takes nothing from its sockets.
     pub fn congested(&self) -> bool {
         self.outlets.borrow().overflow() > 0
+    }
+
+    /// The time.
+    pub fn now(&self) -> Instant {
+        self.sockets.borrow().kernel().now()
+    }
+
+    /// The shard has more to do than fitted into its last turn: take mail again.
+    pub fn has_more(&self) -> bool {
+        self.more.get()
+    }
+
+    /// Tries again to post what found no room.
+    pub fn kick(&self) {
+        self.outlets.borrow_mut().kick();
+    }
+
+    /// What the shard holds, and panics contained so far; for the fuzz target.
+    #[doc(hidden)]
+    pub fn debug_counts(&self) -> (crate::shard::Counts, u64) {
+        let shard = self.shard.borrow();
+        (shard.debug_counts(), shard.debug_panics())
     }
 
     /// Makes the mailbox loop run once more.

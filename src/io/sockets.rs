@@ -340,7 +340,7 @@ impl<K: Kernel> Sockets for SocketTable<K> {
 }
 
 /// What a client is called in the kernel.
-fn token(client: ClientId) -> u64 {
+pub fn token(client: ClientId) -> u64 {
     u64::from(client.slot) << 32 | u64::from(client.generation)
 }
 

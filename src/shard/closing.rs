@@ -45,11 +45,13 @@ impl Shard {
         if let Phase::Closing(closing) = &mut client.phase {
             closing.linger = Some(linger);
         }
+        let write_armed = client.write_armed;
         if client.paused {
             client.pause(false, &self.metrics);
             sockets.resume(id);
         }
-        if !client.write_armed {
+        self.on_closing_bytes(id, sockets);
+        if !write_armed {
             self.flush(id, now, sockets);
         }
     }

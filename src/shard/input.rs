@@ -76,6 +76,7 @@ impl Shard {
                     && let Some(client) = self.clients.get_mut(id.slot, id.generation)
                 {
                     client.tail.extend_from_slice(bytes.get(used..).unwrap_or_default());
+                    self.on_closing_bytes(id, sockets);
                 }
                 state
             }
@@ -136,6 +137,7 @@ impl Shard {
         {
             tail.drain(..used);
             client.tail = tail;
+            self.on_closing_bytes(id, sockets);
         }
     }
 
@@ -239,8 +241,8 @@ impl Shard {
         }
     }
 
-    /// A closing client's frames are only searched for its close frame.
-    fn on_closing_bytes(&mut self, id: ClientId, sockets: &mut dyn Sockets) {
+    /// A closing client's frames are only searched for its close frame, also those that came before.
+    pub(super) fn on_closing_bytes(&mut self, id: ClientId, sockets: &mut dyn Sockets) {
         let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
             return;
         };

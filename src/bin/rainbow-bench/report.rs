@@ -35,7 +35,7 @@ td,th{padding:.32rem .6rem;text-align:right;white-space:nowrap}td{border-bottom:
 td:first-child,th:first-child,.left{text-align:left}td small{color:#57606a;display:block;line-height:1.2}
 .bars{width:9rem}.bars i{display:block;height:6px;margin:2px 0;border-radius:2px;min-width:1px}
 .key i{display:inline-block;width:1.4rem;height:8px;border-radius:2px;margin:0 .35rem 0 1rem}.key i:first-child{margin-left:0}
-.good{color:#1a7f37}.bad{color:#b3261e}
+td.goal{white-space:normal;min-width:7rem}.good{color:#1a7f37}.bad{color:#b3261e}
 .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(30rem,1fr));gap:1.4rem 2rem}
 svg{width:100%;height:auto;font:12px system-ui,'DejaVu Sans',sans-serif;fill:#3a424c}svg .title{font-size:15px;font-weight:600;fill:#1d232b}
 svg .grid{stroke:#e3e7ec}svg .axis{fill:#57606a}
@@ -156,7 +156,7 @@ fn costs(results: &[CaseResult]) -> String {
         let _ = write!(
             table,
             "<tr><td>{}<small>per {}</small><td class=\"left bars\">{}{}{}<td><b>{}</b><small>{}..{}</small><td>{}<td>{}<td>{}<td>{}{}<td>{}\
-             <td>{:.0}<small>core {:.0} % busy</small><td class=\"left\">{}",
+             <td>{:.0}<small>core {:.0} % busy</small><td class=\"left goal\">{}",
             escape(&result.name),
             result.unit,
             bar(Some(us), COLORS[0]),
@@ -174,7 +174,11 @@ fn costs(results: &[CaseResult]) -> String {
             original.map_or(String::new(), |it| format!("{:.0} ×", it.0 / us.max(1e-9))),
             own.per_second(),
             own.busy() * 100.0,
-            result.target.unwrap_or_default(),
+            result
+                .target
+                .unwrap_or_default()
+                .replace("<=", "≤")
+                .replace(" x ", " × "),
         );
     }
     table + "</table>"
