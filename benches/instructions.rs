@@ -64,7 +64,7 @@ fn tools() -> Result<String, String> {
             .filter(|_| output.status.success())
             .map(str::to_owned)
     };
-    let valgrind = version("valgrind").ok_or("valgrind is not installed; `sh benches/valgrind.sh` does it")?;
+    let valgrind = version("valgrind").ok_or("valgrind is not installed; `.ci/packages` does it")?;
     let rustc = version(option_env!("RUSTC").unwrap_or("rustc")).unwrap_or_default();
     // The version of glibc, without asking it (no unsafe code).
     let glibc = version("ldd").unwrap_or_default();

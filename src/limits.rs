@@ -28,6 +28,9 @@ pub const FANOUT_SLICE_BYTES: usize = 256 * 1024;
 /// about 3 µs, a look at clients and mailbox a tenth of it.
 pub const FANOUT_SLICES_PER_ROUND: usize = 16;
 
+/// The same where the control core runs on this thread too: callers wait for the round.
+pub const FANOUT_SLICES_PER_SHARED_ROUND: usize = 4;
+
 /// Payload bytes that may wait behind the slicing of large channels. Beyond it a shard takes no mail until some are out, so
 /// that its mailbox fills and callers wait (`engine::mailbox`).
 pub const FANOUT_WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;

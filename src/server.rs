@@ -103,8 +103,34 @@ pub fn start(service: Service) -> Result<Running, String> {
         "rainbow-server starts"
     );
 
-    let admission = Admission::new();
     let (up, is_up) = mpsc::channel();
+    let (exit_sender, exit) = mpsc::channel();
+    let mut control = Some(ControlSetup {
+        announce: Announce {
+            port: sockets.ports[0],
+            identity: server_identity()?,
+        },
+        server_name: format!("{}:{}", own_address(), sockets.ports[0]),
+        config: config.clone(),
+        file: service.file,
+        overrides: service.overrides,
+        machine,
+        mailbox: control_inbox.receiver,
+        waker: control_inbox.waker,
+        outlets: outlets.clone().counted(metrics[config.workers].clone()),
+        clock,
+        home: shard.home.clone(),
+        identities: shard.identities.clone(),
+        metrics: metrics.clone(),
+        assets: service.assets,
+        exit: exit_sender,
+        up: up.clone(),
+    });
+
+    // Two threads on one core would only wait for each other.
+    let spare = cores > config.workers;
+    let not_started = |error| format!("a thread could not be started: {error}");
+    let admission = Admission::new();
     let copies = sockets.copies()?;
     let mut tls = sockets.tls.into_iter();
     for ((number, inbox), listeners) in shard_inboxes.into_iter().enumerate().zip(sockets.plain) {
@@ -123,36 +149,20 @@ pub fn start(service: Service) -> Result<Running, String> {
             admission: admission.clone(),
             up: up.clone(),
         };
-        let cpu = (config.pin && cores > config.workers).then_some(number + 1);
-        start_core(format!("shard-{number}"), cpu, driver, move || core::run(setup))
-            .map_err(|error| format!("a thread could not be started: {error}"))?;
+        let (name, beside) = (format!("shard-{number}"), control.take_if(|_| !spare));
+        let cpu = (config.pin && spare).then_some(number + 1);
+        let main = move || async move {
+            if let Some(control) = beside {
+                monoio::spawn(control::run(control));
+            }
+            core::run(setup).await;
+        };
+        start_core(name, cpu, driver, main).map_err(not_started)?;
     }
-
-    let (exit_sender, exit) = mpsc::channel();
-    let setup = ControlSetup {
-        announce: Announce {
-            port: sockets.ports[0],
-            identity: server_identity()?,
-        },
-        server_name: format!("{}:{}", own_address(), sockets.ports[0]),
-        config: config.clone(),
-        file: service.file,
-        overrides: service.overrides,
-        machine,
-        mailbox: control_inbox.receiver,
-        waker: control_inbox.waker,
-        outlets: outlets.clone().counted(metrics[config.workers].clone()),
-        clock,
-        home: shard.home,
-        identities: shard.identities,
-        metrics,
-        assets: service.assets,
-        exit: exit_sender,
-        up,
-    };
-    let cpu = (config.pin && cores > config.workers).then_some(0);
-    start_core("control".into(), cpu, driver, move || control::run(setup))
-        .map_err(|error| format!("a thread could not be started: {error}"))?;
+    if let Some(control) = control {
+        let cpu = config.pin.then_some(0);
+        start_core("control".into(), cpu, driver, move || control::run(control)).map_err(not_started)?;
+    }
     wait_until_up(&is_up, config.workers + 1)?;
     if let Some(predecessor) = sockets.predecessor {
         match predecessor.relieve() {

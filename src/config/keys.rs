@@ -739,7 +739,8 @@ static PROCESS: &[Key] = &[
         Integer(0, 1024, |c| &mut c.workers),
         "0",
         Restart,
-        "Threads that hold clients, one per core. 0: one less than there are cores, at least one.",
+        "Threads that hold clients, one per core. 0: one less than there are cores, at least one. With as many as cores the \
+         first also does what the remaining core would: the HTTP interface and the callbacks.",
     )
     .unit("threads"),
     key(

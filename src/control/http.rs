@@ -251,7 +251,12 @@ impl Connection {
 
     /// Receives into the input; false at the end of the connection.
     async fn read(&mut self) -> bool {
+        // A socket was read empty, or it is the turn of others. A session may hold more than its socket.
+        let mut is_ready = self.stream.is_tls();
         loop {
+            if !is_ready && self.stream.readable().await.is_err() {
+                return false;
+            }
             let received = {
                 let mut scratch = self.control.scratch.borrow_mut();
                 let received = self
@@ -265,11 +270,7 @@ impl Connection {
             match received {
                 Ok(0) => return false,
                 Ok(_) => return true,
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                    if self.stream.readable().await.is_err() {
-                        return false;
-                    }
-                }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => is_ready = false,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(_) => return false,
             }

@@ -35,7 +35,7 @@ use crate::config::Config;
 use crate::engine::command::{Command, Report};
 use crate::engine::ids::ShardId;
 use crate::engine::mailbox::{Receiver, Wake};
-use crate::limits::{FANOUT_SLICES_PER_ROUND, MAILBOX_BATCH, RECEIVE_SCRATCH_BYTES};
+use crate::limits::{FANOUT_SLICES_PER_ROUND, FANOUT_SLICES_PER_SHARED_ROUND, MAILBOX_BATCH, RECEIVE_SCRATCH_BYTES};
 use crate::shard::{Shard, Sockets};
 use crate::time::Instant;
 
@@ -131,10 +131,15 @@ fn waitable(fd: OwnedFd) -> std::io::Result<TcpStream> {
 async fn mail(core: Rc<Core>, mailbox: Receiver<ShardMail>, sleeper: Sleeper) {
     let (mut refused, mut ready) = (Vec::new(), Vec::new());
     loop {
+        let slices = if sleeper.is_alone() {
+            FANOUT_SLICES_PER_ROUND
+        } else {
+            FANOUT_SLICES_PER_SHARED_ROUND
+        };
         let mut handled = core.take_mail(&mailbox, &mut refused);
         // Between the slices of a large fan-out clients and mail have their turn at once, everything else less often.
-        for _ in 1..FANOUT_SLICES_PER_ROUND {
-            if !core.is_slicing() || core.congested() {
+        for _ in 1..slices {
+            if !core.is_slicing() || core.congested() || sleeper.neighbour_waits() {
                 break;
             }
             core.read_ready(&mut ready);

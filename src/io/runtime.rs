@@ -4,6 +4,7 @@ use std::future::Future;
 use std::io;
 use std::thread::JoinHandle;
 
+use io_uring::IoUring;
 use monoio::{FusionDriver, IoUringDriver, LegacyDriver, RuntimeBuilder};
 
 use crate::config::Driver;
@@ -73,10 +74,17 @@ where
 {
     match driver {
         ActiveDriver::IoUring => {
-            let mut runtime = RuntimeBuilder::<IoUringDriver>::new()
-                .with_entries(RING_ENTRIES)
-                .enable_timer()
-                .build()?;
+            let ring = |options| {
+                RuntimeBuilder::<IoUringDriver>::new()
+                    .uring_builder(options)
+                    .with_entries(RING_ENTRIES)
+                    .enable_timer()
+                    .build()
+            };
+            // What completes while the core is busy need not interrupt it: it looks before it sleeps. Since Linux 5.19.
+            let mut quiet = IoUring::builder();
+            quiet.setup_coop_taskrun();
+            let mut runtime = ring(quiet).or_else(|_| ring(IoUring::builder()))?;
             runtime.block_on(async move { main().await });
         }
         ActiveDriver::Epoll => {

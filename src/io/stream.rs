@@ -45,6 +45,11 @@ impl Stream {
         self.tcp.as_raw_fd()
     }
 
+    /// Whether it speaks TLS.
+    pub fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
     /// Receives; 0 is the end of the stream. `WouldBlock` if there is nothing, `InvalidData` if TLS failed.
     pub fn receive(&mut self, buffer: &mut [u8], scratch: &mut Scratch) -> io::Result<usize> {
         let Some(tls) = &mut self.tls else {

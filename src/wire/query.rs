@@ -16,30 +16,44 @@ pub fn pairs(query: &[u8]) -> impl Iterator<Item = (Cow<'_, [u8]>, Cow<'_, [u8]>
 
 /// The last value of a parameter, decoded and not trimmed.
 pub fn last<'a>(query: &'a [u8], name: &str) -> Option<Cow<'a, [u8]>> {
-    values(query, name).last().map(decode)
+    let [value] = lasts(query, [name]);
+    value
+}
+
+/// The last values of several parameters, found in one walk.
+pub fn lasts<'a, const N: usize>(query: &'a [u8], names: [&str; N]) -> [Option<Cow<'a, [u8]>>; N] {
+    let mut found = [None; N];
+    for (name, value) in raw_pairs(query) {
+        let name = decode(name);
+        if let Some(at) = names.iter().position(|is| *is.as_bytes() == *name) {
+            found[at] = Some(value);
+        }
+    }
+    found.map(|value| value.map(decode))
 }
 
 /// The first value of a parameter, decoded and not trimmed.
 pub fn first<'a>(query: &'a [u8], name: &str) -> Option<Cow<'a, [u8]>> {
-    values(query, name).next().map(decode)
+    let named = |(is, _): &(&[u8], _)| *decode(is) == *name.as_bytes();
+    raw_pairs(query).find(named).map(|(_, value)| decode(value))
 }
 
 /// A value as text: UTF-8 or `None`, control characters except white space as spaces, trimmed (tornado 4.5,
 /// `RequestHandler.get_argument`).
-pub fn text(value: Cow<'_, [u8]>) -> Option<String> {
-    let text = String::from_utf8(value.into_owned()).ok()?;
-    let is_control = |c: char| matches!(c, '\0'..='\x08' | '\x0e'..='\x1f');
-    if text.contains(is_control) {
-        return Some(text.replace(is_control, " ").trim().to_owned());
+pub fn text(value: Cow<'_, [u8]>) -> Option<Cow<'_, str>> {
+    match value {
+        Cow::Borrowed(plain) => tidy(plain),
+        Cow::Owned(decoded) => tidy(&decoded).map(|text| Cow::Owned(text.into_owned())),
     }
-    Some(text.trim().to_owned())
 }
 
-/// The values of all parameters of that name, still encoded.
-fn values<'a>(query: &'a [u8], name: &str) -> impl Iterator<Item = &'a [u8]> {
-    raw_pairs(query)
-        .filter(move |(raw, _)| *decode(raw) == *name.as_bytes())
-        .map(|(_, value)| value)
+fn tidy(value: &[u8]) -> Option<Cow<'_, str>> {
+    let text = str::from_utf8(value).ok()?;
+    if value.iter().any(|byte| matches!(byte, 0..=8 | 0x0e..=0x1f)) {
+        let is_control = |c: char| matches!(c, '\0'..='\x08' | '\x0e'..='\x1f');
+        return Some(Cow::Owned(text.replace(is_control, " ").trim().to_owned()));
+    }
+    Some(Cow::Borrowed(text.trim()))
 }
 
 fn raw_pairs(query: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
@@ -183,6 +197,8 @@ mod tests {
         assert_eq!(first(query, "x").as_deref(), Some(&b"1"[..]));
         assert_eq!(last(query, "x").as_deref(), Some(&b""[..]));
         assert_eq!(last(query, "z"), None);
+        let [z, y, x] = lasts(query, ["z", "y", "x"]);
+        assert_eq!((z, y.as_deref(), x.as_deref()), (None, Some(&b"4"[..]), Some(&b""[..])));
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod common;
 
 mod crash;
 mod forward;
+mod one_core;
 mod publish;
 mod stop;
 

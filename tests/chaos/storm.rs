@@ -19,7 +19,7 @@ pub fn reconnect_storm() {
     let mut stage = Stage::local();
     stage.business.say(format!("auth {AUTH_MS}"));
     let build = server(&stage)
-        .set("auth_concurrency", 256)
+        .set("auth_concurrency", (clients / 8).clamp(16, 256))
         .set("auth_queue", clients / 8);
     let mut running = build.clone().start();
     let mut load = stage.load();

@@ -12,7 +12,7 @@ use rainbow_server::engine::mailbox::{Receiver, Wake, mailbox};
 use rainbow_server::engine::outlets;
 use rainbow_server::limits::MAILBOX_BATCH;
 use rainbow_server::metrics::CoreMetrics;
-use rainbow_server::shard::Shard;
+use rainbow_server::shard::{Shard, Sockets};
 use rainbow_server::time::Instant;
 
 use crate::bugs::Bug;
@@ -222,11 +222,20 @@ impl World {
 
     /// One turn, as the shell does it: call, post, end the turn, post.
     pub fn turn<R>(&mut self, shard: usize, call: impl FnOnce(&mut Shard, &mut Net, Instant) -> R) -> R {
+        self.turn_until(shard, call, Shard::end_short_turn)
+    }
+
+    fn turn_until<R>(
+        &mut self,
+        shard: usize,
+        call: impl FnOnce(&mut Shard, &mut Net, Instant) -> R,
+        end: fn(&mut Shard, bool, Instant, &mut dyn Sockets) -> bool,
+    ) -> R {
         let now = self.now;
         let result = call(&mut self.shards[shard], &mut self.nets[shard], now);
         self.collect(shard);
         let corked = self.cores.shards[shard].outlets.overflow() > 0 && self.bug != Some(Bug::Uncork);
-        let more = self.shards[shard].end_turn(corked, now, &mut self.nets[shard]);
+        let more = end(&mut self.shards[shard], corked, now, &mut self.nets[shard]);
         assert_eq!(self.shards[shard].debug_panics(), 0, "a panic was contained, see above");
         self.collect(shard);
         if more {
@@ -345,11 +354,12 @@ impl World {
     }
 
     fn run_commands(&mut self, shard: usize, commands: Vec<Command>) {
-        self.turn(shard, |shard, net, now| {
+        let call = |shard: &mut Shard, net: &mut Net, now| {
             commands
                 .into_iter()
                 .for_each(|command| shard.on_command(command, now, net));
-        });
+        };
+        self.turn_until(shard, call, Shard::end_turn);
     }
 
     fn take_settings(&mut self, shard: usize, settings: usize) {

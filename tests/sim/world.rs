@@ -166,7 +166,9 @@ impl World {
         }
         self.plan_at(5_000, Event::Api);
         self.plan_at(BUSY, Event::Calm);
-        self.plan_at(QUIET - 5_000_000, Event::Census);
+        if !self.plan.drains_busy {
+            self.plan_at(QUIET - 5_000_000, Event::Census);
+        }
         self.plan_at(self.plan.drain, Event::Drain);
         self.plan_at(self.plan.drain + STOP, Event::End);
     }

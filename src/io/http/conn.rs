@@ -3,11 +3,11 @@
 //! A connection whose read or write was dropped half-way must be dropped as well: what the kernel had already taken or
 //! given is not known any more.
 
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IoSlice};
 use std::os::fd::{AsRawFd, RawFd};
 
-use monoio::buf::{IoBuf, IoBufMut};
-use monoio::io::{AsyncReadRent, AsyncWriteRent};
+use monoio::buf::IoBufMut;
+use monoio::io::AsyncReadRent;
 use monoio::net::TcpStream;
 
 use super::tls::TlsStream;
@@ -52,17 +52,11 @@ impl Conn {
         Unanswered(Some(tcp.as_raw_fd()))
     }
 
-    /// Sends all of `bytes` and gives the buffer back.
-    pub(super) async fn write_all<T>(&mut self, bytes: T) -> (Result<(), Unwritten>, T)
-    where
-        T: IoBuf + AsRef<[u8]>,
-    {
+    /// Sends all of `bytes`.
+    pub(super) async fn write_all(&mut self, bytes: &[u8]) -> Result<(), Unwritten> {
         match self {
             Conn::Plain(tcp) => send_all(tcp, bytes).await,
-            Conn::Tls(tls) => {
-                let result = Box::pin(tls.write_all(bytes.as_ref())).await;
-                (result, bytes)
-            }
+            Conn::Tls(tls) => Box::pin(tls.write_all(bytes)).await,
         }
     }
 
@@ -102,24 +96,20 @@ impl Drop for Unanswered {
     }
 }
 
-/// Sends all of `bytes` over `tcp`.
-pub(super) async fn send_all<T: IoBuf>(tcp: &mut TcpStream, bytes: T) -> (Result<(), Unwritten>, T) {
-    let total = bytes.bytes_init();
-    let (mut sent, mut bytes) = (0, bytes);
-    while sent < total {
-        let (result, slice) = tcp.write(bytes.slice(sent..total)).await;
-        bytes = slice.into_inner();
-        match result {
-            Ok(0) | Err(_) => {
-                return (
-                    Err(Unwritten {
-                        nothing_sent: sent == 0,
-                    }),
-                    bytes,
-                );
+/// Sends all of `bytes` over `tcp`: directly, since a write on the ring would be one more way round it.
+pub(super) async fn send_all(tcp: &TcpStream, bytes: &[u8]) -> Result<(), Unwritten> {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        match sys::send(tcp.as_raw_fd(), &[IoSlice::new(rest)]) {
+            Ok(taken @ 1..) => rest = rest.get(taken..).unwrap_or_default(),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock && tcp.writable(false).await.is_ok() => {}
+            _ => {
+                return Err(Unwritten {
+                    nothing_sent: rest.len() == bytes.len(),
+                });
             }
-            Ok(taken) => sent += taken,
         }
     }
-    (Ok(()), bytes)
+    Ok(())
 }

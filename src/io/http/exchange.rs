@@ -81,9 +81,7 @@ async fn send(conn: &mut Conn, buffer: &mut Vec<u8>, request: &Request) -> Resul
     if inline {
         buffer.extend_from_slice(&request.body);
     }
-    let (result, room) = conn.write_all(std::mem::take(buffer)).await;
-    *buffer = room;
-    result.map_err(|error| {
+    conn.write_all(buffer).await.map_err(|error| {
         if error.nothing_sent {
             Broken::Unsent
         } else {
@@ -91,8 +89,7 @@ async fn send(conn: &mut Conn, buffer: &mut Vec<u8>, request: &Request) -> Resul
         }
     })?;
     if !inline {
-        let (result, _) = conn.write_all(request.body.clone()).await;
-        result.map_err(|_| Broken::Silent)?;
+        conn.write_all(&request.body).await.map_err(|_| Broken::Silent)?;
     }
     Ok(())
 }

@@ -186,7 +186,7 @@ impl TlsStream {
             if self.session.write_tls(&mut cipher).is_err() {
                 return Err(Unwritten { nothing_sent });
             }
-            send_all(&mut self.tcp, cipher).await.0.map_err(|error| Unwritten {
+            send_all(&self.tcp, &cipher).await.map_err(|error| Unwritten {
                 nothing_sent: nothing_sent && error.nothing_sent,
             })?;
             nothing_sent = false;

@@ -7,6 +7,8 @@
 //! `/send/`, `/sub/` and `/unsub/` check the signature before they look at the method. Source: spec sections 5, 8, 10, 15
 //! and 17. Called by the control core.
 
+use std::borrow::Cow;
+
 use http::{Method, StatusCode};
 
 use super::answer::HttpAnswer;
@@ -181,10 +183,10 @@ pub fn parse(
     if matches!(route, Route::Send | Route::Sub | Route::Unsub) {
         verify(&request.signed()).map_err(refused)?;
     }
-    let local_only = is_local_only(request.query);
+    let local_only = route != Route::Send && is_local_only(query::last(request.query, "cluster"));
     match (route, request.method) {
         (Route::NotFound, _) => Err(HttpAnswer::page(StatusCode::NOT_FOUND)),
-        (Route::Send, &Method::POST) => send(request.query, local_only).map(Ask::Send),
+        (Route::Send, &Method::POST) => send(request.query).map(Ask::Send),
         (Route::Send | Route::Hello, &Method::GET) => Err(HttpAnswer::ok("ok")),
         (Route::Sub, &Method::POST) => sub(request.body, local_only).map(Ask::Sub),
         (Route::Unsub, &Method::POST) => sub(request.body, local_only).map(Ask::Unsub),
@@ -223,24 +225,25 @@ fn refused(refusal: Refusal) -> HttpAnswer {
 }
 
 /// Any `cluster` parameter that is not blank.
-fn is_local_only(raw: &[u8]) -> bool {
-    let cluster = query::last(raw, "cluster");
+fn is_local_only(cluster: Option<Cow<'_, [u8]>>) -> bool {
     cluster.is_some_and(|value| query::text(value).is_none_or(|text| !text.is_empty()))
 }
 
-fn send(query: &[u8], local_only: bool) -> Result<SendAsk, HttpAnswer> {
-    let channel = text(query, "channel")?.unwrap_or_default();
+fn send(query: &[u8]) -> Result<SendAsk, HttpAnswer> {
+    let names = ["channel", "msgtype", "qos", "timeout", "cluster"];
+    let [channel, msgtype, qos, timeout, cluster] = query::lasts(query, names);
+    let channel = text(channel)?.unwrap_or_default();
     if channel.is_empty() {
         return Err(HttpAnswer::failed("channel miss"));
     }
-    let msgtype = integer(query, "msgtype", 1)?;
-    let qos = match integer(query, "qos", 2)? {
+    let msgtype = integer(msgtype, 1)?;
+    let qos = match integer(qos, 2)? {
         0 => Qos::AtMostOnce,
         1 => Qos::AtLeastOnce,
         2 => Qos::ExactlyOnce,
         _ => return Err(HttpAnswer::failed("qos level error")),
     };
-    let timeout_s = match integer(query, "timeout", i64::from(TIMEOUT_DEFAULT_S))? {
+    let timeout_s = match integer(timeout, i64::from(TIMEOUT_DEFAULT_S))? {
         ..=0 => TIMEOUT_DEFAULT_S,
         seconds => u32::try_from(seconds).unwrap_or(u32::MAX).min(TIMEOUT_MAX_S),
     };
@@ -249,21 +252,19 @@ fn send(query: &[u8], local_only: bool) -> Result<SendAsk, HttpAnswer> {
         msgtype,
         qos,
         timeout_s,
-        local_only,
+        local_only: is_local_only(cluster),
     })
 }
 
-/// A parameter as text, the last one if repeated. Not UTF-8: 400.
-fn text(raw: &[u8], name: &str) -> Result<Option<String>, HttpAnswer> {
+/// A parameter as text. Not UTF-8: 400.
+fn text(value: Option<Cow<'_, [u8]>>) -> Result<Option<Cow<'_, str>>, HttpAnswer> {
     let bad = || HttpAnswer::page(StatusCode::BAD_REQUEST);
-    query::last(raw, name)
-        .map(|value| query::text(value).ok_or_else(bad))
-        .transpose()
+    value.map(|value| query::text(value).ok_or_else(bad)).transpose()
 }
 
 /// An integer parameter; an empty one is an error, not the default.
-fn integer(raw: &[u8], name: &str, default: i64) -> Result<i64, HttpAnswer> {
-    match text(raw, name)? {
+fn integer(value: Option<Cow<'_, [u8]>>, default: i64) -> Result<i64, HttpAnswer> {
+    match text(value)? {
         Some(text) => number::int(&text).ok_or_else(HttpAnswer::server_error),
         None => Ok(default),
     }

@@ -13,7 +13,7 @@
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use super::{Body, Proof, Refusal, Rules, Scheme, Signed, fingerprint, hex, number};
+use super::{Body, Proof, Refusal, Rules, Scheme, Signed, fingerprint, hex, number, text};
 use crate::wire::query;
 
 /// First line of what is signed.
@@ -54,12 +54,8 @@ pub(super) fn check(
     (signed, claimed): (&[u8], &[u8]),
     now_micros: u64,
 ) -> Result<Proof, Refusal> {
-    let text = |name| {
-        query::last(signed, name)
-            .and_then(query::text)
-            .ok_or(Refusal::Incomplete)
-    };
-    let (timestamp, nonce) = (text("timestamp")?, text("nonce")?);
+    let [timestamp, nonce] = query::lasts(signed, ["timestamp", "nonce"]);
+    let (timestamp, nonce) = (text(timestamp)?, text(nonce)?);
     let timestamp = number::int(&timestamp).ok_or(Refusal::Incomplete)?;
     if nonce.is_empty() || !rules.in_window(timestamp, now_micros) {
         return Err(Refusal::Wrong);
