@@ -1,6 +1,6 @@
 //! A kernel in memory: connections between clients that a script moves and the core under test. Smooth, it takes and gives
 //! everything at once. Rough, bytes arrive and leave in pieces, calls are interrupted, buffers fill up, reports come late, in any
-//! order, twice, for nobody, or for who is gone; but as with a real kernel everything arrives in the end, in order.
+//! order, for nothing, or for who is gone; but as with a real kernel everything arrives in the end, in order.
 //!
 //! Reports follow epoll: input is edge-triggered, room level-triggered, closing a descriptor ends its reports, and the lowest free
 //! descriptor is used next.
@@ -277,14 +277,22 @@ impl State {
         }
     }
 
-    /// A token nobody has any more, or that has nothing to report.
-    fn nonsense(&mut self) -> Option<(u64, bool)> {
-        if !self.chance(4) || self.tokens.is_empty() {
+    /// A token nobody has any more, or that has nothing to report. Who is there and not watched is never reported, nor is
+    /// anybody twice in one go. Room is not made up: asking again moves the time at which a slow client is looked at.
+    fn nonsense(&mut self, ready: &[(u64, bool)], room: bool) -> Option<(u64, bool)> {
+        if !self.chance(4) {
             return None;
         }
-        let at = self.rough.as_mut()?.below(self.tokens.len());
-        let mut known: Vec<u64> = self.tokens.keys().copied().collect();
+        let reportable = |(token, wire): (&u64, &usize)| {
+            let there = &self.wires[*wire];
+            let open = self.descriptors.get(there.descriptor).and_then(Option::as_ref);
+            let unwatched = open.is_some_and(|open| open.wire == *wire && (room || open.input.is_none()));
+            let twice = ready.iter().any(|(reported, _)| reported == token);
+            (!twice && (there.token != *token || !unwatched)).then_some(*token)
+        };
+        let mut known: Vec<u64> = self.tokens.iter().filter_map(reportable).collect();
         known.sort_unstable();
+        let at = self.rough.as_mut()?.below(known.len());
         known.get(at).map(|token| (*token, false))
     }
 }
@@ -464,7 +472,8 @@ impl Kernel for Net {
                 ready.push((watch.token, there.has_end()));
             }
         }
-        ready.extend(state.nonsense());
+        let nonsense = state.nonsense(ready, false);
+        ready.extend(nonsense);
         state.shuffle(ready);
         Ok(())
     }
@@ -485,7 +494,8 @@ impl Kernel for Net {
                 ready.push((*token, false));
             }
         }
-        ready.extend(state.nonsense());
+        let nonsense = state.nonsense(ready, true);
+        ready.extend(nonsense);
         state.shuffle(ready);
         Ok(())
     }
