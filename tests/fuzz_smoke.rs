@@ -1,15 +1,15 @@
 //! Runs every fuzz body over its committed corpus and over seeded mutations of it: on stable, without a sanitizer.
 //!
-//! `FUZZ_SMOKE_ITERATIONS` (default 20000) is the number of mutated inputs per target (of those that play whole scripts a
-//! twentieth), `FUZZ_SMOKE_SEED` (default 1) where the sequence starts. A failure prints the input; put it into `fuzz/corpus/<target>/` with the fix.
+//! `FUZZ_SMOKE_ITERATIONS` (default 20000) is the number of mutated inputs per target (fewer of the [`COSTLY`] ones),
+//! `FUZZ_SMOKE_SEED` (default 1) where the sequence starts. A failure prints the input; put it into `fuzz/corpus/<target>/` with the fix.
 
 use rainbow_server::fuzzing::{Random, TARGETS, Target};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-/// Bodies that play whole scripts: one input costs as much as many of the others.
-const SCRIPTS: &[&str] = &["core_sockets"];
+/// Bodies of which one input costs about as much as so many of the others.
+const COSTLY: &[(&str, u64)] = &[("core_sockets", 20), ("ini", 4), ("shard_ops", 8)];
 /// Mutated inputs do not grow beyond this.
 const INPUT_MAX: usize = 4096;
 /// Bytes that sit at some boundary of some format here.
@@ -26,16 +26,25 @@ fn number(name: &str, default: u64) -> u64 {
     })
 }
 
-/// The committed inputs in the order of their names, so that a seed means the same everywhere.
-fn corpus(target: &str) -> Vec<Vec<u8>> {
+/// The committed inputs, those written by hand and those the fuzzer found, in the order of their names, so that a seed means
+/// the same everywhere.
+fn corpus(target: &str) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
     let folder = fuzz_folder().join("corpus").join(target);
     let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("a readable folder").path()).collect();
     paths.sort();
-    paths
-        .iter()
-        .map(|path| fs::read(path).expect("a readable seed"))
-        .collect()
+    let (found, written): (Vec<_>, Vec<_>) = paths.into_iter().partition(|path| is_sha1(path));
+    let read = |paths: Vec<PathBuf>| {
+        let inputs = paths.iter().map(|path| fs::read(path).expect("a readable seed"));
+        inputs.collect()
+    };
+    (read(written), read(found))
+}
+
+/// What the fuzzer calls its inputs.
+fn is_sha1(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    name.len() == 40 && name.iter().all(u8::is_ascii_hexdigit)
 }
 
 fn run((name, body): Target, input: &[u8]) {
@@ -75,16 +84,22 @@ fn smoke(name: &str) {
         .iter()
         .find(|target| target.0 == name)
         .expect("a line in TARGETS");
-    let corpus = corpus(name);
-    assert!(corpus.len() >= 10, "{name}: a dozen meaningful seeds");
-    for input in &corpus {
-        run(target, input);
+    let (written, found) = corpus(name);
+    assert!(written.len() >= 10, "{name}: a dozen meaningful seeds");
+    for input in &written {
         for len in 0..input.len().min(200) {
             run(target, &input[..len]);
         }
     }
+    let corpus = [written, found].concat();
+    for input in &corpus {
+        run(target, input);
+    }
     let mut random = Random::new(number("FUZZ_SMOKE_SEED", 1));
-    let cost = if SCRIPTS.contains(&name) { 20 } else { 1 };
+    let cost = COSTLY
+        .iter()
+        .find(|costly| costly.0 == name)
+        .map_or(1, |costly| costly.1);
     for _ in 0..number("FUZZ_SMOKE_ITERATIONS", 20_000) / cost {
         run(target, &mutate(&mut random, &corpus));
     }
