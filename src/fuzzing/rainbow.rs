@@ -7,6 +7,7 @@ use http::Method;
 
 use crate::config::Scheme;
 use crate::engine::command::{CallbackOutcome, CallbackReply};
+use crate::limits::RETRY_INTERVAL;
 use crate::protocol::rainbow::admission::{self, Admission, NAMES_MAX};
 use crate::protocol::rainbow::api::{self, Ask};
 use crate::protocol::rainbow::peer::{Heard, Peers};
@@ -47,7 +48,7 @@ pub fn replies(data: &[u8]) {
     assert!(part.data.len() <= relay::SEND_ANSWER_BYTES_MAX);
 }
 
-/// Any caller: a request without a right signature changes nothing.
+/// Any caller: a request without a right signature changes nothing, and with one asks only for what can be done.
 pub fn api_requests(data: &[u8]) {
     let split = data.iter().position(|byte| *byte == 0).unwrap_or(data.len());
     let (query, body) = (&data[..split], data.get(split + 1..).unwrap_or_default());
@@ -74,6 +75,20 @@ pub fn api_requests(data: &[u8]) {
             !matches!(ask, Ok(Ask::Send(_) | Ask::Sub(_) | Ask::Unsub(_))),
             "unsigned"
         );
+        match api::parse(&request, |_| Ok(())) {
+            Ok(Ask::Send(ask)) => {
+                let channel = str::from_utf8(&ask.channel).expect("UTF-8");
+                assert!(!channel.is_empty() && channel == channel.trim());
+                let schedule = api::schedule(ask.timeout_s);
+                assert_eq!(schedule.deadline, Duration::from_secs(u64::from(ask.timeout_s)));
+                assert!(
+                    RETRY_INTERVAL * schedule.retries < schedule.deadline,
+                    "the last one in time"
+                );
+            }
+            Ok(Ask::Sub(ask) | Ask::Unsub(ask)) => assert!(!ask.identity.is_empty() && !ask.channel.is_empty()),
+            Ok(_) | Err(_) => {}
+        }
     }
 }
 
