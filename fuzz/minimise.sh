@@ -8,9 +8,13 @@ cd "$(dirname "$0")/.."
 target=$1
 corpus=fuzz/corpus/$target
 
-before=$(mktemp -d)
-trap 'rm -r "$before"' EXIT
-find "$corpus" -regextype egrep -regex '.*/[0-9a-f]{40}' -exec mv -t "$before" {} +
+found='.*/[0-9a-f]{40}'
+
+minimal=$(mktemp -d)
+trap 'rm -r "$minimal"' EXIT
+find "$corpus" -regextype egrep -type f ! -regex "$found" -exec cp -t "$minimal" {} +
 mkdir -p "fuzz/found/$target"
-cargo +nightly fuzz run -s none --target-dir fuzz/target/none "$target" "$corpus" "$before" "fuzz/found/$target"* -- \
+cargo +nightly fuzz run -s none --target-dir fuzz/target/none "$target" "$minimal" "$corpus" "fuzz/found/$target"* -- \
     -merge=1 -set_cover_merge=1 -use_counters=0 -max_len=4096
+find "$corpus" -regextype egrep -type f -regex "$found" -delete
+cp "$minimal"/* "$corpus"

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// Bodies of which one input costs about as much as so many of the others.
-const COSTLY: &[(&str, u64)] = &[("core_sockets", 20), ("ini", 4), ("shard_ops", 8)];
+const COSTLY: &[(&str, u64)] = &[("core_sockets", 40), ("ini", 8), ("shard_ops", 16)];
 /// Mutated inputs do not grow beyond this.
 const INPUT_MAX: usize = 4096;
 /// Bytes that sit at some boundary of some format here.
