@@ -202,7 +202,11 @@ fn offer(name: &str, listeners: Vec<OwnedFd>, mut outlets: Outlets) {
 
 /// Calls go to the clients of the server before this one as well, until it has ended.
 fn pass_on_to(draining: Draining, mut outlets: Outlets) -> Result<(), String> {
-    tracing::info!(address = ?draining.address, "taken over: the server before this one closes its clients and ends");
+    let calls_go_on_to = draining.address.map(tracing::field::display);
+    tracing::info!(
+        calls_go_on_to,
+        "taken over: the server before this one closes its clients and ends"
+    );
     tell(&mut outlets, ControlMail::Predecessor(draining.address));
     let run = move || {
         draining.wait();

@@ -137,6 +137,8 @@ pub struct Shard {
     /// Compresses for all clients that agreed to it.
     codec: Codec,
     dirty: Vec<ClientId>,
+    /// Replies have to wait: mail they rely on has not left. So it is all through a turn, until its mail is posted.
+    corked: bool,
     commands: Vec<(ShardId, Command)>,
     reports: Vec<Report>,
     /// Reused: what a session wants done, frames being built, timers that fired.
@@ -170,6 +172,7 @@ impl Shard {
             pool: Pool::new(),
             codec: Codec::default(),
             dirty: Vec::new(),
+            corked: true,
             commands: Vec::new(),
             reports: Vec::new(),
             actions: Actions::default(),
@@ -290,25 +293,28 @@ impl Shard {
     /// `corked`: mail of this core waits for room. Replies are kept until it has left, since whoever reads one relies on its
     /// effects being with the other cores.
     pub fn end_turn(&mut self, corked: bool, now: Instant, sockets: &mut dyn Sockets) -> bool {
+        self.corked = corked;
         self.run_collected(now, sockets);
         if self.fanout.has_slices() {
             self.run_slice(now, sockets);
         }
-        self.finish_turn(corked, now, sockets)
+        self.finish_turn(now, sockets)
     }
 
     /// Ends one of many turns between two looks at the sockets: large fan-outs do not go on in it, so that the pause they
     /// make is one slice, whoever else is served. True if there is more to do at once: [`Shard::end_turn`] does it.
     pub fn end_short_turn(&mut self, corked: bool, now: Instant, sockets: &mut dyn Sockets) -> bool {
+        self.corked = corked;
         self.run_collected(now, sockets);
-        self.finish_turn(corked, now, sockets)
+        self.finish_turn(now, sockets)
     }
 
-    fn finish_turn(&mut self, corked: bool, now: Instant, sockets: &mut dyn Sockets) -> bool {
+    fn finish_turn(&mut self, now: Instant, sockets: &mut dyn Sockets) -> bool {
         let drains = self.drain_some(now, sockets);
-        if !corked {
+        if !self.corked {
             self.flush_dirty(now, sockets);
         }
+        self.corked = true;
         self.report_drained();
         drains || self.fanout.has_slices() || self.fanout.has_collected() || !self.dirty.is_empty()
     }

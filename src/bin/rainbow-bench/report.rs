@@ -29,13 +29,13 @@ h1{font-size:1.9rem;margin:0 0 .2rem}h2{margin:2.6rem 0 .4rem;font-size:1.3rem}p
 .note{color:#57606a}
 dl{display:grid;grid-template-columns:repeat(auto-fill,minmax(17rem,1fr));gap:.6rem 1.5rem;margin:1.2rem 0;padding:1rem 1.2rem;background:#f5f7f9;border-radius:8px}
 dl.wide{grid-template-columns:1fr;margin-top:-.8rem}dt{font-size:.8rem;color:#57606a}dd{margin:0;overflow-wrap:anywhere}
-table{border-collapse:collapse;font-variant-numeric:tabular-nums;margin:.6rem 0 1rem}
+table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums;margin:.6rem 0 1rem}
 th{font-weight:600;font-size:.85rem;color:#57606a;border-bottom:2px solid #d5dae0;vertical-align:bottom}
-td,th{padding:.32rem .6rem;text-align:right;white-space:nowrap}td{border-bottom:1px solid #e7eaee}
+td,th{padding:.32rem .45rem;text-align:right;white-space:nowrap}td{border-bottom:1px solid #e7eaee}
 td:first-child,th:first-child,.left{text-align:left}td small{color:#57606a;display:block;line-height:1.2}
-.bars{width:9rem}.bars i{display:block;height:6px;margin:2px 0;border-radius:2px;min-width:1px}
+.bars{width:6rem}.bars i{display:block;height:6px;margin:2px 0;border-radius:2px;min-width:1px}
 .key i{display:inline-block;width:1.4rem;height:8px;border-radius:2px;margin:0 .35rem 0 1rem}.key i:first-child{margin-left:0}
-td.goal{white-space:normal;min-width:7rem}.good{color:#1a7f37}.bad{color:#b3261e}
+td.goal{white-space:normal;min-width:5.5rem}.good{color:#1a7f37}.bad{color:#b3261e}
 .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(30rem,1fr));gap:1.4rem 2rem}
 svg{width:100%;height:auto;font:12px system-ui,'DejaVu Sans',sans-serif;fill:#3a424c}svg .title{font-size:15px;font-weight:600;fill:#1d232b}
 svg .grid{stroke:#e3e7ec}svg .axis{fill:#57606a}

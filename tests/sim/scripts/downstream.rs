@@ -1,9 +1,9 @@
 //! Business → client: acknowledgements, retries, keep-alive, receipts (spec sections 8 and 9).
 
-use rainbow_server::engine::command::{Endpoint, Qos};
+use rainbow_server::engine::command::{Command, Endpoint, Qos};
 use rainbow_server::time::Duration;
 
-use crate::rig::Rig;
+use crate::rig::{Rig, reply};
 use crate::wire::{self, Frame, Packet};
 
 fn sent(id: u16, qos: u8, dup: bool) -> Packet {
@@ -264,6 +264,27 @@ fn a_slow_consumer_is_closed() {
     rig.secs(5);
     assert!(rig.socket(slow).closed, "not waited for longer than for a close answer");
     assert_eq!(rig.shards[0].connections(), 1);
+}
+
+#[test]
+fn a_reply_of_the_same_turn_makes_nobody_slow() {
+    const CHANNELS: [&str; 4] = ["a", "b", "c", "d"];
+    for policy in ["close", "drop_oldest"] {
+        let mut rig = Rig::with(1, &format!("outbox_bytes=64k\nslow_consumer={policy}"));
+        let id = rig.connect(0, &CHANNELS);
+        rig.bytes(id, &wire::send(false, 1, 1, 5, b"m"));
+        let asked = rig.message();
+        let (client, token) = (asked.client, asked.token);
+        let outcome = reply(200, &[], "answer");
+        let done = Command::CallbackDone { client, token, outcome };
+        // What goes to one channel in one turn is one write.
+        let publishes = CHANNELS.map(|name| rig.publish_command(name, Qos::AtMostOnce, &[0; 60_000], 10).1);
+        rig.batch(0, std::iter::once(done).chain(publishes));
+        rig.settle();
+        let packets = rig.packets(id);
+        assert!(matches!(&packets[0], Packet::Ack { .. }), "{policy}");
+        assert_eq!(packets.len(), 1 + CHANNELS.len(), "{policy}");
+    }
 }
 
 #[test]
