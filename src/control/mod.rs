@@ -222,6 +222,7 @@ async fn mail(control: Rc<Control>, mailbox: Receiver<ControlMail>, sleeper: Sle
         let handled = mailbox.drain(MAILBOX_BATCH, |mail| match mail {
             ControlMail::Report(report) => control.on_report(report),
             ControlMail::Handover(handover) => http::serve(&control, handover),
+            ControlMail::DescriptorsShort => control.client.close_unused(),
             ControlMail::Offer(offer) => control.may_be_replaced(offer),
             ControlMail::Replaced(successor) => control.give_way(successor),
             ControlMail::Predecessor(address) => control.cluster.set_predecessor(address),

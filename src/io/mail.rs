@@ -31,6 +31,8 @@ pub enum ControlMail<S = OwnedFd> {
     Report(Report),
     /// A connection that turned out to be an API call.
     Handover(Handover<S>),
+    /// There was no descriptor for a new connection.
+    DescriptorsShort,
     /// From the signal thread.
     Signal(Signal),
     /// This server may be replaced.

@@ -163,6 +163,32 @@ fn descriptors_on_both_drivers() {
 }
 
 #[test]
+fn unused_connections_to_the_business_give_way_to_new_ones() {
+    const TOGETHER: usize = 20;
+    let (business, server) = setup(|b| {
+        let b = b.descriptors(120).set("connections_max", 10_000).set("workers", 1);
+        b.set("callback_idle", 600)
+    });
+    business.reply("/connect/", Reply::success().delay(ms(300)));
+    let clients: Vec<Client> = (0..TOGETHER).map(|_| start(&server)).collect();
+    let _clients: Vec<Client> = clients.into_iter().map(Client::let_in).collect();
+    let mut watcher = Connection::open(server.port()).expect("connect");
+    let mut unused = || {
+        let page = watcher.exchange(server.port(), &Request::get("/metrics"), SOON);
+        let page = page.expect("/metrics").text();
+        let value = page
+            .lines()
+            .find_map(|line| line.strip_prefix("rainbow_callback_connections_idle "));
+        value.and_then(|value| value.parse::<usize>().ok()).expect("a number")
+    };
+    assert!(unused() > TOGETHER / 2, "{} calls were one after the other", TOGETHER);
+    let _silent: Vec<Connection> = (0..150)
+        .map(|_| Connection::open(server.port()).expect("connect"))
+        .collect();
+    assert!(eventually(SOON, || unused() == 0), "{} are kept", unused());
+}
+
+#[test]
 fn origins() {
     let allowed = "https://app.example.com, http://localhost:8080";
     let (business, server) = setup(|b| b.set("origins", allowed));

@@ -18,6 +18,7 @@ use std::time::Duration;
 use monoio::net::TcpStream;
 
 use super::Core;
+use crate::io::mail::ControlMail;
 use crate::io::sys;
 use crate::metrics::Metric;
 use crate::wire::proxy::{self, ProxyError};
@@ -123,8 +124,11 @@ impl Core {
     }
 
     /// There is no descriptor for the next connection: refuses it with the one kept for that. False if none waits, an
-    /// error if that does not help.
+    /// error if that does not help. The control core gives up the descriptors it does not need at the moment, for those
+    /// that come after.
     pub(super) fn refuse_with_reserve(&self, listener: &std::net::TcpListener, secure: bool) -> io::Result<bool> {
+        self.outlets.borrow_mut().post_control(ControlMail::DescriptorsShort);
+        self.outlets.borrow_mut().kick();
         let reserve = &self.greeting.reserve.0;
         // Without a reserve the next accept fails again, and says so.
         drop(reserve.borrow_mut().take());

@@ -153,6 +153,11 @@ impl Client {
         Ok(())
     }
 
+    /// Closes the connections that wait for a next call: their descriptors are needed.
+    pub fn close_unused(&self) {
+        self.0.pool.borrow_mut().clear();
+    }
+
     /// Sends `request`, follows redirects, and returns the final answer, whatever its status. Ends by `deadline`.
     pub async fn call(&self, request: Request, deadline: Instant) -> Result<CallbackReply, CallbackFailure> {
         let left = deadline.saturating_duration_since(Instant::now());
