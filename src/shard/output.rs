@@ -29,10 +29,15 @@ impl Shard {
         now: Instant,
         sockets: &mut dyn Sockets,
     ) {
-        self.uncork(id, now, sockets);
         let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
             return;
         };
+        // What fills the outbox only because the turn is not over leaves first: replies make nobody a slow consumer.
+        let is_held = client.dirty && !client.write_armed && !self.corked;
+        if is_held && client.outbox.len_bytes() >= self.config.outbox_bytes.max(1) {
+            self.flush(id, now, sockets);
+            return self.write(id, bytes, shared, now, sockets);
+        }
         client.make_room(&self.config, &mut self.pool, &self.metrics);
         let mut taken = 0;
         if client.outbox.is_empty() && !bytes.is_empty() {
@@ -71,16 +76,6 @@ impl Shard {
         if rest.is_err() {
             self.metrics.add(Metric::OutboxOverflows, 1);
             self.close_client(id, CloseCause::SlowConsumer, None, now, sockets);
-        }
-    }
-
-    /// Writes what fills a client's outbox only because the turn is not over: the replies of one turn make nobody a slow
-    /// consumer.
-    fn uncork(&mut self, id: ClientId, now: Instant, sockets: &mut dyn Sockets) {
-        let bound = self.config.outbox_bytes;
-        let is_held = |client: &mut Client| client.dirty && !client.write_armed && client.outbox.len_bytes() >= bound;
-        if !self.corked && self.clients.get_mut(id.slot, id.generation).is_some_and(is_held) {
-            self.flush(id, now, sockets);
         }
     }
 
