@@ -206,13 +206,7 @@ fn message(client: &Client, kind: u16) {
 }
 
 fn open_silent(server: &Server) -> Client {
-    let open = Open {
-        read: false,
-        receive_buffer: Some(4096),
-        auto_pong: false,
-        ..Open::device("lazy")
-    };
-    Client::open_with(server.port(), open)
+    Client::open_with(server.port(), Open::lazy())
 }
 
 #[test]

@@ -251,13 +251,7 @@ impl World {
         let Some(request) = self.callbacks.remove(at) else {
             return;
         };
-        let outcome = match input.pick(6) {
-            0 => CallbackOutcome::Failed(CallbackFailure::TimedOut),
-            1 => reply(500, None),
-            2 => reply(200, None),
-            channel => reply(200, CHANNELS.get(channel - 3).copied()),
-        };
-        self.answered(request, outcome);
+        self.answered(request, outcome(input));
     }
 
     fn answered(&mut self, request: CallbackRequest, outcome: CallbackOutcome) {
@@ -449,6 +443,16 @@ impl World {
             self.nets.iter().all(|net| net.room.is_empty()),
             "a socket was left open"
         );
+    }
+}
+
+/// What a call to the business server comes to.
+pub(super) fn outcome(input: &mut Input8<'_>) -> CallbackOutcome {
+    match input.pick(6) {
+        0 => CallbackOutcome::Failed(CallbackFailure::TimedOut),
+        1 => reply(500, None),
+        2 => reply(200, None),
+        channel => reply(200, CHANNELS.get(channel - 3).copied()),
     }
 }
 

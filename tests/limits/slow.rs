@@ -10,13 +10,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 fn lazy(server: &Server) -> Client {
-    let open = Open {
-        read: false,
-        receive_buffer: Some(4096),
-        auto_pong: false,
-        ..Open::device("lazy")
-    };
-    Client::open_with(server.port(), open)
+    Client::open_with(server.port(), Open::lazy())
 }
 
 #[test]

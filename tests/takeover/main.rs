@@ -228,16 +228,19 @@ fn requests_under_way_are_finished() {
     assert_eq!(server.wait_exit(SOON), Some(0));
 }
 
+/// One worker that closes one client per second.
+fn slow_drain(business: &Business, port: &Arc<ports::Port>) -> Builder {
+    Builder::new(business)
+        .on(port)
+        .set("workers", 1)
+        .set("drain_timeout", 60)
+        .set("drain_rate", 1)
+}
+
 #[test]
 fn calls_reach_the_clients_that_are_not_closed_yet() {
     let (business, port) = (business(), Arc::new(ports::claim()));
-    let builder = || {
-        Builder::new(&business)
-            .on(&port)
-            .set("workers", 1)
-            .set("drain_timeout", 60)
-            .set("drain_rate", 1)
-    };
+    let builder = || slow_drain(&business, &port);
     let mut old = builder().start();
     let clients: Vec<_> = (0..8).map(|_| Client::open(port.number)).collect();
     let last = &clients[7];
@@ -283,13 +286,7 @@ fn calls_reach_the_clients_that_are_not_closed_yet() {
 #[test]
 fn a_signal_during_the_drain_changes_nothing_and_a_second_one_ends_it() {
     let (business, port) = (business(), Arc::new(ports::claim()));
-    let builder = || {
-        Builder::new(&business)
-            .on(&port)
-            .set("workers", 1)
-            .set("drain_timeout", 60)
-            .set("drain_rate", 1)
-    };
+    let builder = || slow_drain(&business, &port);
     let mut old = builder().start();
     let clients: Vec<_> = (0..30).map(|_| Client::open(port.number)).collect();
     let mut successor = builder().arg("--takeover").start();

@@ -6,11 +6,11 @@ use bytes::Bytes;
 
 use super::{COUNTED, Known, WIRES_MAX, World};
 use crate::close::CloseCause;
-use crate::engine::command::{AtDeadline, CallbackFailure, CallbackOutcome, CallbackRequest, Command, Endpoint};
+use crate::engine::command::{AtDeadline, CallbackOutcome, CallbackRequest, Command, Endpoint};
 use crate::engine::command::{Publish, Qos, exhausted_after};
 use crate::engine::ids::{ClientId, ShardId, Ticket};
 use crate::fuzzing::Input8;
-use crate::fuzzing::shard::{CHANNELS, reply};
+use crate::fuzzing::shard::{CHANNELS, outcome};
 use crate::io::admission::Arrival;
 use crate::io::mail::{Handover, ShardMail};
 use crate::time::Duration;
@@ -117,13 +117,7 @@ impl World {
         let Some(request) = self.callbacks.remove(at) else {
             return;
         };
-        let outcome = match input.pick(6) {
-            0 => CallbackOutcome::Failed(CallbackFailure::TimedOut),
-            1 => reply(500, None),
-            2 => reply(200, None),
-            channel => reply(200, CHANNELS.get(channel - 3).copied()),
-        };
-        self.answered(request, outcome);
+        self.answered(request, outcome(input));
     }
 
     pub(super) fn answered(&mut self, request: CallbackRequest, outcome: CallbackOutcome) {

@@ -127,8 +127,10 @@ impl Core {
     /// error if that does not help. The control core gives up the descriptors it does not need at the moment, for those
     /// that come after.
     pub(super) fn refuse_with_reserve(&self, listener: &std::net::TcpListener, secure: bool) -> io::Result<bool> {
-        self.outlets.borrow_mut().post_control(ControlMail::DescriptorsShort);
-        self.outlets.borrow_mut().kick();
+        let mut outlets = self.outlets.borrow_mut();
+        outlets.post_control(ControlMail::DescriptorsShort);
+        outlets.kick();
+        drop(outlets);
         let reserve = &self.greeting.reserve.0;
         // Without a reserve the next accept fails again, and says so.
         drop(reserve.borrow_mut().take());

@@ -41,6 +41,16 @@ impl Open {
         open.headers[0].1 = id.into();
         open
     }
+
+    /// Of one that reads nothing and has little room for what it is sent.
+    pub fn lazy() -> Self {
+        Self {
+            read: false,
+            receive_buffer: Some(4096),
+            auto_pong: false,
+            ..Self::device("lazy")
+        }
+    }
 }
 
 impl Default for Open {
