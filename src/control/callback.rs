@@ -357,7 +357,12 @@ async fn run(inner: Rc<Inner>, key: LaneKey, mut job: Job) {
         inner.learn(&key, job.call, verdict);
         let unreachable = matches!(
             outcome,
-            CallbackOutcome::Failed(CallbackFailure::Unresolved | CallbackFailure::Unreachable)
+            CallbackOutcome::Failed(
+                CallbackFailure::Unresolved
+                    | CallbackFailure::Refused
+                    | CallbackFailure::Unreachable
+                    | CallbackFailure::Handshake
+            )
         );
         inner.settle(job, outcome);
         if unreachable && inner.lanes.borrow().has_queued(&key) {

@@ -265,8 +265,12 @@ pub enum CallbackFailure {
     Overloaded,
     /// The name did not resolve.
     Unresolved,
-    /// No address could be connected to.
+    /// Nobody listens there: the connection was refused.
+    Refused,
+    /// No address could be connected to, for another reason.
     Unreachable,
+    /// TLS could not be agreed on, or the certificate is not good.
+    Handshake,
     /// The connection ended before a whole answer.
     Dropped,
     /// The answer was not HTTP, or over a limit.

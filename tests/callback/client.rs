@@ -543,6 +543,6 @@ fn names_are_resolved_and_failures_told_apart() {
             .unwrap();
         let port = taken.local_addr().unwrap().as_socket().unwrap().port();
         let refused = client.call(get(&format!("http://127.0.0.1:{port}/x")), far()).await;
-        assert_eq!(refused, Err(CallbackFailure::Unreachable));
+        assert_eq!(refused, Err(CallbackFailure::Refused));
     });
 }

@@ -365,7 +365,7 @@ fn close_callbacks_are_given_up_in_the_end() {
         let bench = Bench::new(Door::to(["x", "x", "http://127.0.0.1:1/"]), settings);
         bench.submit(Endpoint::Close, 1);
         bench.until_done(1).await;
-        assert_eq!(bench.failures(), [(1, CallbackFailure::Unreachable)]);
+        assert_eq!(bench.failures(), [(1, CallbackFailure::Refused)]);
         let counts = bench.callbacks.counts(Endpoint::Close);
         assert_eq!((counts.expired, counts.failed), (1, 0));
         assert!(counts.retried >= 1);

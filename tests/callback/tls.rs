@@ -114,7 +114,7 @@ fn a_strangers_certificate_is_refused() {
         });
         let url = server.url("/").replace("http:", "https:");
         let result = trusting(&path).call(get(&url), far()).await;
-        assert_eq!(result, Err(CallbackFailure::Unreachable));
+        assert_eq!(result, Err(CallbackFailure::Handshake));
         assert!(server.seen().is_empty());
     });
     std::fs::remove_file(path).unwrap();

@@ -13,10 +13,12 @@ use crate::rig::{self, ADMITTED};
 use crate::world::{Event, World};
 
 /// All ways a call can fail without an answer.
-const FAILURES: [CallbackFailure; 7] = [
+const FAILURES: [CallbackFailure; 9] = [
     CallbackFailure::Overloaded,
     CallbackFailure::Unresolved,
+    CallbackFailure::Refused,
     CallbackFailure::Unreachable,
+    CallbackFailure::Handshake,
     CallbackFailure::Dropped,
     CallbackFailure::Garbage,
     CallbackFailure::Redirects,

@@ -35,12 +35,14 @@ impl Callbacks {
 
 /// What the end of a call says about the server. `took` of the `timeout` were used.
 pub(super) fn verdict(outcome: &CallbackOutcome, took: Duration, timeout: Duration) -> Verdict {
-    use CallbackFailure::{Dropped, Garbage, Overloaded, Redirects, TimedOut, Unreachable, Unresolved};
+    use CallbackFailure::{
+        Dropped, Garbage, Handshake, Overloaded, Redirects, Refused, TimedOut, Unreachable, Unresolved,
+    };
     match outcome {
         CallbackOutcome::Answered(reply) if reply.status >= STATUS_UNAVAILABLE => Verdict::Failed,
         CallbackOutcome::Answered(_) => Verdict::Answered,
         CallbackOutcome::Failed(TimedOut) if took < timeout / 2 => Verdict::Unclear,
-        CallbackOutcome::Failed(TimedOut | Dropped | Unreachable | Unresolved) => Verdict::Failed,
+        CallbackOutcome::Failed(TimedOut | Dropped | Refused | Unreachable | Handshake | Unresolved) => Verdict::Failed,
         CallbackOutcome::Failed(Garbage | Redirects | Overloaded) => Verdict::Unclear,
     }
 }

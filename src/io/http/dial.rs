@@ -22,20 +22,41 @@ pub(super) async fn dial(client: &Inner, origin: &Origin) -> Result<Conn, Callba
         client.complain(origin, &"the name does not resolve");
         return Err(CallbackFailure::Unresolved);
     }
+    let mut failure = CallbackFailure::Unreachable;
     for &address in addresses.iter() {
         match connect(client, origin, address).await {
             Ok(conn) => {
                 client.resolver.prefer(&origin.host, address);
                 return Ok(conn);
             }
-            Err(error) => client.complain(origin, &format_args!("{address}: {error}")),
+            Err(undialled) => {
+                client.complain(origin, &format_args!("{address}: {}", undialled.error));
+                failure = undialled.failure;
+            }
         }
     }
     client.resolver.doubt(&origin.host);
-    Err(CallbackFailure::Unreachable)
+    Err(failure)
 }
 
-async fn connect(client: &Inner, origin: &Origin, address: IpAddr) -> io::Result<Conn> {
+/// Why an address gave no connection: for callers, and for the log.
+struct Undialled {
+    failure: CallbackFailure,
+    error: io::Error,
+}
+
+impl From<io::Error> for Undialled {
+    fn from(error: io::Error) -> Undialled {
+        let failure = if error.kind() == ErrorKind::ConnectionRefused {
+            CallbackFailure::Refused
+        } else {
+            CallbackFailure::Unreachable
+        };
+        Undialled { failure, error }
+    }
+}
+
+async fn connect(client: &Inner, origin: &Origin, address: IpAddr) -> Result<Conn, Undialled> {
     let address = SocketAddr::new(address, origin.port);
     let tcp = timeout(CONNECT_TIMEOUT, TcpStream::connect_addr(address))
         .await
@@ -45,8 +66,13 @@ async fn connect(client: &Inner, origin: &Origin, address: IpAddr) -> io::Result
         return Ok(Conn::Plain(tcp));
     }
     let trust = client.trust.borrow().clone();
-    let tls = trust.connect(&origin.host, tcp).await?;
-    Ok(Conn::Tls(Box::new(tls)))
+    match trust.connect(&origin.host, tcp).await {
+        Ok(tls) => Ok(Conn::Tls(Box::new(tls))),
+        Err(error) => Err(Undialled {
+            failure: CallbackFailure::Handshake,
+            error,
+        }),
+    }
 }
 
 #[cfg(test)]
@@ -79,7 +105,7 @@ mod tests {
             assert_eq!(*client.resolver.resolve("several.test").await, [good, dead]);
 
             drop(listener);
-            assert_eq!(dial(&client, &origin).await.err(), Some(CallbackFailure::Unreachable));
+            assert_eq!(dial(&client, &origin).await.err(), Some(CallbackFailure::Refused));
         });
     }
 }
