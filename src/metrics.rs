@@ -114,6 +114,7 @@ metrics! {
     AuthDenied Counter "auth_total" [r#"result="denied""#] Sum "Connect callbacks by result.";
     AuthUnavailable Counter "auth_total" [r#"result="unavailable""#] Sum "Connect callbacks by result.";
     AuthGone Counter "auth_total" [r#"result="gone""#] Sum "Connect callbacks by result.";
+    ParametersWithheld Counter "query_headers_withheld_total" [""] Sum "Clients with a query parameter that query_headers does not let them set as a header.";
     SignaturesWrong Counter "signatures_refused_total" [r#"reason="wrong""#] Sum "Calls whose signature was not accepted.";
     SignaturesReplayed Counter "signatures_refused_total" [r#"reason="replayed""#] Sum "Calls whose signature was not accepted.";
     SignaturesNoRoom Counter "signatures_refused_total" [r#"reason="no_room""#] Sum "Calls whose signature was not accepted.";
@@ -133,6 +134,8 @@ metrics! {
     RefusedMemory Counter "refused_total" [r#"reason="memory""#] Sum "Connections refused by reason.";
     RefusedDescriptors Counter "refused_total" [r#"reason="descriptors""#] Sum "Connections refused by reason.";
     RefusedOrigin Counter "refused_total" [r#"reason="origin""#] Sum "Connections refused by reason.";
+    RefusedAnonymous Counter "refused_total" [r#"reason="no_device_id""#] Sum "Connections refused by reason.";
+    RefusedHead Counter "refused_total" [r#"reason="head_too_long""#] Sum "Connections refused by reason.";
     RefusedAuthQueue Counter "refused_total" [r#"reason="auth_queue""#] Sum "Connections refused by reason.";
     RefusedApiConnections Counter "refused_total" [r#"reason="api_connections""#] Sum "Connections refused by reason.";
     RefusedApiBodies Counter "refused_total" [r#"reason="api_bodies""#] Sum "Connections refused by reason.";

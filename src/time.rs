@@ -51,9 +51,41 @@ impl Sub<Instant> for Instant {
     }
 }
 
+/// Says when something that may happen thousands of times a second is worth another line of log.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seldom {
+    quiet_until: Option<Instant>,
+    hidden: u64,
+}
+
+impl Seldom {
+    /// Time between two lines about the same thing.
+    pub const PAUSE: Duration = Duration::from_secs(60);
+
+    /// It has happened. `Some`: say so, and that it has happened so many times since the last line.
+    pub fn happened(&mut self, now: Instant) -> Option<u64> {
+        if self.quiet_until.is_some_and(|until| now < until) {
+            self.hidden += 1;
+            return None;
+        }
+        self.quiet_until = Some(now + Self::PAUSE);
+        Some(std::mem::take(&mut self.hidden))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_line_a_minute_and_the_others_counted() {
+        let mut seldom = Seldom::default();
+        let at = |secs| Instant::ZERO + Duration::from_secs(secs);
+        assert_eq!(seldom.happened(at(5)), Some(0));
+        assert!((5..65).all(|secs| seldom.happened(at(secs)).is_none()));
+        assert_eq!(seldom.happened(at(65)), Some(60));
+        assert_eq!(seldom.happened(at(200)), Some(0));
+    }
 
     #[test]
     fn arithmetic_saturates() {

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Series that tests with other configurations move: the series, the file that tests it, and a word found there.
-const MOVED_ELSEWHERE: [(&str, &str, &str); 26] = [
+const MOVED_ELSEWHERE: [(&str, &str, &str); 29] = [
     (
         "rainbow_mailbox_overflows_total",
         "tests/limits/overload.rs",
@@ -109,6 +109,21 @@ const MOVED_ELSEWHERE: [(&str, &str, &str); 26] = [
         "rainbow_refused_total{reason=\"origin\"}",
         "tests/limits/admission.rs",
         "origin",
+    ),
+    (
+        "rainbow_refused_total{reason=\"no_device_id\"}",
+        "tests/passing.rs",
+        "no_device_id",
+    ),
+    (
+        "rainbow_refused_total{reason=\"head_too_long\"}",
+        "tests/passing.rs",
+        "head_too_long",
+    ),
+    (
+        "rainbow_query_headers_withheld_total",
+        "tests/passing.rs",
+        "withheld_total",
     ),
     (
         "rainbow_refused_total{reason=\"auth_queue\"}",

@@ -113,7 +113,8 @@ const fn key(name: &'static str, kind: Kind, default: &'static str, reload: Relo
 }
 
 use Kind::{
-    Address, Addresses, Bool, Bytes, Choice, Ignored, Integer, Networks, OptionalPort, Path, Paths, Peers, Port, Ports,
+    Address, Addresses, Bool, Bytes, Choice, Headers, Ignored, Integer, Networks, OptionalPort, Path, Paths, Peers,
+    Port, Ports,
 };
 use Kind::{Schemes, SecondPort, Seconds, Secret, Text, Url, Words};
 use Reload::{Hot, NewConnections, Restart};
@@ -624,6 +625,24 @@ static CALLBACKS: &[Key] = &[
         "Most clients waiting for that; more are answered 503 with Retry-After.",
     )
     .unit("clients"),
+    key(
+        "query_headers",
+        Headers(|c| &mut c.query_headers),
+        "any",
+        NewConnections,
+        "Query parameters of /connect/ that connect_url is told as headers too, unless the client sent such a header. any: \
+         all but names that HTTP, browsers and proxies speak with (docs/headers.md); a name that stands here may be one of \
+         those. Versions up to 0.05 copied every one.",
+    ),
+    key(
+        "connect_head_max",
+        Bytes(K, M, |c| &mut c.connect_head_max),
+        "8k",
+        NewConnections,
+        "Longest head sent to connect_url, counted as CGI passes it on (the query twice, a few bytes more for each header); \
+         a client with a longer one is answered 431. uWSGI takes 4k unless its buffer-size says more, and closes the \
+         connection silently beyond it.",
+    ),
     key(
         "ca_file",
         Path(|c| &mut c.ca_file),

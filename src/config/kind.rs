@@ -5,6 +5,7 @@
 //! Callers: `config/load.rs`, `config/render.rs`.
 
 use super::Config;
+use super::headers::QueryHeaders;
 use super::types::{Network, Peer, PortRange, Scheme, Secret};
 use super::url::Endpoint;
 use super::value::*;
@@ -61,6 +62,8 @@ pub enum Kind {
     Networks(Place<Vec<Network>>),
     /// Words, may be empty.
     Words(Place<Vec<String>>),
+    /// Names of headers, or `any`; may be empty.
+    Headers(Place<QueryHeaders>),
     /// A file or empty.
     Path(Place<Option<PathBuf>>),
     /// Files, none if empty. Their names cannot contain commas or white space.
@@ -110,6 +113,7 @@ impl Kind {
             Kind::Address(place) => *place(config) = optional(text, address_v4)?,
             Kind::Networks(place) => *place(config) = items(text, network)?,
             Kind::Words(place) => *place(config) = items(text, one_line)?,
+            Kind::Headers(place) => *place(config) = QueryHeaders::from_words(items(text, one_line)?)?,
             Kind::Path(place) => *place(config) = optional(text, one_path)?,
             Kind::Paths(place) => *place(config) = items(text, one_path)?,
             Kind::Ignored => {}
@@ -138,6 +142,7 @@ impl Kind {
             Kind::Address(place) => place(config).map(|address| address.to_string()).unwrap_or_default(),
             Kind::Networks(place) => joined(place(config)),
             Kind::Words(place) => joined(place(config)),
+            Kind::Headers(place) => place(config).to_string(),
             Kind::Path(place) => place(config)
                 .as_ref()
                 .map(|path| path.display().to_string())
@@ -181,6 +186,7 @@ impl Kind {
             Kind::Address(_) => "IPv4 address or empty".into(),
             Kind::Networks(_) => "list of IP addresses or address/bits, may be empty".into(),
             Kind::Words(_) => "list of words, may be empty".into(),
+            Kind::Headers(_) => "list of header names, any, or empty".into(),
             Kind::Path(_) => "file or empty".into(),
             Kind::Paths(_) => "list of files, may be empty".into(),
             Kind::Ignored => "ignored".into(),

@@ -4,6 +4,7 @@
 //! Invariant: a `Config` holds only values inside the ranges of the table (`keys.rs`). Behaviour of the original: spec §2;
 //! on purpose different: a bad file is refused as a whole, and ports outside 1..65535 are errors.
 
+pub mod headers;
 pub mod ini;
 pub mod keys;
 pub mod kind;
@@ -14,6 +15,7 @@ pub mod url;
 mod load;
 mod value;
 
+pub use headers::QueryHeaders;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -100,6 +102,10 @@ settings! {
     handshake_timeout: Duration,
     /// Longest request head in bytes.
     head_bytes: usize,
+    /// Query parameters of a client that the backend is told as headers too.
+    query_headers: QueryHeaders,
+    /// Bytes of the longest head sent to `connect_url`, as CGI counts.
+    connect_head_max: usize,
 
     /// Largest client message in bytes.
     message_max: usize,

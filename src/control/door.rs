@@ -68,10 +68,25 @@ impl Builder for Door {
                     .map(|value| Bytes::copy_from_slice(value.as_bytes())),
             },
             method,
-            headers: request.headers.clone(),
+            headers: match url.basic_auth {
+                Some(_) => without_authorization(&request.headers),
+                None => request.headers.clone(),
+            },
             body,
         })
     }
+}
+
+/// The lines of a block but the client's `Authorization`: a URL with credentials is called with those, and of two lines some
+/// servers believe the first. Here and not where the block is made, since the URL may be another one by now.
+fn without_authorization(lines: &Bytes) -> Bytes {
+    const NAME: &[u8] = b"authorization:";
+    let is_it = |line: &[u8]| {
+        line.get(..NAME.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(NAME))
+    };
+    let kept = lines.split_inclusive(|byte| *byte == b'\n').filter(|line| !is_it(line));
+    kept.collect::<Vec<_>>().concat().into()
 }
 
 fn origin(url: &config::Endpoint) -> Rc<Origin> {

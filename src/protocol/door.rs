@@ -8,7 +8,6 @@
 //! request must be for an upgrade is the same for all doors (RFC 6455 §4.2.1, spec: section 3).
 
 use super::rainbow::admission::{self, Admission, Effects};
-use super::rainbow::answer::HttpAnswer;
 use super::rainbow::connect::{self, Question, Refusal};
 use super::{Actions, Context, Session, echo, rainbow};
 use crate::config::Config;
@@ -44,12 +43,12 @@ impl Door {
         }
     }
 
-    /// Looks at the request of a client that will be called `identity`. Errors are the answer it gets.
-    pub fn knock(self, head: &RequestHead, identity: &Identity) -> Result<Knock, HttpAnswer> {
+    /// Looks at the request of a client that will be called `identity`. Errors are why it does not get in.
+    pub fn knock(self, head: &RequestHead, identity: &Identity, config: &Config) -> Result<Knock, Refusal> {
         match self {
-            Door::Rainbow => connect::ask(head, identity).map(Knock::Ask).map_err(Refusal::answer),
+            Door::Rainbow => connect::ask(head, identity, config).map(Knock::Ask),
             Door::Echo if head.method == http::Method::GET => Ok(Knock::Welcome),
-            Door::Echo => Err(Refusal::Method.answer()),
+            Door::Echo => Err(Refusal::Method),
         }
     }
 

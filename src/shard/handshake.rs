@@ -172,10 +172,11 @@ impl Shard {
             return self.close_client(id, CloseCause::Refused, None, now, sockets);
         }
         let identity = self.identities.identity(id, &self.identities.check(id));
-        let knock = match door.knock(head, &identity) {
+        let knock = match door.knock(head, &identity, &self.config) {
             Ok(knock) => knock,
-            Err(answer) => {
-                self.answer(id, &answer, manner, now, sockets);
+            Err(refusal) => {
+                self.note_refusal(refusal, now);
+                self.answer(id, &refusal.answer(), manner, now, sockets);
                 return if manner.keep_alive {
                     self.rearm_handshake(id, now);
                 } else {
@@ -202,7 +203,12 @@ impl Shard {
             self.wheel.cancel(deadline);
         }
         match knock {
-            Knock::Ask(question) => self.ask(id, question),
+            Knock::Ask(question) => {
+                if let Some(parameter) = &question.withheld {
+                    self.note_withheld(parameter, now);
+                }
+                self.ask(id, question);
+            }
             Knock::Welcome => {
                 let mut actions = std::mem::take(&mut self.actions);
                 self.admit(id, upgrade, Effects::default(), &mut actions, now, sockets);

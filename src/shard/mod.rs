@@ -29,6 +29,7 @@ mod handshake;
 mod input;
 mod liveness;
 mod members;
+mod notes;
 mod output;
 mod rate;
 mod slow;
@@ -148,6 +149,7 @@ pub struct Shard {
     drain: Option<Drain>,
     /// Clients that were told when to come back.
     restarts_told: u64,
+    notes: notes::Notes,
 }
 
 impl Shard {
@@ -180,6 +182,7 @@ impl Shard {
             fired: Vec::new(),
             drain: None,
             restarts_told: 0,
+            notes: notes::Notes::default(),
         }
     }
 

@@ -14,12 +14,22 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 
 use super::answer::{HttpAnswer, SERVER};
+use super::passing::{self, Parameters};
+use crate::config::{Config, Endpoint};
 use crate::engine::ids::Identity;
 use crate::wire::http1::{self, Headers, RequestHead};
 use crate::wire::{query, ws};
 
 /// The path clients connect to.
 pub const PATH: &[u8] = b"/connect/";
+
+/// `&timestamp=…&nonce=…&signature=…` at its longest.
+const SIGNATURE_BYTES: usize = 128;
+/// CGI writes `Name: value` and a line end as `HTTP_NAME`, value and two lengths: so much more for a line.
+const BYTES_PER_LINE: usize = 5;
+/// Variables of every request: method, protocol, script, the names, addresses and ports of both ends, and the lines this
+/// server adds itself.
+const OWN_BYTES: usize = 512;
 
 /// What the business is asked about a client, for [`crate::engine::command::CallbackRequest`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +38,8 @@ pub struct Question {
     pub query: Bytes,
     /// Header lines, each ended by CRLF, the identity among them.
     pub headers: Bytes,
+    /// A parameter whose name the settings do not let a client claim as a header: worth a word to the operator.
+    pub withheld: Option<String>,
 }
 
 /// Why a client does not get in.
@@ -35,7 +47,11 @@ pub struct Question {
 pub enum Refusal {
     /// Not a GET.
     Method,
-    /// No device id or platform, or the business said no.
+    /// No device id or platform.
+    Anonymous,
+    /// What would be sent to the business is longer than `connect_head_max`.
+    TooLong,
+    /// The business said no.
     Unauthorized,
     /// The business could not be asked, or its answer was not understood.
     Unavailable,
@@ -57,7 +73,10 @@ impl Refusal {
         const UNAVAILABLE: &str = "HTTP/1.1 503 Service Unavailable\r\n\r\n";
         let (status, body, extra) = match self {
             Refusal::Method => return HttpAnswer::page(StatusCode::METHOD_NOT_ALLOWED),
-            Refusal::Unauthorized => (401, "HTTP/1.1 401 Unauthorized\r\n\r\nNot authenticated", None),
+            Refusal::TooLong => return HttpAnswer::page(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
+            Refusal::Anonymous | Refusal::Unauthorized => {
+                (401, "HTTP/1.1 401 Unauthorized\r\n\r\nNot authenticated", None)
+            }
             Refusal::Unavailable => (503, UNAVAILABLE, None),
             Refusal::Overloaded => (503, UNAVAILABLE, Some(("Retry-After", "5"))),
             Refusal::NotWebsocket => (400, "Can \"Upgrade\" only to \"WebSocket\".", None),
@@ -74,18 +93,27 @@ impl Refusal {
 }
 
 /// What to ask the business about the client that sent `head`.
-pub fn ask(head: &RequestHead, identity: &Identity) -> Result<Question, Refusal> {
+pub fn ask(head: &RequestHead, identity: &Identity, config: &Config) -> Result<Question, Refusal> {
     if head.method != Method::GET {
         return Err(Refusal::Method);
     }
     if !has_credential(head, ["X-DEVICEID", "X_DEVICEID"]) || !has_credential(head, ["X-CLIENT-OS", "X_CLIENT_OS"]) {
-        return Err(Refusal::Unauthorized);
+        return Err(Refusal::Anonymous);
+    }
+    if head.query().len() > 3 * config.connect_head_max {
+        return Err(Refusal::TooLong); // encoded anew it is a third of its length at least, and it is sent twice
     }
     let parameters = first_parameters(head.query());
-    Ok(Question {
+    let block = passing::block(&head.headers, &parameters, identity, &config.query_headers);
+    let question = Question {
         query: extra_query(&parameters).into(),
-        headers: header_block(&head.headers, &parameters, identity).into(),
-    })
+        headers: block.lines.into(),
+        withheld: block.withheld,
+    };
+    if head_bytes(&question, &config.connect_url) > config.connect_head_max {
+        return Err(Refusal::TooLong);
+    }
+    Ok(question)
 }
 
 /// Either header in any case, or the query parameter spelled exactly like the first name; not blank, and UTF-8 if from the
@@ -99,8 +127,6 @@ fn has_credential(head: &RequestHead, [name, other]: [&str; 2]) -> bool {
     };
     in_header(name) || in_header(other) || in_query()
 }
-
-type Parameters = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// The query decoded, of repeated parameters the first.
 fn first_parameters(raw: &[u8]) -> Parameters {
@@ -120,70 +146,12 @@ fn extra_query(parameters: &Parameters) -> Vec<u8> {
     out
 }
 
-/// The client's headers, those of its query parameters in front of them where both have a name, and its identity.
-fn header_block(headers: &Headers, parameters: &Parameters, identity: &Identity) -> Vec<u8> {
-    let mut out = Vec::with_capacity(512);
-    let mut written = HashSet::new();
-    for (name, value) in parameters {
-        let spelled = capitalised(name);
-        if may_copy(name, value) && written.insert(spelled.clone()) {
-            http1::push_header(&mut out, &spelled, value);
-        }
-    }
-    for (name, _) in headers.iter() {
-        let spelled = capitalised(name.as_bytes());
-        if may_pass(name) && written.insert(spelled.clone()) {
-            http1::push_header(&mut out, &spelled, &headers.joined(name).unwrap_or_default());
-        }
-    }
-    http1::push_header(&mut out, b"Rainbowclientidentity", identity);
-    out
-}
-
-/// Whether a query parameter becomes a header.
-fn may_copy(name: &[u8], value: &[u8]) -> bool {
-    http1::is_token(name) && !value.iter().any(u8::is_ascii_control) && !is_ours(name)
-}
-
-/// Whether a header of the client goes to the business.
-fn may_pass(name: &str) -> bool {
-    const OF_THE_UPGRADE: [&str; 3] = ["origin", "sec-websocket-key", "sec-websocket-version"];
-    !OF_THE_UPGRADE.iter().any(|own| name.eq_ignore_ascii_case(own)) && !is_ours(name.as_bytes())
-}
-
-/// Headers only we may set: those that frame the request or steer the connection, and `rainbow*`. `-` and `_` are the same
-/// here, because they are to many business servers.
-fn is_ours(name: &[u8]) -> bool {
-    const NAMES: [&[u8]; 10] = [
-        b"accept-encoding",
-        b"connection",
-        b"content-length",
-        b"expect",
-        b"host",
-        b"keep-alive",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    ];
-    let plain = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
-    let name: Vec<u8> = name.iter().map(plain).collect();
-    NAMES.contains(&&name[..]) || name.starts_with(b"proxy-") || name.starts_with(b"rainbow")
-}
-
-/// `X-DEVICEID` → `X-Deviceid`: how the original spells header names.
-fn capitalised(name: &[u8]) -> Vec<u8> {
-    let mut start = true;
-    let spelled = name.iter().map(|byte| {
-        let spelled = if start {
-            byte.to_ascii_uppercase()
-        } else {
-            byte.to_ascii_lowercase()
-        };
-        start = *byte == b'-';
-        spelled
-    });
-    spelled.collect()
+/// Bytes of the head this question becomes, as a CGI-like server counts it: name, value and four bytes for each variable, and
+/// the query in two of them. What our server adds is counted at its longest.
+fn head_bytes(question: &Question, url: &Endpoint) -> usize {
+    let lines = question.headers.split(|byte| *byte == b'\n').count();
+    let query = question.query.len() + SIGNATURE_BYTES + url.target.len();
+    question.headers.len() + lines * BYTES_PER_LINE + 2 * query + 3 * url.authority.len() + OWN_BYTES
 }
 
 /// The value of `Sec-WebSocket-Accept`.

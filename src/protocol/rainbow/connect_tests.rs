@@ -4,6 +4,9 @@ use super::*;
 use crate::wire::date::http_date;
 use proptest::prelude::*;
 
+use crate::config::{Overrides, QueryHeaders};
+use crate::protocol::rainbow::passing::capitalised;
+
 const IDENTITY: Identity = [b'a'; 64];
 const CREDENTIALS: &str = "X-DEVICEID: dev-1\r\nX-CLIENT-OS: ios7\r\n";
 
@@ -12,12 +15,21 @@ fn head(target: &str, headers: &str) -> RequestHead {
     parse(bytes.as_bytes())
 }
 
+/// With room for any head, and what is set.
+fn config(change: impl FnOnce(&mut Config)) -> Config {
+    let mut config = Config::demo(1, &Overrides::default());
+    config.connect_head_max = 1024 * 1024;
+    change(&mut config);
+    config
+}
+
 fn parse(bytes: &[u8]) -> RequestHead {
     http1::parse_request(bytes, 64 * 1024).unwrap().unwrap()
 }
 
 fn question(target: &str, headers: &str) -> (String, Vec<String>) {
-    let question = ask(&head(target, &format!("{CREDENTIALS}{headers}")), &IDENTITY).unwrap();
+    let head = head(target, &format!("{CREDENTIALS}{headers}"));
+    let question = ask(&head, &IDENTITY, &config(|_| {})).unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let block = text(&question.headers);
     (
@@ -39,7 +51,7 @@ fn names(target: &str, headers: &str) -> Vec<String> {
 
 #[test]
 fn credentials_in_their_order() {
-    let refused = |target: &str, headers: &str| ask(&head(target, headers), &IDENTITY).err();
+    let refused = |target: &str, headers: &str| ask(&head(target, headers), &IDENTITY, &config(|_| {})).err();
     assert_eq!(refused("/connect/", CREDENTIALS), None);
     assert_eq!(refused("/connect/", "x_deviceid: d\r\nx_client_os: i\r\n"), None);
     assert_eq!(refused("/connect/?X-DEVICEID=q1&X-CLIENT-OS=android", ""), None);
@@ -48,7 +60,7 @@ fn credentials_in_their_order() {
         refused("/connect/?X-DEVICEID=&X-DEVICEID=d&X-CLIENT-OS=i", "X-DEVICEID:\r\n"),
         None
     );
-    let no = Some(Refusal::Unauthorized);
+    let no = Some(Refusal::Anonymous);
     assert_eq!(refused("/connect/", ""), no);
     assert_eq!(refused("/connect/", "X-DEVICEID: d\r\n"), no);
     assert_eq!(refused("/connect/", "X-CLIENT-OS: i\r\n"), no);
@@ -70,7 +82,7 @@ fn credentials_in_their_order() {
 #[test]
 fn other_methods_are_refused_first() {
     let post = parse(b"POST /connect/ HTTP/1.1\r\nHost: h\r\n\r\n");
-    assert_eq!(ask(&post, &IDENTITY), Err(Refusal::Method));
+    assert_eq!(ask(&post, &IDENTITY, &config(|_| {})), Err(Refusal::Method));
 }
 
 #[test]
@@ -107,13 +119,105 @@ fn our_own_parameters_are_not_passed_twice() {
 }
 
 #[test]
-fn parameters_replace_headers_of_the_same_name() {
-    let lines = lines("/connect/?x-foo=new&X-FOO=newer", "X-Foo: old\r\nX-Bar: stays\r\n");
+fn headers_stand_over_parameters_of_the_same_name() {
+    let lines = lines("/connect/?x-foo=new&X_FOO=newer&x_bar=1&X-BAR=2", "X-Foo: old\r\n");
+    let named = |name: &str| {
+        lines
+            .iter()
+            .filter(|line| line.starts_with(name))
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(named("X-Foo"), ["X-Foo: old"], "{lines:?}");
+    assert_eq!(named("X_"), ["X_bar: 1"], "of two spellings the first");
+    assert_eq!(named("X-Bar"), [""; 0]);
+}
+
+/// What edges and browsers say about a request cannot be said by its query, nor in the other spelling.
+#[test]
+fn a_client_does_not_speak_for_proxies_and_browsers() {
+    let edge = "X-Forwarded-For: 192.0.2.1\r\nX-Real-IP: 192.0.2.1\r\nOrigin: https://good.example\r\n";
+    for name in [
+        "X-Forwarded-For",
+        "X_Forwarded_For",
+        "x-real-ip",
+        "X_REAL_IP",
+        "X-Forwarded-Proto",
+        "Cookie",
+        "X-Remote-User",
+        "Remote_User",
+        "Origin",
+        "Sec-Fetch-Site",
+        "Referer",
+        "X-Authenticated-User",
+        "Authorization",
+        "authorization",
+    ] {
+        for edge in ["", edge] {
+            let passed = lines(&format!("/connect/?{name}=evil"), edge);
+            assert!(!passed.iter().any(|line| line.ends_with("evil")), "{name}: {passed:?}");
+        }
+        if name.contains('_') {
+            for (header, expected) in [("", 0), (edge, 0)] {
+                let passed = lines("/connect/", &format!("{name}: evil\r\n{header}"));
+                let evil = passed.iter().filter(|line| line.ends_with("evil")).count();
+                assert_eq!(evil, expected, "{name}: {passed:?}");
+            }
+        }
+    }
+    let twice = lines("/connect/", "X_App: underscore\r\nX-App: hyphen\r\n");
+    assert_eq!(
+        twice.iter().filter(|line| line.starts_with("X")).count(),
+        3,
+        "{twice:?}"
+    );
+    assert!(twice.contains(&"X-App: hyphen".into()));
+    let question = ask(
+        &head("/connect/?X-User=a&token=b", CREDENTIALS),
+        &IDENTITY,
+        &config(|_| {}),
+    )
+    .unwrap();
+    assert_eq!(
+        (&question.query[..], question.withheld.as_deref()),
+        (&b"X-User=a&token=b"[..], Some("X-User"))
+    );
+}
+
+#[test]
+fn what_is_listed_may_be_claimed() {
+    let listed = ["Authorization", "X-User"].map(str::to_owned).to_vec();
+    let config = config(|config| config.query_headers = QueryHeaders::from_words(listed).unwrap());
+    let head = head("/connect/?authorization=Bearer+1&X-User=u&token=t", CREDENTIALS);
+    let passed = ask(&head, &IDENTITY, &config).unwrap().headers;
+    let passed = String::from_utf8_lossy(&passed);
     assert!(
-        lines.contains(&"X-Foo: new".to_owned()) && lines.contains(&"X-Bar: stays".to_owned()),
+        passed.starts_with("Authorization: Bearer 1\r\nX-User: u\r\nX-Deviceid"),
+        "{passed}"
+    );
+    assert!(!passed.contains("Token"));
+}
+
+#[test]
+fn lines_of_cookies_are_one_line_of_cookies() {
+    let lines = lines("/connect/", "Cookie: a=1\r\nX-Foo: 1\r\ncookie: b=2\r\nX-Foo: 2\r\n");
+    assert!(
+        lines.contains(&"Cookie: a=1; b=2".to_owned()) && lines.contains(&"X-Foo: 1,2".to_owned()),
         "{lines:?}"
     );
-    assert_eq!(lines.iter().filter(|line| line.starts_with("X-Foo")).count(), 1);
+}
+
+#[test]
+fn heads_that_are_too_long_are_refused_before_anybody_is_asked() {
+    let long = |bytes: usize| head("/connect/", &format!("{CREDENTIALS}X-Long: {}\r\n", "a".repeat(bytes)));
+    let ask = |head: &RequestHead| ask(head, &IDENTITY, &config(|config| config.connect_head_max = 4096)).map(|_| ());
+    assert_eq!(ask(&long(2500)), Ok(()));
+    assert_eq!(ask(&long(4096)), Err(Refusal::TooLong));
+    let query = |bytes: usize| head(&format!("/connect/?token={}", "a".repeat(bytes)), CREDENTIALS);
+    assert_eq!(ask(&query(800)), Ok(()));
+    assert_eq!(ask(&query(1200)), Err(Refusal::TooLong), "three times in the head");
+    assert_eq!(ask(&query(30_000)), Err(Refusal::TooLong));
+    assert_eq!(Refusal::TooLong.answer().status.as_u16(), 431);
 }
 
 #[test]
@@ -171,7 +275,7 @@ fn bytes_pass_unchanged() {
     let mut bytes =
         b"GET /connect/?n=%e9%ff HTTP/1.1\r\nHost: h\r\nX-DEVICEID: \xe9\r\nX-CLIENT-OS: \xe4\xbd\xa0\r\n".to_vec();
     bytes.extend_from_slice(b"\r\n");
-    let headers = ask(&parse(&bytes), &IDENTITY).unwrap().headers;
+    let headers = ask(&parse(&bytes), &IDENTITY, &config(|_| {})).unwrap().headers;
     assert!(
         headers.starts_with(b"N: \xe9\xff\r\nX-Deviceid: \xe9\r\nX-Client-Os: \xe4\xbd\xa0\r\n"),
         "{headers:?}"

@@ -25,6 +25,7 @@ pub mod inflight;
 pub mod json;
 pub mod number;
 pub mod packet;
+mod passing;
 pub mod peer;
 pub mod relay;
 pub mod serverinfo;
