@@ -1,0 +1,67 @@
+//! The SDKs below `sdk/`: each client passes the scripted sessions of `sdk/conformance`, and works with the real server.
+//! What needs an interpreter that is not installed says NOT RUN, and fails with `CI=true`.
+
+#![cfg(feature = "runtime")]
+
+use std::process::Command;
+
+/// Debian's own interpreter: the one that sees Debian's Django, Flask and FastAPI.
+const PYTHON: &str = "/usr/bin/python3";
+
+/// Runs a script below `sdk/` and returns what it printed. Panics with that when it fails.
+fn run(program: &str, arguments: &[&str]) -> Option<String> {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let output = match Command::new(program).args(arguments).current_dir(root).output() {
+        Ok(output) => output,
+        Err(error) => {
+            assert!(std::env::var_os("CI").is_none(), "NOT RUN: {program}: {error}");
+            println!("NOT RUN: {program}: {error}");
+            return None;
+        }
+    };
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    assert!(
+        output.status.success(),
+        "{program} {arguments:?}: {}\n{text}",
+        output.status
+    );
+    Some(text)
+}
+
+/// The line `N passed, N failed, N skipped` of the suite must have exactly these figures.
+fn conformance(driver: &[&str], without: &[&str], closing: &str) {
+    let mut arguments = vec!["sdk/conformance/run.py"];
+    without
+        .iter()
+        .for_each(|ability| arguments.extend(["--without", ability]));
+    arguments.push("--");
+    arguments.extend(driver);
+    if let Some(text) = run(PYTHON, &arguments) {
+        assert!(text.trim_end().ends_with(closing), "{text}");
+    }
+}
+
+#[test]
+fn the_python_client_conforms() {
+    conformance(
+        &[PYTHON, "sdk/python/tests/driver.py"],
+        &[],
+        "42 passed, 0 failed, 0 skipped",
+    );
+}
+
+#[test]
+fn the_python_backend_side_answers_in_every_framework() {
+    if let Some(text) = run(PYTHON, &["-W", "ignore", "sdk/python/tests/test_backend.py"]) {
+        assert!(text.contains("\nOK"), "{text}");
+    }
+}
+
+#[test]
+fn the_python_sides_work_with_the_server() {
+    let server = env!("CARGO_BIN_EXE_rainbow-server");
+    if let Some(text) = run(PYTHON, &["sdk/python/tests/end_to_end.py", server]) {
+        assert!(text.contains("end to end with hmac-sha256: ok"), "{text}");
+    }
+}
