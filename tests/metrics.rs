@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Series that tests with other configurations move: the series, the file that tests it, and a word found there.
-const MOVED_ELSEWHERE: [(&str, &str, &str); 29] = [
+const MOVED_ELSEWHERE: [(&str, &str, &str); 30] = [
     (
         "rainbow_mailbox_overflows_total",
         "tests/limits/overload.rs",
@@ -119,6 +119,11 @@ const MOVED_ELSEWHERE: [(&str, &str, &str); 29] = [
         "rainbow_refused_total{reason=\"head_too_long\"}",
         "tests/passing.rs",
         "head_too_long",
+    ),
+    (
+        "rainbow_callbacks_total{event=\"checked\"}",
+        "tests/poison/main.rs",
+        "checked",
     ),
     (
         "rainbow_query_headers_withheld_total",

@@ -585,7 +585,10 @@ static CALLBACKS: &[Key] = &[
         Integer(0, 1_000_000, |c| &mut c.breaker_failures),
         "20",
         Hot,
-        "Calls of one URL that must fail in a row, within 10 seconds, before it is only probed: no connection, no answer, or a status from 502 on. Meanwhile clients are answered 503 with Retry-After, messages and close calls wait. 0: never.",
+        "Calls of one URL that must fail in a row, within 10 seconds, before it is only probed: no connection, no answer, or a \
+         status from 502 on. Where there was a connection, calls of one client do not count while others are answered, and \
+         connect_url is asked a neutral question first (OPTIONS). While a URL is only probed clients are answered 503 with \
+         Retry-After, messages and close calls wait. 0: never.",
     )
     .unit("calls"),
     key(

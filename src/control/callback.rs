@@ -11,6 +11,7 @@
 //! | --- | --- |
 //! | `lanes.rs` | places and queues |
 //! | `adapt.rs`, `breaker.rs` | how many calls a failing server gets; `health.rs` feeds them |
+//! | `sources.rs` | whether it is the server that fails, or what some clients send |
 //! | `closing.rs`, `waiting.rs` | close callbacks: repeated until accepted |
 //! | `counts.rs` | the books |
 //! | `alarm.rs` | the one timer |
@@ -38,6 +39,7 @@ mod health;
 mod lanes;
 mod random;
 mod settings;
+mod sources;
 mod waiting;
 
 use std::cell::{Cell, RefCell};
@@ -65,6 +67,9 @@ const RETRIES_PER_ALARM: usize = 128;
 /// Pause before the next queued call when a server could not even be connected to. Such failures may come without any
 /// waiting, and a long queue failing in one go would keep the core from everything else.
 const FAILURE_PAUSE: Duration = Duration::from_millis(1);
+/// Time a server has for its answer to a neutral request.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Turns a callback into a request; one per door.
 pub trait Builder {
     /// The server a callback goes to; `None` if no URL is configured for it.
@@ -73,6 +78,12 @@ pub trait Builder {
     /// The request as it is sent now: called once per attempt, so that every attempt has a fresh signature.
     /// `unix_seconds` is the wall clock, `nonce` random. `None` if the URL makes no sense for this callback.
     fn build(&self, request: &CallbackRequest, unix_seconds: u64, nonce: u64) -> Option<Request>;
+
+    /// A request to the server of `endpoint` that comes from no client and asks for nothing: any answer says that the server
+    /// is there. `None`: there is no such thing.
+    fn neutral(&self, _endpoint: Endpoint) -> Option<Request> {
+        None
+    }
 }
 
 /// Told of every end: who asked, the token of the request, how it ended. Must not block; may submit again.
@@ -133,6 +144,7 @@ impl Callbacks {
             submitted: now,
             deadline: now + settings.span(request.endpoint),
             attempts: 0,
+            source: source(&request),
             request,
         };
         match origin {
@@ -197,6 +209,9 @@ impl Inner {
             None
         };
         let placed = self.lanes.borrow_mut().place(&key, job, rules);
+        if self.lanes.borrow_mut().wants_check(&key) {
+            monoio::spawn(check(self.clone(), key.clone()));
+        }
         match placed {
             Placed::Start(job) => {
                 self.ledger.started(key.0);
@@ -354,7 +369,7 @@ impl Drop for Inner {
 async fn run(inner: Rc<Inner>, key: LaneKey, mut job: Job) {
     loop {
         let (outcome, verdict) = inner.call(&job).await;
-        inner.learn(&key, job.call, verdict);
+        inner.learn(&key, &job, verdict);
         let unreachable = matches!(
             outcome,
             CallbackOutcome::Failed(
@@ -375,6 +390,32 @@ async fn run(inner: Rc<Inner>, key: LaneKey, mut job: Job) {
             None => return,
         }
     }
+}
+
+/// Asks a server something neutral, since what clients send may be the cause of their failures.
+async fn check(inner: Rc<Inner>, key: LaneKey) {
+    let request = inner.builder().neutral(key.0);
+    let is_alive = match request {
+        Some(request) => {
+            inner.ledger.checked(key.0);
+            let deadline = Instant::now() + CHECK_TIMEOUT.min(inner.settings.get().timeout);
+            health::is_alive(&inner.client.call(request, deadline).await)
+        }
+        None => false,
+    };
+    let turn = inner.lanes.borrow_mut().on_checked(&key, is_alive, inner.rules(key.0));
+    inner.tell(&key, turn);
+}
+
+/// Stands for whom a call is made for: the address of a client that wants in, a client that is in.
+fn source(request: &CallbackRequest) -> u64 {
+    let ClientId {
+        shard,
+        slot,
+        generation,
+    } = request.client;
+    let client = u64::from(shard.0) << 48 ^ u64::from(slot) << 16 ^ u64::from(generation);
+    if request.address == 0 { client } else { request.address }
 }
 
 /// Ends with the scheduler.

@@ -75,6 +75,11 @@ impl Builder for Door {
             body,
         })
     }
+
+    fn neutral(&self, endpoint: Endpoint) -> Option<Request> {
+        let (url, origin) = self.endpoint(endpoint);
+        Some(neutral(url, origin))
+    }
 }
 
 /// The lines of a block but the client's `Authorization`: a URL with credentials is called with those, and of two lines some
@@ -87,6 +92,26 @@ fn without_authorization(lines: &Bytes) -> Bytes {
     };
     let kept = lines.split_inclusive(|byte| *byte == b'\n').filter(|line| !is_it(line));
     kept.collect::<Vec<_>>().concat().into()
+}
+
+/// How a server is asked whether it is there: OPTIONS of the path, without query, signature or anything of a client. No
+/// handler acts on it, and it goes the way the calls go, through the same proxies to the same application.
+fn neutral(url: &config::Endpoint, origin: &Rc<Origin>) -> Request {
+    let target = url.request_target(None, "");
+    let path = target.split('?').next().unwrap_or("/");
+    Request {
+        url: Url {
+            origin: origin.clone(),
+            target: Bytes::copy_from_slice(path.as_bytes()),
+            authorization: url
+                .basic_auth
+                .as_ref()
+                .map(|value| Bytes::copy_from_slice(value.as_bytes())),
+        },
+        method: Method::OPTIONS,
+        headers: Bytes::new(),
+        body: Bytes::new(),
+    }
 }
 
 fn origin(url: &config::Endpoint) -> Rc<Origin> {

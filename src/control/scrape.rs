@@ -42,6 +42,7 @@ fn facts<'a>(callbacks: &'a Callbacks, kind: &'static str, endpoint: Endpoint) -
         expired: counts.expired,
         refused: counts.overloaded,
         retried: counts.retried,
+        checked: counts.checked,
         in_flight: counts.in_flight,
         queued: counts.queued,
         limit: health.limit as u64,

@@ -221,6 +221,8 @@ pub struct CallbackRequest {
     pub headers: Bytes,
     /// Body of a POST; ignored for GET callbacks.
     pub body: Bytes,
+    /// Stands for the address of a client that is not admitted yet; 0: unknown, or it is.
+    pub address: u64,
 }
 
 /// How a callback ended.

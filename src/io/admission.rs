@@ -234,6 +234,15 @@ impl Doorman {
         verdict
     }
 
+    /// A number for the address of the client of `slot`, connected from `peer`: the same on every core, nothing one can
+    /// choose. 0: the connection is gone already.
+    pub fn number(&self, slot: u32, peer: impl FnOnce() -> Option<IpAddr>, forwarded: Option<&[u8]>) -> u64 {
+        let told = self.arrivals.get(&slot).and_then(|arrival| arrival.told);
+        let Some(near) = told.or_else(peer) else { return 0 };
+        let far = client_address(near, forwarded.unwrap_or_default(), |address| self.is_trusted(address));
+        self.admission.addresses.hasher.hash_one(counted(far)).max(1)
+    }
+
     fn claim(&self, address: IpAddr, kind: Kind) -> Result<Option<Place>, Refused> {
         match self.config.connections_per_address {
             0 => Ok(None),
@@ -307,6 +316,21 @@ mod tests {
         let _first = doorman.arrive(ip("2001:db8:0:1::1"), None).unwrap();
         assert!(doorman.arrive(ip("2001:db8:0:1:ffff::2"), None).is_none());
         assert!(doorman.arrive(ip("2001:db8:0:2::1"), None).is_some());
+    }
+
+    #[test]
+    fn the_number_of_an_address_is_that_of_the_client_behind_the_proxy() {
+        let doorman = doorman(|_| {});
+        let number = |peer: &str, forwarded: &[u8]| doorman.number(0, || Some(ip(peer)), Some(forwarded));
+        let one = number("192.0.2.1", b"");
+        assert!(one != 0 && one == number("10.0.0.1", b"6.6.6.6, 192.0.2.1"));
+        assert_ne!(
+            one,
+            number("192.0.2.2", b"192.0.2.1"),
+            "who is not trusted is not believed"
+        );
+        assert_eq!(number("2001:db8:0:1::1", b""), number("2001:db8:0:1:ffff::2", b""));
+        assert_eq!(doorman.number(0, || None, None), 0);
     }
 
     #[test]

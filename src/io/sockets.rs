@@ -305,6 +305,11 @@ impl<K: Kernel> Sockets for SocketTable<K> {
         self.doorman.admit(client.slot, peer, forwarded)
     }
 
+    fn address(&mut self, client: ClientId, forwarded: Option<&[u8]>) -> u64 {
+        let peer = || find(&mut self.entries, client).and_then(|(socket, _)| socket.peer());
+        self.doorman.number(client.slot, peer, forwarded)
+    }
+
     fn want_write(&mut self, client: ClientId) {
         self.wait_to_write(client);
     }

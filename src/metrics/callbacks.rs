@@ -21,6 +21,8 @@ pub struct CallbackFacts<'a> {
     pub refused: u64,
     /// Attempts repeated.
     pub retried: u64,
+    /// Neutral requests, to tell a server that fails from requests that make it fail.
+    pub checked: u64,
     /// Under way.
     pub in_flight: u64,
     /// Waiting for their turn.
@@ -41,13 +43,14 @@ type Family = (&'static str, Shape, &'static str, fn(&CallbackFacts<'_>) -> u64)
 /// An event: its label and where its number is.
 type Event = (&'static str, fn(&CallbackFacts<'_>) -> u64);
 
-const EVENTS: [Event; 6] = [
+const EVENTS: [Event; 7] = [
     ("submitted", |facts| facts.submitted),
     ("success", |facts| facts.success),
     ("failed", |facts| facts.failed),
     ("expired", |facts| facts.expired),
     ("refused", |facts| facts.refused),
     ("retried", |facts| facts.retried),
+    ("checked", |facts| facts.checked),
 ];
 
 const FAMILIES: [Family; 5] = [
@@ -87,7 +90,7 @@ pub(super) fn callbacks(page: &mut Page, all: &[CallbackFacts<'_>]) {
     page.head(
         "rainbow_callbacks_total",
         Shape::Counter,
-        "Callbacks by what became of them: submitted = success + failed + expired + in flight + queued. Refused ones failed.",
+        "Callbacks by what became of them: submitted = success + failed + expired + in flight + queued. Refused ones failed. checked: neutral requests, to tell whether the server fails or what clients send.",
     );
     for facts in all {
         for (event, number) in EVENTS {

@@ -113,6 +113,7 @@ fn facts<'a>(kind: &'static str, latency: &'a Histogram) -> CallbackFacts<'a> {
         expired: 4,
         refused: 5,
         retried: 6,
+        checked: 0,
         in_flight: 7,
         queued: 8,
         limit: 9,

@@ -207,7 +207,8 @@ impl Shard {
                 if let Some(parameter) = &question.withheld {
                     self.note_withheld(parameter, now);
                 }
-                self.ask(id, question);
+                let forwarded = head.headers.joined("x-forwarded-for");
+                self.ask(id, question, sockets.address(id, forwarded.as_deref()));
             }
             Knock::Welcome => {
                 let mut actions = std::mem::take(&mut self.actions);
@@ -217,7 +218,7 @@ impl Shard {
         }
     }
 
-    fn ask(&mut self, id: ClientId, question: Question) {
+    fn ask(&mut self, id: ClientId, question: Question, address: u64) {
         self.reports.push(Report::Callback(CallbackRequest {
             client: id,
             token: 0,
@@ -226,6 +227,7 @@ impl Shard {
             query: question.query,
             headers: question.headers,
             body: Bytes::new(),
+            address,
         }));
     }
 

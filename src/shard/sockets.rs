@@ -39,6 +39,10 @@ pub trait Sockets {
     fn admit(&mut self, _client: ClientId, _forwarded: Option<&[u8]>) -> Verdict {
         Verdict::Welcome
     }
+    /// A number that stands for the address a client connects from, given the value of its `X-Forwarded-For`; 0: unknown.
+    fn address(&mut self, _client: ClientId, _forwarded: Option<&[u8]>) -> u64 {
+        0
+    }
     /// Close now. The client is not mentioned again.
     fn close(&mut self, client: ClientId);
 }

@@ -135,6 +135,7 @@ pub fn request(endpoint: Endpoint, token: u64) -> CallbackRequest {
         query: Bytes::new(),
         headers: Bytes::from_static(b"Rainbowclientidentity: x\r\n"),
         body: Bytes::from_static(b"body"),
+        address: 0,
     }
 }
 

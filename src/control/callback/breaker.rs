@@ -1,12 +1,16 @@
 //! Whether a server is called at all. Pure: time, rules and chance come as arguments.
 //!
 //! ```text
-//! closed ── `failures` calls in a row failed within 10 s ─▶ open ── pause over ─▶ one probe, the next pause is twice as long
+//! closed ─ `failures` calls in a row failed within 10 s (*) ─▶ open ── pause over ─▶ one probe, the next pause is twice as long
 //!   ▲                                                                              │
 //!   └────────────────────────── a probe was answered ──────────────────────────────┘
 //! ```
+//! (*) Without a connection: at once. Otherwise the lane looks at who failed before it opens ([`super::sources`]): a server
+//! that refuses connections is down, one that answers 502 or hangs up may be so over what one client sends.
+//!
 //! There is no separate half-open state to get stuck in: a probe that hangs does not hold up the next one. Calls begun
-//! before the breaker opened say nothing about what the server can do now, so only a probe closes it.
+//! before the breaker opened say nothing about what the server can do now, so only a probe closes it, or the lane's neutral
+//! request.
 
 use std::time::{Duration, Instant};
 
@@ -31,6 +35,8 @@ pub(super) enum Breaker {
     Closed {
         /// Failures since the last answer.
         streak: u32,
+        /// Of these, those for want of a connection.
+        downs: u32,
         /// When the first of them came.
         since: Option<Instant>,
     },
@@ -47,9 +53,24 @@ pub(super) enum Breaker {
     },
 }
 
+/// How many calls have failed in a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Streak {
+    /// Not enough, or the breaker is open already.
+    Short,
+    /// Enough.
+    Failed,
+    /// Enough, all for want of a connection.
+    Down,
+}
+
 impl Default for Breaker {
     fn default() -> Breaker {
-        Breaker::Closed { streak: 0, since: None }
+        Breaker::Closed {
+            streak: 0,
+            downs: 0,
+            since: None,
+        }
     }
 }
 
@@ -98,22 +119,35 @@ impl Breaker {
         closes
     }
 
-    /// A call failed; `next` is the number of the next one. True: that opened the breaker.
-    pub(super) fn on_failure(&mut self, call: u64, next: u64, now: Instant, rules: Rules, chance: f64) -> bool {
-        let (streak, since) = match self {
+    /// A call failed, for want of a connection (`is_down`) or otherwise.
+    pub(super) fn on_failure(&mut self, call: u64, is_down: bool, now: Instant, rules: Rules) -> Streak {
+        let (streak, downs, since) = match self {
             Breaker::Open { .. } => {
                 self.on_nothing(call);
-                return false;
+                return Streak::Short;
             }
-            Breaker::Closed { streak, since } => (streak, since),
+            Breaker::Closed { streak, downs, since } => (streak, downs, since),
         };
         if since.is_none_or(|since| now.saturating_duration_since(since) > STREAK_SPAN) {
-            (*streak, *since) = (0, Some(now));
+            (*streak, *downs, *since) = (0, 0, Some(now));
         }
-        *streak += 1;
-        if rules.failures == 0 || *streak < rules.failures {
-            return false;
+        *streak = streak.saturating_add(1);
+        *downs += u32::from(is_down);
+        match rules.failures {
+            0 => Streak::Short,
+            failures if *downs >= failures => Streak::Down,
+            failures if *streak >= failures => Streak::Failed,
+            _ => Streak::Short,
         }
+    }
+
+    /// Whether enough calls have failed in a row.
+    pub(super) fn is_full(&self, rules: Rules) -> bool {
+        matches!(self, Breaker::Closed { streak, .. } if rules.failures > 0 && *streak >= rules.failures)
+    }
+
+    /// The server is to be left alone; `next` is the number of the next call.
+    pub(super) fn open(&mut self, next: u64, now: Instant, rules: Rules, chance: f64) {
         let pause = rules.pause.min(rules.pause_max);
         *self = Breaker::Open {
             probe_at: now + shortened(pause, chance),
@@ -121,7 +155,6 @@ impl Breaker {
             first: next,
             probes: 0,
         };
-        true
     }
 
     /// A call ended in a way that says nothing about the server.
@@ -152,9 +185,12 @@ mod tests {
     fn opened(now: Instant) -> Breaker {
         let mut breaker = Breaker::default();
         for call in 0..19 {
-            assert!(!breaker.on_failure(call, 19, now, RULES, 1.0));
+            assert_eq!(breaker.on_failure(call, call == 7, now, RULES), Streak::Short);
+            assert!(!breaker.is_full(RULES));
         }
-        assert!(breaker.on_failure(19, 100, now, RULES, 1.0));
+        assert_eq!(breaker.on_failure(19, true, now, RULES), Streak::Failed);
+        assert!(breaker.is_full(RULES));
+        breaker.open(100, now, RULES, 1.0);
         breaker
     }
 
@@ -162,7 +198,7 @@ mod tests {
     fn opens_only_for_failures_in_a_row_and_within_the_span() {
         let (mut breaker, start) = (Breaker::default(), Instant::now());
         for call in 0..1000 {
-            assert!(!breaker.on_failure(call, call, start, RULES, 0.5));
+            assert_eq!(breaker.on_failure(call, false, start, RULES), Streak::Short);
             if call % 19 == 18 {
                 assert!(!breaker.on_answer(call));
             }
@@ -170,11 +206,14 @@ mod tests {
         let mut breaker = Breaker::default();
         for call in 0..1000 {
             let now = start + Duration::from_millis(600) * call;
-            assert!(!breaker.on_failure(0, 0, now, RULES, 0.5), "one each 0.6 s");
+            assert_eq!(breaker.on_failure(0, true, now, RULES), Streak::Short, "one each 0.6 s");
         }
         let off = Rules { failures: 0, ..RULES };
         let mut breaker = Breaker::default();
-        assert!((0..1000).all(|call| !breaker.on_failure(call, call, start, off, 0.5)));
+        assert!((0..1000).all(|call| breaker.on_failure(call, true, start, off) == Streak::Short));
+        let mut breaker = Breaker::default();
+        let last = (0..20).map(|call| breaker.on_failure(call, true, start, RULES)).last();
+        assert_eq!(last, Some(Streak::Down));
     }
 
     #[test]
@@ -202,9 +241,9 @@ mod tests {
         assert!(!breaker.on_answer(99), "begun before");
         breaker.probe(now, RULES, 1.0);
         assert!(breaker.is_probing());
-        assert!(!breaker.on_failure(99, 101, now, RULES, 1.0));
+        assert_eq!(breaker.on_failure(99, true, now, RULES), Streak::Short);
         assert!(breaker.is_probing(), "a late failure is no probe's");
-        assert!(!breaker.on_failure(100, 101, now, RULES, 1.0));
+        assert_eq!(breaker.on_failure(100, true, now, RULES), Streak::Short);
         assert!(breaker.is_open() && !breaker.is_probing());
         breaker.probe(now, RULES, 1.0);
         breaker.probe(now, RULES, 1.0);

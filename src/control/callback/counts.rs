@@ -25,6 +25,8 @@ pub struct Counts {
     pub retried: u64,
     /// Times a breaker opened.
     pub opened: u64,
+    /// Neutral requests sent to tell a server that fails from requests that make it fail.
+    pub checked: u64,
 }
 
 impl Counts {
@@ -75,6 +77,10 @@ impl Ledger {
 
     pub(super) fn opened(&self, endpoint: Endpoint) {
         self.change(endpoint, |counts| counts.opened += 1);
+    }
+
+    pub(super) fn checked(&self, endpoint: Endpoint) {
+        self.change(endpoint, |counts| counts.checked += 1);
     }
 
     pub(super) fn started(&self, endpoint: Endpoint) {

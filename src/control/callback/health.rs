@@ -3,14 +3,17 @@
 //! A failure is: no connection, no answer in time, a connection that ends without one, and the statuses a proxy gives for a
 //! server that is not there (502 and above). An answer is everything else, 500 included: it is what a handler says about
 //! *one* message, and a client that has found a message that breaks the handler must not be able to close the door for
-//! everybody. A call that had little time left because it had waited in the queue says nothing.
+//! everybody. For the same reason a failure that a request can bring about (502, a connection that ends, silence) is held
+//! against the server only when it is not one source's (`sources.rs`), nobody has been answered for two seconds and, where
+//! anybody may ask (connect), a neutral request fails too. A server that cannot be connected to is down. A call that had little time left because it had waited in the queue says nothing.
 
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::adapt::Change;
-use super::lanes::{BreakerState, LaneKey, Rules, Turn, Verdict};
-use super::{Callbacks, Inner};
-use crate::engine::command::{CallbackFailure, CallbackOutcome, Endpoint};
+use super::lanes::{BreakerState, Job, LaneKey, Rules, Turn, Verdict};
+use super::{Callbacks, Inner, check};
+use crate::engine::command::{CallbackFailure, CallbackOutcome, CallbackReply, Endpoint};
 
 /// First status that stands for a server that is not there.
 pub(super) const STATUS_UNAVAILABLE: u16 = 502;
@@ -42,7 +45,8 @@ pub(super) fn verdict(outcome: &CallbackOutcome, took: Duration, timeout: Durati
         CallbackOutcome::Answered(reply) if reply.status >= STATUS_UNAVAILABLE => Verdict::Failed,
         CallbackOutcome::Answered(_) => Verdict::Answered,
         CallbackOutcome::Failed(TimedOut) if took < timeout / 2 => Verdict::Unclear,
-        CallbackOutcome::Failed(TimedOut | Dropped | Refused | Unreachable | Handshake | Unresolved) => Verdict::Failed,
+        CallbackOutcome::Failed(TimedOut | Dropped) => Verdict::Failed,
+        CallbackOutcome::Failed(Refused | Unreachable | Handshake | Unresolved) => Verdict::Down,
         CallbackOutcome::Failed(Garbage | Redirects | Overloaded) => Verdict::Unclear,
     }
 }
@@ -61,9 +65,21 @@ impl Inner {
         }
     }
 
-    /// Call number `call` of a lane has ended.
-    pub(super) fn learn(&self, key: &LaneKey, call: u64, verdict: Verdict) {
-        let turn = self.lanes.borrow_mut().on_end(key, call, verdict, self.rules(key.0));
+    /// A call of a lane has ended.
+    pub(super) fn learn(self: &Rc<Self>, key: &LaneKey, job: &Job, verdict: Verdict) {
+        let rules = self.rules(key.0);
+        let turn = self
+            .lanes
+            .borrow_mut()
+            .on_end(key, job.call, job.source, verdict, rules);
+        if self.lanes.borrow_mut().wants_check(key) {
+            monoio::spawn(check(self.clone(), key.clone()));
+        }
+        self.tell(key, turn);
+    }
+
+    /// What has changed, for the operator.
+    pub(super) fn tell(self: &Rc<Self>, key: &LaneKey, turn: Option<Turn>) {
         let Some(turn) = turn else { return };
         let (kind, server, tls) = (label(key.0), &key.1.authority, key.1.tls);
         match turn {
@@ -73,12 +89,27 @@ impl Inner {
                 let look_at = self.lanes.borrow().look_at();
                 look_at.into_iter().for_each(|at| self.alarm.note(at));
             }
-            Turn::Closed => tracing::info!(kind, %server, tls, "callbacks are answered again"),
+            Turn::Closed => {
+                tracing::info!(kind, %server, tls, "callbacks are answered again");
+                self.fill(key);
+            }
+            Turn::Exonerated => {
+                tracing::debug!(kind, %server, tls, "callbacks fail, but the backend answers: some requests make it fail");
+            }
             Turn::Pace(Change::Reduced(limit)) => {
                 tracing::warn!(kind, %server, tls, limit, "most callbacks fail: fewer are sent at once");
             }
             Turn::Pace(Change::Restored) => tracing::info!(kind, %server, tls, "callbacks are sent at full pace again"),
         }
+    }
+}
+
+/// Whether a neutral request found the server: whatever it says, unless a proxy says it.
+pub(super) fn is_alive(result: &Result<CallbackReply, CallbackFailure>) -> bool {
+    use CallbackFailure::{Garbage, Redirects};
+    match result {
+        Ok(reply) => reply.status < STATUS_UNAVAILABLE,
+        Err(failure) => matches!(failure, Garbage | Redirects),
     }
 }
 

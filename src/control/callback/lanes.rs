@@ -8,15 +8,20 @@
 
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 
 use super::adapt::{Adapt, Change};
 use super::breaker::{self, Breaker};
+use super::sources::Sources;
 use crate::engine::command::{CallbackRequest, Endpoint};
 use crate::io::http::Origin;
 
+/// A server that was heard within this time is there.
+const HEARD_LATELY: Duration = Duration::from_secs(2);
+/// Queued callbacks among which a probe is looked for.
+const PROBES_TRIED: usize = 1024;
 /// Room a queue keeps when it has become empty.
 const QUEUE_KEPT: usize = 256;
 
@@ -35,6 +40,8 @@ pub(super) struct Job {
     pub(super) deadline: Instant,
     /// Attempts that failed so far.
     pub(super) attempts: u32,
+    /// Whom it is made for.
+    pub(super) source: u64,
     pub(super) request: CallbackRequest,
 }
 
@@ -65,6 +72,20 @@ struct Lane {
     calls: u64,
     adapt: Adapt,
     breaker: Breaker,
+    sources: Sources,
+    /// When the server was heard last.
+    heard: Option<Instant>,
+    check: Check,
+}
+
+/// A neutral request to the server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Check {
+    #[default]
+    None,
+    /// It is time for one.
+    Wanted,
+    UnderWay,
 }
 
 /// What happened to a new callback.
@@ -93,7 +114,10 @@ pub(super) enum Next {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Answered,
+    /// No answer, or one of a proxy: the server's doing, or that of what was sent.
     Failed,
+    /// There is no connection to the server: nothing a client could send brings that about.
+    Down,
     /// Nothing: it was our doing, or the message's.
     Unclear,
 }
@@ -103,6 +127,8 @@ pub(super) enum Verdict {
 pub(super) enum Turn {
     Opened,
     Closed,
+    /// The server answers a neutral request while everything clients send fails.
+    Exonerated,
     Pace(Change),
 }
 
@@ -122,6 +148,10 @@ impl Lanes {
     pub(super) fn place(&mut self, key: &LaneKey, job: Job, rules: Rules) -> Placed {
         let lane = self.lanes.entry_ref(key).or_default();
         if lane.queue.is_empty() && lane.admits(rules) {
+            // The probe may be of somebody whose calls always fail; the server itself is asked beside it.
+            if lane.breaker.is_open() && key.0 == Endpoint::Connect && lane.sources.is_failing(job.source, rules.now) {
+                lane.want_check();
+            }
             return Placed::Start(lane.start(job));
         }
         let refused = lane.breaker.is_open() && key.0 == Endpoint::Connect;
@@ -174,26 +204,87 @@ impl Lanes {
         })
     }
 
-    /// Learns from the end of a call.
-    pub(super) fn on_end(&mut self, key: &LaneKey, call: u64, verdict: Verdict, rules: Rules) -> Option<Turn> {
+    /// Learns from the end of a call that was made for `source`.
+    pub(super) fn on_end(
+        &mut self,
+        key: &LaneKey,
+        call: u64,
+        source: u64,
+        verdict: Verdict,
+        rules: Rules,
+    ) -> Option<Turn> {
         let lane = self.lanes.get_mut(key)?;
-        let (next, ceiling) = (lane.calls, rules.in_flight);
+        let (next, ceiling, now) = (lane.calls, rules.in_flight, rules.now);
+        let mut counts = true;
         let turned = match verdict {
             Verdict::Unclear => {
                 lane.breaker.on_nothing(call);
                 return None;
             }
-            Verdict::Answered => lane.breaker.on_answer(call).then_some(Turn::Closed),
-            Verdict::Failed => lane
-                .breaker
-                .on_failure(call, next, rules.now, rules.breaker, rules.chance)
-                .then_some(Turn::Opened),
+            Verdict::Answered => {
+                lane.heard = Some(now);
+                lane.sources.on_answer(source, now);
+                lane.breaker.on_answer(call).then_some(Turn::Closed)
+            }
+            Verdict::Failed | Verdict::Down => {
+                lane.sources.on_failure(source, now);
+                let is_down = verdict == Verdict::Down;
+                counts = is_down || lane.sources.are_broad(now);
+                let is_full = lane.breaker.on_failure(call, is_down, now, rules.breaker);
+                let is_heard = lane
+                    .heard
+                    .is_some_and(|at| now.saturating_duration_since(at) < HEARD_LATELY);
+                match is_full {
+                    breaker::Streak::Down => lane.open(rules),
+                    breaker::Streak::Failed if !counts || is_heard => None,
+                    // Anybody can make these calls fail.
+                    breaker::Streak::Failed if key.0 == Endpoint::Connect => {
+                        lane.want_check();
+                        None
+                    }
+                    breaker::Streak::Failed => lane.open(rules),
+                    breaker::Streak::Short => None,
+                }
+            }
         };
         if turned == Some(Turn::Closed) {
             lane.adapt.restart(next, ceiling);
         }
+        if !counts {
+            return turned;
+        }
         let change = lane.adapt.on_end(verdict == Verdict::Answered, call, next, ceiling);
         turned.or(change.map(Turn::Pace))
+    }
+
+    /// Whether a neutral request should be sent to the server of a lane; it counts as sent then.
+    pub(super) fn wants_check(&mut self, key: &LaneKey) -> bool {
+        let Some(lane) = self.lanes.get_mut(key).filter(|lane| lane.check == Check::Wanted) else {
+            return false;
+        };
+        lane.check = Check::UnderWay;
+        true
+    }
+
+    /// Learns from the end of a neutral request.
+    pub(super) fn on_checked(&mut self, key: &LaneKey, is_alive: bool, rules: Rules) -> Option<Turn> {
+        let lane = self.lanes.get_mut(key)?;
+        lane.check = Check::None;
+        if !is_alive {
+            return if lane.breaker.is_full(rules.breaker) {
+                lane.open(rules)
+            } else {
+                None
+            };
+        }
+        lane.heard = Some(rules.now);
+        let was_open = lane.breaker.is_open();
+        lane.breaker = Breaker::default();
+        if was_open {
+            lane.adapt.restart(lane.calls, rules.in_flight);
+            return Some(Turn::Closed);
+        }
+        Some(Turn::Exonerated)
     }
 
     /// A callback whose deadline has passed in its queue. Only the heads of the queues are looked at: one time-out for all
@@ -284,8 +375,26 @@ impl Lane {
         if self.queue.is_empty() || !self.admits(rules) {
             return None;
         }
-        let job = self.queue.pop_front()?;
+        // A probe is the oldest of those whose calls do not fail always: what those say is known.
+        let at = if self.breaker.is_open() {
+            let is_new = |job: &Job| !self.sources.is_failing(job.source, rules.now);
+            self.queue.iter().take(PROBES_TRIED).position(is_new).unwrap_or(0)
+        } else {
+            0
+        };
+        let job = self.queue.remove(at)?;
         Some(self.start(job))
+    }
+
+    fn open(&mut self, rules: Rules) -> Option<Turn> {
+        self.breaker.open(self.calls, rules.now, rules.breaker, rules.chance);
+        Some(Turn::Opened)
+    }
+
+    fn want_check(&mut self) {
+        if self.check == Check::None {
+            self.check = Check::Wanted;
+        }
     }
 
     fn state(&self) -> BreakerState {
@@ -298,158 +407,5 @@ impl Lane {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use bytes::Bytes;
-
-    use super::*;
-    use crate::engine::ids::{ClientId, ShardId};
-    use crate::io::http::Url;
-
-    fn job(serial: u64, deadline: Instant) -> Job {
-        let client = ClientId {
-            shard: ShardId(0),
-            slot: 0,
-            generation: 0,
-        };
-        let request = CallbackRequest {
-            client,
-            token: serial,
-            endpoint: Endpoint::Message,
-            msgtype: 0,
-            query: Bytes::new(),
-            headers: Bytes::new(),
-            body: Bytes::new(),
-        };
-        Job {
-            serial,
-            call: 0,
-            submitted: deadline,
-            deadline,
-            attempts: 0,
-            request,
-        }
-    }
-
-    fn key(endpoint: Endpoint) -> LaneKey {
-        (endpoint, Url::parse(b"http://h/").unwrap().origin)
-    }
-
-    fn bound(in_flight: usize, now: Instant) -> Rules {
-        Rules {
-            in_flight,
-            queued: 10,
-            breaker: breaker::Rules {
-                failures: 2,
-                pause: Duration::from_secs(1),
-                pause_max: Duration::from_secs(2),
-            },
-            now,
-            chance: 1.0,
-        }
-    }
-
-    #[test]
-    fn a_waiting_callback_stays_small() {
-        assert!(size_of::<Job>() <= 256, "{}", size_of::<Job>());
-    }
-
-    #[test]
-    fn a_lowered_bound_takes_places_away_and_an_idle_lane_is_forgotten() {
-        let (mut lanes, now, key) = (Lanes::default(), Instant::now(), key(Endpoint::Message));
-        let later = now + Duration::from_secs(1);
-        for serial in 0..5 {
-            lanes.place(&key, job(serial, later), bound(3, now));
-        }
-        assert!(matches!(lanes.next(&key, bound(1, now)), Next::Idle));
-        assert!(matches!(lanes.next(&key, bound(1, now)), Next::Idle));
-        assert!(matches!(lanes.next(&key, bound(1, now)), Next::Start(job) if job.serial == 3));
-        assert!(lanes.start_queued(&key, bound(1, now)).is_none());
-        assert!(
-            lanes
-                .start_queued(&key, bound(2, now))
-                .is_some_and(|job| job.serial == 4)
-        );
-        assert!(lanes.start_queued(&key, bound(9, now)).is_none(), "nobody waits");
-        lanes.forget_idle();
-        assert_eq!(lanes.keys().len(), 1);
-        for _ in 0..2 {
-            assert!(matches!(lanes.next(&key, bound(2, now)), Next::Idle));
-        }
-        lanes.forget_idle();
-        assert!(lanes.keys().is_empty());
-    }
-
-    #[test]
-    fn late_ones_are_found_by_the_tick_or_when_their_turn_comes() {
-        let (mut lanes, now, key) = (Lanes::default(), Instant::now(), key(Endpoint::Message));
-        let at = |millis| now + Duration::from_millis(millis);
-        for serial in 0..4 {
-            lanes.place(&key, job(serial, at(10 * serial)), bound(1, now));
-        }
-        assert!(lanes.take_late(at(9)).is_none());
-        assert_eq!(lanes.look_at(), Some(at(10)));
-        assert!(lanes.take_late(at(10)).is_some_and(|job| job.serial == 1));
-        assert!(lanes.take_late(at(10)).is_none());
-        assert!(matches!(lanes.next(&key, bound(1, at(20))), Next::Late(job) if job.serial == 2));
-        assert!(matches!(lanes.next(&key, bound(1, at(20))), Next::Start(job) if job.serial == 3));
-        assert_eq!(lanes.look_at(), None);
-    }
-
-    /// Opens the breaker of a lane with one place, behind which two callbacks wait.
-    fn broken(key: &LaneKey, now: Instant) -> Lanes {
-        let mut lanes = Lanes::default();
-        for serial in 0..3 {
-            lanes.place(key, job(serial, now + Duration::from_secs(9)), bound(1, now));
-        }
-        assert_eq!(lanes.on_end(key, 0, Verdict::Failed, bound(1, now)), None);
-        assert_eq!(lanes.on_end(key, 0, Verdict::Failed, bound(1, now)), Some(Turn::Opened));
-        lanes
-    }
-
-    #[test]
-    fn behind_an_open_breaker_messages_wait_and_the_oldest_probes() {
-        let (now, key) = (Instant::now(), key(Endpoint::Message));
-        let mut lanes = broken(&key, now);
-        let at = |secs| now + Duration::from_secs(secs);
-        assert!(matches!(lanes.next(&key, bound(1, now)), Next::Idle));
-        assert!(matches!(lanes.place(&key, job(3, at(9)), bound(1, now)), Placed::Queued(look) if look == at(1)));
-        assert!(lanes.due_probes(now).is_empty() && lanes.look_at() == Some(at(1)));
-        assert_eq!(lanes.health(Endpoint::Message, 5), (5, BreakerState::Open));
-
-        assert_eq!(lanes.due_probes(at(1)).len(), 1);
-        let probe = lanes.start_queued(&key, bound(1, at(1))).unwrap();
-        assert_eq!(
-            (probe.serial, lanes.health(Endpoint::Message, 5).1),
-            (1, BreakerState::Probing)
-        );
-        assert!(lanes.start_queued(&key, bound(1, at(1))).is_none());
-        let second = lanes.start_queued(&key, bound(1, at(3))).unwrap();
-        assert_eq!(second.serial, 2, "a hanging probe does not hold up the next");
-        assert_eq!(
-            lanes.on_end(&key, second.call, Verdict::Answered, bound(1, at(3))),
-            Some(Turn::Closed)
-        );
-        assert!(matches!(lanes.next(&key, bound(9, at(3))), Next::Start(job) if job.serial == 3));
-    }
-
-    #[test]
-    fn behind_an_open_breaker_connects_are_refused() {
-        let (now, key) = (Instant::now(), key(Endpoint::Connect));
-        let mut lanes = broken(&key, now);
-        let later = now + Duration::from_secs(1);
-        assert!(matches!(lanes.next(&key, bound(1, now)), Next::Refused(job) if job.serial == 1));
-        assert!(matches!(lanes.next(&key, bound(1, now)), Next::Refused(job) if job.serial == 2));
-        assert!(matches!(lanes.next(&key, bound(1, now)), Next::Idle));
-        assert!(matches!(
-            lanes.place(&key, job(3, later), bound(1, now)),
-            Placed::Refused(_)
-        ));
-        assert!(matches!(lanes.place(&key, job(4, later), bound(1, later)), Placed::Start(job) if job.serial == 4));
-        assert!(matches!(
-            lanes.place(&key, job(5, later), bound(1, later)),
-            Placed::Refused(_)
-        ));
-    }
-}
+#[path = "lanes_tests.rs"]
+mod tests;

@@ -30,6 +30,10 @@ const BYTES_PER_LINE: usize = 5;
 /// Variables of every request: method, protocol, script, the names, addresses and ports of both ends, and the lines this
 /// server adds itself.
 const OWN_BYTES: usize = 512;
+/// uWSGI takes 64 variables in its 4096 bytes; other servers bound the number of lines too.
+const BYTES_PER_VARIABLE: usize = 64;
+/// Variables of a request that are not lines of the client.
+const OWN_VARIABLES: usize = 16;
 
 /// What the business is asked about a client, for [`crate::engine::command::CallbackRequest`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,10 +114,11 @@ pub fn ask(head: &RequestHead, identity: &Identity, config: &Config) -> Result<Q
         headers: block.lines.into(),
         withheld: block.withheld,
     };
-    if head_bytes(&question, &config.connect_url) > config.connect_head_max {
-        return Err(Refusal::TooLong);
+    if fits(&question, config) {
+        Ok(question)
+    } else {
+        Err(Refusal::TooLong)
     }
-    Ok(question)
 }
 
 /// Either header in any case, or the query parameter spelled exactly like the first name; not blank, and UTF-8 if from the
@@ -146,10 +151,16 @@ fn extra_query(parameters: &Parameters) -> Vec<u8> {
     out
 }
 
+/// Whether the head this question becomes is within `connect_head_max`.
+fn fits(question: &Question, config: &Config) -> bool {
+    let lines = question.headers.split(|byte| *byte == b'\n').count();
+    head_bytes(question, lines, &config.connect_url) <= config.connect_head_max
+        && lines + OWN_VARIABLES <= config.connect_head_max / BYTES_PER_VARIABLE
+}
+
 /// Bytes of the head this question becomes, as a CGI-like server counts it: name, value and four bytes for each variable, and
 /// the query in two of them. What our server adds is counted at its longest.
-fn head_bytes(question: &Question, url: &Endpoint) -> usize {
-    let lines = question.headers.split(|byte| *byte == b'\n').count();
+fn head_bytes(question: &Question, lines: usize, url: &Endpoint) -> usize {
     let query = question.query.len() + SIGNATURE_BYTES + url.target.len();
     question.headers.len() + lines * BYTES_PER_LINE + 2 * query + 3 * url.authority.len() + OWN_BYTES
 }

@@ -183,6 +183,7 @@ impl Session {
             query: Bytes::new(),
             headers: self.callback_headers(context),
             body: Bytes::new(),
+            address: 0,
         }
     }
 
@@ -210,6 +211,7 @@ impl Session {
             query: Bytes::new(),
             headers: Bytes::new(),
             body: Bytes::copy_from_slice(send.payload),
+            address: 0,
         };
         if let Some(request) = self.forwards.push(request, context.config) {
             out.steps.push(Action::Callback(self.refreshed(context, request)));
