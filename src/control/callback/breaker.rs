@@ -5,7 +5,7 @@
 //!   ▲                                                                              │
 //!   └────────────────────────── a probe was answered ──────────────────────────────┘
 //! ```
-//! (*) Without a connection: at once. Otherwise the lane looks at who failed before it opens ([`super::sources`]): a server
+//! (*) Without a connection, or with 503: at once. Otherwise the lane looks at who failed before it opens ([`super::sources`]): a server
 //! that refuses connections is down, one that answers 502 or hangs up may be so over what one client sends.
 //!
 //! There is no separate half-open state to get stuck in: a probe that hangs does not hold up the next one. Calls begun
@@ -35,7 +35,7 @@ pub(super) enum Breaker {
     Closed {
         /// Failures since the last answer.
         streak: u32,
-        /// Of these, those for want of a connection.
+        /// Of these, those that were the server's beyond doubt.
         downs: u32,
         /// When the first of them came.
         since: Option<Instant>,
@@ -60,7 +60,7 @@ pub(super) enum Streak {
     Short,
     /// Enough.
     Failed,
-    /// Enough, all for want of a connection.
+    /// Enough, all beyond doubt.
     Down,
 }
 
@@ -119,7 +119,7 @@ impl Breaker {
         closes
     }
 
-    /// A call failed, for want of a connection (`is_down`) or otherwise.
+    /// A call failed, beyond doubt over the server (`is_down`) or otherwise.
     pub(super) fn on_failure(&mut self, call: u64, is_down: bool, now: Instant, rules: Rules) -> Streak {
         let (streak, downs, since) = match self {
             Breaker::Open { .. } => {

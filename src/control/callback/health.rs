@@ -5,7 +5,8 @@
 //! *one* message, and a client that has found a message that breaks the handler must not be able to close the door for
 //! everybody. For the same reason a failure that a request can bring about (502, a connection that ends, silence) is held
 //! against the server only when it is not one source's (`sources.rs`), nobody has been answered for two seconds and, where
-//! anybody may ask (connect), a neutral request fails too. A server that cannot be connected to is down. A call that had little time left because it had waited in the queue says nothing.
+//! anybody may ask (connect), a neutral request fails too. 503 is what a server says of itself: unless it says so to single
+//! sources only, it is believed at once. A server that cannot be connected to is down. A call that had little time left because it had waited in the queue says nothing.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -17,6 +18,8 @@ use crate::engine::command::{CallbackFailure, CallbackOutcome, CallbackReply, En
 
 /// First status that stands for a server that is not there.
 pub(super) const STATUS_UNAVAILABLE: u16 = 502;
+/// What a server says of itself when it is not.
+const STATUS_OF_ITSELF: u16 = 503;
 
 /// How the servers of one endpoint are treated now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +45,7 @@ pub(super) fn verdict(outcome: &CallbackOutcome, took: Duration, timeout: Durati
         Dropped, Garbage, Handshake, Overloaded, Redirects, Refused, TimedOut, Unreachable, Unresolved,
     };
     match outcome {
+        CallbackOutcome::Answered(reply) if reply.status == STATUS_OF_ITSELF => Verdict::Unavailable,
         CallbackOutcome::Answered(reply) if reply.status >= STATUS_UNAVAILABLE => Verdict::Failed,
         CallbackOutcome::Answered(_) => Verdict::Answered,
         CallbackOutcome::Failed(TimedOut) if took < timeout / 2 => Verdict::Unclear,

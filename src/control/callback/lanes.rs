@@ -116,6 +116,8 @@ pub(super) enum Verdict {
     Answered,
     /// No answer, or one of a proxy: the server's doing, or that of what was sent.
     Failed,
+    /// 503: the server, or the proxy in front of it, says so of itself.
+    Unavailable,
     /// There is no connection to the server: nothing a client could send brings that about.
     Down,
     /// Nothing: it was our doing, or the message's.
@@ -226,10 +228,10 @@ impl Lanes {
                 lane.sources.on_answer(source, now);
                 lane.breaker.on_answer(call).then_some(Turn::Closed)
             }
-            Verdict::Failed | Verdict::Down => {
+            Verdict::Failed | Verdict::Unavailable | Verdict::Down => {
                 lane.sources.on_failure(source, now);
-                let is_down = verdict == Verdict::Down;
-                counts = is_down || lane.sources.are_broad(now);
+                counts = verdict == Verdict::Down || lane.sources.are_broad(now);
+                let is_down = counts && verdict != Verdict::Failed;
                 let is_full = lane.breaker.on_failure(call, is_down, now, rules.breaker);
                 let is_heard = lane
                     .heard
