@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::close::CloseCause;
 use crate::cluster::Announce;
-use crate::config::{Config, Overrides};
+use crate::config::{BindMissing, Config, Overrides};
 use crate::control::{self, Assets, ControlSetup, Machine};
 use crate::engine::ids::{IdentityKey, ShardId};
 use crate::engine::mailbox::{Receiver, mailbox};
@@ -20,9 +20,11 @@ use crate::engine::registry::HomeHash;
 use crate::io::admission::Admission;
 use crate::io::clock::Clock;
 use crate::io::core::{self, CoreSetup};
-use crate::io::listen::{self, Listeners};
-use crate::io::mail::{ControlMail, Outlets, ShardMail, Signal};
-use crate::io::runtime::{ActiveDriver, start_core};
+use crate::io::listen::{self, Listeners, Place};
+use crate::io::mail::{ControlMail, Outlets, ShardMail};
+use crate::io::processors::Processors;
+use crate::io::runtime::{ReadyCore, prepare_core, start_side};
+use crate::io::signals::Signals;
 use crate::io::sys;
 use crate::io::takeover::{self, Draining, Offer, Predecessor};
 use crate::io::tls::{self, Identity};
@@ -68,20 +70,14 @@ struct Inbox<T> {
 }
 
 /// Starts the server. Errors are for the operator: what failed, and what to do.
-pub fn start(service: Service) -> Result<Running, String> {
+pub fn start(service: Service, signals: &Signals) -> Result<Running, String> {
     let clock = Clock::start();
-    let descriptors_max = usize::try_from(sys::raise_descriptor_limit()).unwrap_or(usize::MAX);
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    let machine = Machine { cores, descriptors_max };
-    let mut config = service.config.resolved(cores, descriptors_max);
-    config.workers = config.workers.min(SHARDS_MAX);
-    let config = Arc::new(config);
-    let driver = ActiveDriver::choose(config.driver)?;
+    let processors = Processors::of_process();
+    let (config, machine) = settle(service.config, processors.count)?;
     let sockets = Sockets::open(&config, service.takeover)?;
-    let Sockets { ports, tls_port, .. } = &sockets;
 
     let (shard_inboxes, control_inbox, outlets) = mailboxes(config.workers)?;
-    let metrics = metrics(config.workers, driver);
+    let metrics = metrics(config.workers);
     let seed = random()?;
     let shard = shard::Setup {
         id: ShardId(0),
@@ -93,15 +89,6 @@ pub fn start(service: Service) -> Result<Running, String> {
         config: config.clone(),
         metrics: metrics[0].clone(),
     };
-    tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
-        ?ports,
-        tls_port,
-        workers = config.workers,
-        driver = driver.label(),
-        connections_max = config.connections_max,
-        "rainbow-server starts"
-    );
 
     let (up, is_up) = mpsc::channel();
     let (exit_sender, exit) = mpsc::channel();
@@ -127,9 +114,11 @@ pub fn start(service: Service) -> Result<Running, String> {
         up: up.clone(),
     });
 
-    // Two threads on one core would only wait for each other.
-    let spare = cores > config.workers;
-    let not_started = |error| format!("a thread could not be started: {error}");
+    // Two threads on one processor would only wait for each other.
+    let spare = processors.count > config.workers;
+    let cpus = processors.pinned(config.workers + 1).filter(|_| config.pin && spare);
+    let cpu = |number: usize| cpus.and_then(|cpus| cpus.get(number)).copied();
+    let mut ready = Vec::new();
     let admission = Admission::new();
     let copies = sockets.copies()?;
     let mut tls = sockets.tls.into_iter();
@@ -150,33 +139,118 @@ pub fn start(service: Service) -> Result<Running, String> {
             up: up.clone(),
         };
         let (name, beside) = (format!("shard-{number}"), control.take_if(|_| !spare));
-        let cpu = (config.pin && spare).then_some(number + 1);
         let main = move || async move {
             if let Some(control) = beside {
                 monoio::spawn(control::run(control));
             }
             core::run(setup).await;
         };
-        start_core(name, cpu, driver, main).map_err(not_started)?;
+        ready.push(prepare_core(&name, cpu(number + 1), config.driver, main)?);
     }
     if let Some(control) = control {
-        let cpu = config.pin.then_some(0);
-        start_core("control".into(), cpu, driver, move || control::run(control)).map_err(not_started)?;
+        let main = move || control::run(control);
+        ready.push(prepare_core("control", cpu(0), config.driver, main)?);
     }
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        ports = ?sockets.ports,
+        tls_port = sockets.tls_port,
+        workers = config.workers,
+        pinned_to = ?cpus.unwrap_or_default(),
+        driver = drivers(&ready),
+        connections_max = config.connections_max,
+        "rainbow-server starts"
+    );
+    // Where it has no thread of its own the control core runs on that of the first shard.
+    let active = ready.iter().chain(ready.first().filter(|_| !spare));
+    metrics
+        .iter()
+        .zip(active)
+        .for_each(|(core, ready)| core.set_driver(ready.driver.label()));
+    signals.begin_to_serve();
+    ready.into_iter().for_each(ReadyCore::begin);
     wait_until_up(&is_up, config.workers + 1)?;
-    if let Some(predecessor) = sockets.predecessor {
-        match predecessor.relieve() {
-            Ok(draining) => pass_on_to(draining, outlets.clone())?,
-            Err(error) => tracing::warn!(%error, "the server before this one did not say whether it ends"),
-        }
+    if !serve_instead_of(sockets.predecessor, signals, &outlets)? {
+        let name = takeover::name(config.bind[0], sockets.ports[0]);
+        offer(&name, copies, outlets.clone());
     }
-    let name = takeover::name(config.bind[0], sockets.ports[0]);
-    offer(&name, copies, outlets.clone());
-    signals(outlets)?;
+    pass_on(signals.clone(), outlets)?;
     Ok(Running {
         ports: sockets.ports,
         exit,
     })
+}
+
+/// Settings for this machine. Errors: it allows too few open files.
+fn settle(config: Config, processors: usize) -> Result<(Arc<Config>, Machine), String> {
+    let limit = usize::try_from(sys::raise_descriptor_limit()).unwrap_or(usize::MAX);
+    let workers = config.clone().resolved(processors, limit).workers.min(SHARDS_MAX);
+    let own = own_descriptors(&config, workers);
+    let descriptors_max = limit.saturating_sub(own);
+    if descriptors_max < CLIENT_DESCRIPTORS_MIN {
+        let needed = own + CLIENT_DESCRIPTORS_MIN;
+        return Err(format!(
+            "{limit} open files are allowed, and {workers} workers need {needed} at least; raise the limit (ulimit -n, \
+             LimitNOFILE), or set fewer workers"
+        ));
+    }
+    let wanted = config.connections_max;
+    let machine = Machine {
+        cores: processors,
+        descriptors_max,
+    };
+    let mut config = config.resolved(processors, descriptors_max);
+    config.workers = workers;
+    if wanted > descriptors_max {
+        tracing::warn!(
+            connections_max = wanted,
+            open_files = limit,
+            "connections_max is more than the limit of open files allows; what is beyond that is refused with 503"
+        );
+    }
+    Ok((Arc::new(config), machine))
+}
+
+/// Descriptors the process will hold for itself: what it has inherited and opened, each listening socket with the copy for a
+/// successor, and what cores are made of.
+fn own_descriptors(config: &Config, workers: usize) -> usize {
+    let tls = usize::from(config.tls_port.is_some());
+    let listeners = config.bind.len() * (config.ports.len() + tls);
+    let each = 2 * listeners + SHARD_DESCRIPTORS + tls * TLS_DESCRIPTORS;
+    sys::open_descriptors() + workers * each + OTHER_DESCRIPTORS
+}
+
+/// Of a shard's core: eventfd and a copy, ring or epoll, two epolls and their copies, two to wait for its listeners, one kept to
+/// refuse with.
+const SHARD_DESCRIPTORS: usize = 10;
+/// Two more to wait for its listeners with TLS.
+const TLS_DESCRIPTORS: usize = 2;
+/// Of the control core and the rest: eventfd and a copy, ring or epoll, four for name look-ups, the cluster, takeover, one kept, a
+/// file being read.
+const OTHER_DESCRIPTORS: usize = 12;
+/// Descriptors that must be left for clients, callers and callbacks.
+const CLIENT_DESCRIPTORS_MIN: usize = 8;
+
+/// The drivers of all cores, each once.
+fn drivers(ready: &[ReadyCore]) -> String {
+    let mut drivers: Vec<_> = ready.iter().map(|core| core.driver.label()).collect();
+    drivers.dedup();
+    drivers.join(", ")
+}
+
+/// Ends the server whose sockets these are. True if not, because this one is about to end as well: then the other one goes on.
+fn serve_instead_of(predecessor: Option<Predecessor>, signals: &Signals, outlets: &Outlets) -> Result<bool, String> {
+    let Some(predecessor) = predecessor else {
+        return Ok(false);
+    };
+    if signals.stops() {
+        return Ok(true);
+    }
+    match predecessor.relieve() {
+        Ok(draining) => pass_on_to(draining, outlets.clone())?,
+        Err(error) => tracing::warn!(%error, "the server before this one did not say whether it ends"),
+    }
+    Ok(false)
 }
 
 /// Time the cores have until they accept.
@@ -212,10 +286,7 @@ fn pass_on_to(draining: Draining, mut outlets: Outlets) -> Result<(), String> {
         draining.wait();
         tell(&mut outlets, ControlMail::Predecessor(None));
     };
-    let thread = thread::Builder::new().name("predecessor".into()).spawn(run);
-    thread
-        .map(drop)
-        .map_err(|error| format!("a thread could not be started: {error}"))
+    start_side("predecessor".into(), run).map_err(not_started)
 }
 
 /// Posts to the control core from a side thread.
@@ -276,6 +347,14 @@ impl Sockets {
     }
 }
 
+fn place(config: &Config) -> Place<'_> {
+    Place {
+        addresses: &config.bind,
+        missing: config.bind_missing == BindMissing::Warn,
+        shards: config.workers,
+    }
+}
+
 /// Binds every port for every shard; listeners by shard. A process that takes over does not search: its port is known.
 fn bind(
     config: &Config,
@@ -284,20 +363,14 @@ fn bind(
 ) -> Result<(Vec<u16>, Vec<Vec<TcpListener>>), String> {
     let mut ports = Vec::new();
     let mut per_shard: Vec<Vec<TcpListener>> = (0..config.workers).map(|_| Vec::new()).collect();
-    for wanted in &config.ports {
-        let bound = if takeover {
-            let port = *wanted;
-            listen::bind_port(port, &config.bind, config.workers, inherited)
+    for port in config.ports.iter().copied() {
+        let bound = if takeover || !config.port_search {
+            let bound = listen::bind(port, place(config), inherited);
+            bound
                 .map(|per_shard| Listeners { port, per_shard })
-                .map_err(|error| format!("port {port} cannot be bound: {error}"))?
+                .map_err(|refused| refused.to_string())?
         } else {
-            listen::bind(*wanted, &config.bind, config.workers).map_err(|error| {
-                format!(
-                    "port {wanted} cannot be bound, nor any of {}..{}: {error}; free a port, or name another one with -p",
-                    listen::SEARCH_FIRST,
-                    listen::SEARCH_LAST
-                )
-            })?
+            listen::bind_or_search(port, place(config))?
         };
         ports.push(bound.port);
         for (shard, listeners) in per_shard.iter_mut().zip(bound.per_shard) {
@@ -317,8 +390,7 @@ fn bind_tls(config: &Config, inherited: &mut Vec<TcpListener>) -> Result<Option<
         return Ok(None);
     };
     // A search would hide the port from the clients that know its number.
-    let per_shard = listen::bind_port(port, &config.bind, config.workers, inherited)
-        .map_err(|error| format!("tls_port {port} cannot be bound: {error}; free it, or set another one"))?;
+    let per_shard = listen::bind(port, place(config), inherited).map_err(|refused| format!("tls_port: {refused}"))?;
     let per_shard = per_shard.into_iter().map(|listeners| (listeners, identity.clone()));
     Ok(Some((port, per_shard.collect())))
 }
@@ -340,44 +412,25 @@ fn mailboxes(shards: usize) -> Result<Mailboxes, String> {
 }
 
 /// Counters of every shard, and of the control core last.
-fn metrics(shards: usize, driver: ActiveDriver) -> Vec<Arc<CoreMetrics>> {
+fn metrics(shards: usize) -> Vec<Arc<CoreMetrics>> {
     let labels = Labels {
         close_causes: &CloseCause::LABELS,
         api_routes: &Route::LABELS,
     };
     let names = (0..shards).map(|shard| shard.to_string()).chain(["control".to_owned()]);
-    let all: Vec<_> = names.map(|name| Arc::new(CoreMetrics::new(name, labels))).collect();
-    all.iter().for_each(|core| core.set_driver(driver.label()));
-    all
+    names.map(|name| Arc::new(CoreMetrics::new(name, labels))).collect()
 }
 
-/// One thread waits for signals and posts them. A second request to stop ends the process at once.
-fn signals(mut outlets: Outlets) -> Result<(), String> {
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-    let failed = |error| format!("signals cannot be caught: {error}");
-    let mut caught = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(failed)?;
-    let run = move || {
-        let mut stopping = false;
-        for signal in caught.forever() {
-            let signal = match signal {
-                SIGHUP => Signal::Reload,
-                _ if stopping => {
-                    eprintln!("rainbow-server: stopped at once by a second signal");
-                    std::process::exit(1);
-                }
-                _ => {
-                    stopping = true;
-                    Signal::Stop
-                }
-            };
-            tell(&mut outlets, ControlMail::Signal(signal));
-        }
+/// Signals reach the control core.
+fn pass_on(signals: Signals, mut outlets: Outlets) -> Result<(), String> {
+    let run = move || loop {
+        tell(&mut outlets, ControlMail::Signal(signals.next()));
     };
-    thread::Builder::new()
-        .name("signals".into())
-        .spawn(run)
-        .map_err(failed)?;
-    Ok(())
+    start_side("messenger".into(), run).map_err(not_started)
+}
+
+fn not_started(error: io::Error) -> String {
+    format!("a thread could not be started: {error}")
 }
 
 /// The address of this machine's name, as the original tells it; the one packets would leave from if that is of no use.

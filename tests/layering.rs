@@ -139,6 +139,31 @@ fn pure_layers_touch_nothing() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Macros that panic when standard output or standard error cannot be written, and wait for ever where nobody reads it.
+const PRINTS: &[&str] = &["print!", "println!", "eprint!", "eprintln!", "dbg!"];
+
+fn prints(line: &str) -> bool {
+    let is_macro = |at: usize| !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
+    PRINTS
+        .iter()
+        .any(|name| line.match_indices(name).any(|(at, _)| is_macro(at)))
+}
+
+/// `io/console.rs` writes instead. The load generator is a program of its own, for people who look on.
+#[test]
+fn nothing_prints_but_the_console() {
+    let mut wrong = Vec::new();
+    for (path, text) in sources()
+        .iter()
+        .filter(|(path, _)| !is_test_file(path) && layer_of(path) != "bin")
+    {
+        for (line, text) in code(text).filter(|(_, text)| prints(text)) {
+            wrong.push(format!("{}:{line}: {text}", path.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 #[test]
 fn unsafe_code_has_one_home_and_every_block_an_argument() {
     for (path, text) in sources() {
@@ -167,4 +192,5 @@ fn the_checks_see_what_they_look_for() {
         "engine naming shard would be an upward arrow"
     );
     assert!(code(planted).any(|(_, line)| line.contains(IMPURE[5])));
+    assert!(prints("    eprintln!(\"x\")") && prints("std::print!(\"x\")") && !prints("my_println!(x)"));
 }

@@ -4,7 +4,7 @@
 //! one row here and one field in `config/mod.rs`. `tests/config_table.rs` compares the two committed files with the table.
 
 use super::kind::Kind;
-use super::types::{Driver, ForwardOrder, LogFormat, LogLevel, Scheme, SlowConsumer};
+use super::types::{BindMissing, Driver, ForwardOrder, LogFormat, LogLevel, Scheme, SlowConsumer};
 
 /// When a changed value takes effect after SIGHUP or `/updateconfig/`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -252,9 +252,18 @@ static LISTENING: &[Key] = &[
         Port(|c| &mut c.http_port),
         "1984",
         Restart,
-        "Port for clients and for the HTTP interface. When it is taken, the first free one of 1984..2003 is used.",
+        "Port for clients and for the HTTP interface.",
     )
     .shipped("1984"),
+    key(
+        "port_search",
+        Bool(|c| &mut c.port_search),
+        "yes",
+        Restart,
+        "When http_port is taken, use the first free one of 1984..2003, as versions up to 0.05 do. no: a taken port is an \
+         error. Option -p means no, unless the file says yes.",
+    )
+    .shipped("no"),
     key(
         "socket_port",
         SecondPort(|c| &mut c.socket_port),
@@ -268,6 +277,18 @@ static LISTENING: &[Key] = &[
         "::, 0.0.0.0",
         Restart,
         "Addresses to listen on.",
+    ),
+    key(
+        "bind_missing",
+        Choice {
+            words: BindMissing::WORDS,
+            set: |c, word| BindMissing::from_word(word).map(|choice| c.bind_missing = choice).is_some(),
+            word: |c| c.bind_missing.word(),
+        },
+        "refuse",
+        Restart,
+        "When this machine does not have an address of bind. refuse: the server does not start. warn: it starts, and serves \
+         the address as soon as the machine has it.",
     ),
     key(
         "tls_port",
@@ -603,14 +624,7 @@ static CALLBACKS: &[Key] = &[
         Seconds(0, HOUR, |c| &mut c.callback_idle),
         "20",
         Hot,
-        "How long an unused connection to the backend is kept at most; for a shorter time where the backend announces one or is seen to close earlier, and not at all before one was seen to stay open. 0: one connection per call.",
-    ),
-    key(
-        "callback_age",
-        Seconds(1000, 24 * HOUR, |c| &mut c.callback_age),
-        "300",
-        Hot,
-        "How old a connection to the backend gets, however busy it is. The next one goes to where the name leads then.",
+        "How long an unused connection to the business server is kept. 0: one connection per call.",
     ),
     key(
         "close_retry",
@@ -768,8 +782,8 @@ static PROCESS: &[Key] = &[
         Integer(0, 1024, |c| &mut c.workers),
         "0",
         Restart,
-        "Threads that hold clients, one per core. 0: one less than there are cores, at least one. With as many as cores the \
-         first also does what the remaining core would: the HTTP interface and the callbacks.",
+        "Threads that hold clients, one per core. 0: one less than there are cores, at least one; of the cores those count \
+         that the process may use, and no more than its control group grants. With as many as cores the first also does what the remaining core would: the HTTP interface and the callbacks.",
     )
     .unit("threads"),
     key(
@@ -777,7 +791,9 @@ static PROCESS: &[Key] = &[
         Bool(|c| &mut c.pin),
         "yes",
         Restart,
-        "Keep every worker on its own core.",
+        "Keep every thread on a processor of its own, the first ones of those the process may use (taskset, cpusets). Not \
+         done where there are fewer than threads, or a control group grants less time than there are processors. no: for \
+         several servers on one machine.",
     ),
     key(
         "driver",
@@ -788,7 +804,7 @@ static PROCESS: &[Key] = &[
         },
         "auto",
         Restart,
-        "Kernel interface. auto: io_uring, or epoll where io_uring is denied.",
+        "Kernel interface. auto: io_uring, or epoll where io_uring is denied or finds no room, each core by itself.",
     ),
     key(
         "drain_timeout",

@@ -187,6 +187,7 @@ impl Loader<'_> {
         if let Some(port) = overrides.port {
             self.config.http_port = port;
             self.config.ports = vec![port];
+            self.strict_port();
             if both.is_some() {
                 self.warn(
                     "socket_port",
@@ -214,6 +215,18 @@ impl Loader<'_> {
                 socket_line,
                 "has no effect without http_port; write http_port for the listening port",
             );
+        }
+    }
+
+    /// Who names a port on the command line means that one, unless the file says otherwise.
+    fn strict_port(&mut self) {
+        if self.entry("port_search").is_some() {
+            return;
+        }
+        self.config.port_search = false;
+        let settings = self.config.settings.iter_mut();
+        for setting in settings.filter(|setting| setting.name == "port_search") {
+            (setting.shown, setting.origin) = ("no".into(), Origin::Option("-p"));
         }
     }
 

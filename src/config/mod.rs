@@ -20,7 +20,9 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
-pub use types::{Driver, ForwardOrder, LogFormat, LogLevel, Network, Peer, PortRange, Scheme, Secret, SlowConsumer};
+pub use types::{
+    BindMissing, Driver, ForwardOrder, LogFormat, LogLevel, Network, Peer, PortRange, Scheme, Secret, SlowConsumer,
+};
 pub use url::Endpoint;
 
 /// The section all settings stand in.
@@ -76,6 +78,10 @@ settings! {
     ports: Vec<u16>,
     /// Addresses to listen on, never empty.
     bind: Vec<IpAddr>,
+    /// About those this machine does not have.
+    bind_missing: BindMissing,
+    /// Listen on another port if the wanted one is taken.
+    port_search: bool,
     /// 0: from the descriptor limit.
     connections_max: usize,
     /// Port for TLS; `None`: none.
@@ -163,8 +169,6 @@ settings! {
     breaker_pause: Duration,
     /// Keep-alive of pooled callback connections; zero: no pool.
     callback_idle: Duration,
-    /// How old such a connection gets.
-    callback_age: Duration,
     /// How long a close callback is retried; zero: not.
     close_retry: Duration,
     /// Auth callbacks under way.

@@ -69,6 +69,17 @@ choice! {
 }
 
 choice! {
+    /// What happens about an address of `bind` that this machine does not have.
+    BindMissing {
+        /// The server does not start.
+        #[default]
+        Refuse = "refuse",
+        /// It starts, says so, and serves the address as soon as the machine has it.
+        Warn = "warn",
+    }
+}
+
+choice! {
     /// Order of the message callbacks of one client.
     ForwardOrder {
         /// All at once, as the original does (spec §16 keep 6).

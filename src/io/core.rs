@@ -42,6 +42,9 @@ use crate::time::Instant;
 /// Pause of a reader while this core's mail waits for room in other mailboxes.
 const CONGESTION_PAUSE: Duration = Duration::from_millis(2);
 
+/// How old the time of day of `Date` headers may be.
+const WALL_CLOCK_AGE: Duration = Duration::from_secs(1);
+
 /// What a core is made of, moved to its thread.
 pub struct CoreSetup {
     /// The engine's part.
@@ -71,6 +74,8 @@ pub struct Core<K: Kernel = Host> {
     outlets: RefCell<Outlets<K::Socket>>,
     scratch: RefCell<Box<[u8]>>,
     ticker: Ticker,
+    /// When to tell the shard the time of day again.
+    wall_clock_at: Cell<Instant>,
     waker: Waker,
     /// The shard has more to do than fitted into its last turn.
     more: Cell<bool>,
@@ -228,6 +233,7 @@ impl<K: Kernel> Core<K> {
             outlets: RefCell::new(outlets.of_core(waker.clone())),
             scratch: RefCell::new(vec![0; scratch].into_boxed_slice()),
             ticker: Ticker::default(),
+            wall_clock_at: Cell::new(Instant::ZERO),
             waker,
             more: Cell::new(false),
             commands: RefCell::default(),
@@ -304,6 +310,10 @@ impl<K: Kernel> Core<K> {
         let result = {
             let mut shard = self.shard.borrow_mut();
             let mut sockets = self.sockets.borrow_mut();
+            if now >= self.wall_clock_at.get() {
+                self.wall_clock_at.set(now + WALL_CLOCK_AGE);
+                shard.set_wall_clock(sockets.kernel().unix_micros(), now);
+            }
             let result = call(&mut shard, &mut sockets, now);
             self.post(&mut shard);
             if end(&mut shard, self.congested(), now, &mut *sockets) && !self.more.replace(true) {

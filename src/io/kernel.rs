@@ -53,6 +53,8 @@ pub trait Kernel {
 
     /// The time.
     fn now(&self) -> Instant;
+    /// The time of day, in microseconds since 1970; may jump.
+    fn unix_micros(&self) -> u64;
     /// Reports `socket` whenever input or its end arrives, and now if there is some; also if it was watched already.
     fn watch(&self, socket: &Self::Socket, token: u64) -> io::Result<()>;
     /// Reports a watched `socket` now if it has input.
@@ -101,6 +103,10 @@ impl Kernel for Host {
 
     fn now(&self) -> Instant {
         self.clock.now()
+    }
+
+    fn unix_micros(&self) -> u64 {
+        self.clock.unix_micros()
     }
 
     fn watch(&self, socket: &OwnedFd, token: u64) -> io::Result<()> {

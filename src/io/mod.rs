@@ -2,7 +2,8 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `runtime.rs` | a pinned thread with a runtime per core |
+//! | `runtime.rs`, `processors.rs` | a thread with a runtime per core, and which processors there are |
+//! | `console.rs`, `signals.rs` | standard output and error; SIGTERM, SIGINT, SIGHUP |
 //! | `listen.rs`, `takeover.rs` | listening sockets, port search; handing them to the next process |
 //! | `core.rs` | one shard's core: turns, mailbox, timers, writing |
 //! | `core/accept.rs`, `greet.rs`, `input.rs` | taking connections in, refusing them, reading them |
@@ -16,13 +17,16 @@
 
 pub mod admission;
 pub mod clock;
+pub mod console;
 pub mod core;
 pub mod http;
 pub mod kernel;
 pub mod listen;
 pub mod mail;
 pub mod memory;
+pub mod processors;
 pub mod runtime;
+pub mod signals;
 pub mod sockets;
 pub mod stream;
 pub mod sys;

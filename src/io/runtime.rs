@@ -1,12 +1,19 @@
-//! One pinned thread with one runtime per core.
+//! One thread with one runtime per core, pinned or not; and the side threads.
+//!
+//! Invariant: half a server is worse than none. A core that panics or comes to its end takes the process with it (exit code
+//! 70), and so does a side thread that panics. What can be known before is known before: all cores have their runtime before
+//! the first one begins. Callers: `server.rs`; for side threads whoever needs one.
 
 use std::future::Future;
 use std::io;
-use std::thread::JoinHandle;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{SyncSender, sync_channel};
 
 use io_uring::IoUring;
-use monoio::{FusionDriver, IoUringDriver, LegacyDriver, RuntimeBuilder};
+use monoio::time::TimeDriver;
+use monoio::{FusionDriver, IoUringDriver, LegacyDriver, Runtime, RuntimeBuilder};
 
+use super::console;
 use crate::config::Driver;
 
 /// Submission entries per ring; more made no difference in measurements.
@@ -17,25 +24,11 @@ const RING_ENTRIES: u32 = 1024;
 pub enum ActiveDriver {
     /// io_uring.
     IoUring,
-    /// epoll, because it was asked for or io_uring is denied.
+    /// epoll, because it was asked for, or io_uring is denied or finds no room.
     Epoll,
 }
 
 impl ActiveDriver {
-    /// The driver a core will get, known before any is started. Errors if io_uring is insisted on and denied.
-    pub fn choose(wanted: Driver) -> Result<Self, String> {
-        let forced = std::env::var_os("MONOIO_FORCE_LEGACY_DRIVER").is_some();
-        let available = !forced && monoio::utils::detect_uring();
-        match wanted {
-            Driver::Epoll => Ok(Self::Epoll),
-            Driver::IoUring if !available => {
-                Err("io_uring is not available here; allow it (container profile, kernel) or set driver = auto".into())
-            }
-            _ if available => Ok(Self::IoUring),
-            _ => Ok(Self::Epoll),
-        }
-    }
-
     /// As the log and `/metrics` call it.
     pub fn label(self) -> &'static str {
         match self {
@@ -45,57 +38,143 @@ impl ActiveDriver {
     }
 }
 
-/// Starts a thread that runs `main` on its own runtime. A panic or a runtime that cannot be built ends the process: half a
-/// server is worse than none.
-pub fn start_core<F, Fut>(name: String, cpu: Option<usize>, driver: ActiveDriver, main: F) -> io::Result<JoinHandle<()>>
+/// A core that has its runtime and waits for the others. Dropped, it ends without having begun.
+#[derive(Debug)]
+pub struct ReadyCore {
+    /// What it runs on.
+    pub driver: ActiveDriver,
+    go: SyncSender<()>,
+}
+
+impl ReadyCore {
+    /// Lets it begin.
+    pub fn begin(self) {
+        // Without a receiver the thread has panicked, and says so itself.
+        let _ = self.go.send(());
+    }
+}
+
+/// Starts a thread with a runtime that will run `main`. Errors are for the operator: no thread, no runtime.
+pub fn prepare_core<F, Fut>(name: &str, cpu: Option<usize>, wanted: Driver, main: F) -> Result<ReadyCore, String>
 where
     F: FnOnce() -> Fut + Send + 'static,
     Fut: Future<Output = ()> + 'static,
 {
-    std::thread::Builder::new().name(name.clone()).spawn(move || {
-        if let Some(cpu) = cpu
-            && monoio::utils::bind_to_cpu_set([cpu]).is_err()
-        {
-            tracing::warn!(core = %name, cpu, "could not pin the thread");
+    let (built, is_built) = sync_channel(1);
+    let (go, may_begin) = sync_channel(1);
+    let core = name.to_owned();
+    let run = move || {
+        pin(&core, cpu);
+        let runtime = match AnyRuntime::build(&core, wanted) {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(built.send(Err(error))),
+        };
+        let _ = built.send(Ok(runtime.driver()));
+        if may_begin.recv().is_err() {
+            return;
         }
-        let run = std::panic::AssertUnwindSafe(|| run(driver, main));
-        match std::panic::catch_unwind(run) {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => die(&name, &format!("its runtime failed: {error}")),
-            Err(_) => die(&name, "it panicked (see above)"),
+        match catch_unwind(AssertUnwindSafe(|| runtime.block_on(main()))) {
+            Ok(()) => die(&core, "it came to its end"),
+            Err(_) => die(&core, "it panicked (see above)"),
         }
-    })
+    };
+    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+    thread.map_err(|error| format!("the thread of core {name} could not be started: {error}"))?;
+    match is_built.recv() {
+        Ok(built) => built.map(|driver| ReadyCore { driver, go }),
+        Err(_) => Err(format!("core {name} panicked at its start (see above)")),
+    }
 }
 
-fn run<F, Fut>(driver: ActiveDriver, main: F) -> io::Result<()>
-where
-    F: FnOnce() -> Fut,
-    Fut: Future<Output = ()> + 'static,
-{
-    match driver {
-        ActiveDriver::IoUring => {
-            let ring = |options| {
-                RuntimeBuilder::<IoUringDriver>::new()
-                    .uring_builder(options)
-                    .with_entries(RING_ENTRIES)
-                    .enable_timer()
-                    .build()
-            };
-            // What completes while the core is busy need not interrupt it: it looks before it sleeps. Since Linux 5.19.
-            let mut quiet = IoUring::builder();
-            quiet.setup_coop_taskrun();
-            let mut runtime = ring(quiet).or_else(|_| ring(IoUring::builder()))?;
-            runtime.block_on(async move { main().await });
+/// Starts a thread beside the cores. If it panics the process ends. Errors: no thread.
+pub fn start_side(name: String, main: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let thread = name.clone();
+    let run = move || {
+        if catch_unwind(AssertUnwindSafe(main)).is_err() {
+            die(&thread, "it panicked (see above)");
         }
-        ActiveDriver::Epoll => {
-            let mut runtime = RuntimeBuilder::<LegacyDriver>::new()
-                .with_entries(RING_ENTRIES)
-                .enable_timer()
-                .build()?;
-            runtime.block_on(async move { main().await });
+    };
+    std::thread::Builder::new().name(name).spawn(run).map(drop)
+}
+
+fn pin(core: &str, cpu: Option<usize>) {
+    if let Some(cpu) = cpu
+        && let Err(error) = monoio::utils::bind_to_cpu_set([cpu])
+    {
+        tracing::warn!(core, cpu, %error, "the thread could not be pinned, it runs on any processor");
+    }
+}
+
+enum AnyRuntime {
+    Ring(Runtime<TimeDriver<IoUringDriver>>),
+    Epoll(Runtime<TimeDriver<LegacyDriver>>),
+}
+
+impl AnyRuntime {
+    /// With `auto`, io_uring if the kernel lets this core have it. That is decided by making the ring that will be used: one
+    /// that is denied (EPERM), not there (ENOSYS) or finds no room (ENOMEM, where locked memory is limited) may fail by its size.
+    fn build(core: &str, wanted: Driver) -> Result<Self, String> {
+        let is_forced = std::env::var_os("MONOIO_FORCE_LEGACY_DRIVER").is_some();
+        let ring = match wanted {
+            Driver::Epoll => None,
+            _ if is_forced => Some(Err("MONOIO_FORCE_LEGACY_DRIVER is set".to_owned())),
+            // The ring alone does not tell whether the kernel has all operations the runtime needs.
+            _ => Some(build_ring().map_err(|error| error.to_string()).and_then(|ring| {
+                let is_usable = monoio::utils::detect_uring();
+                is_usable
+                    .then_some(ring)
+                    .ok_or_else(|| "this kernel has too old a one".to_owned())
+            })),
+        };
+        match (ring, wanted) {
+            (Some(Ok(ring)), _) => return Ok(Self::Ring(ring)),
+            (Some(Err(error)), Driver::IoUring) => {
+                return Err(format!(
+                    "io_uring cannot be used: {error}; allow it (kernel, container profile, limit of locked memory) or set \
+                     driver = auto"
+                ));
+            }
+            (Some(Err(error)), _) if !is_forced => {
+                tracing::warn!(core, error, "io_uring cannot be used, this core runs on epoll");
+            }
+            _ => {}
+        }
+        let epoll = RuntimeBuilder::<LegacyDriver>::new()
+            .with_entries(RING_ENTRIES)
+            .enable_timer()
+            .build();
+        epoll.map(Self::Epoll).map_err(|error| {
+            format!("core {core} can have no epoll: {error}; free memory, or raise the limit of open files")
+        })
+    }
+
+    fn driver(&self) -> ActiveDriver {
+        match self {
+            Self::Ring(_) => ActiveDriver::IoUring,
+            Self::Epoll(_) => ActiveDriver::Epoll,
         }
     }
-    Ok(())
+
+    fn block_on(self, main: impl Future<Output = ()>) {
+        match self {
+            Self::Ring(mut runtime) => runtime.block_on(main),
+            Self::Epoll(mut runtime) => runtime.block_on(main),
+        }
+    }
+}
+
+fn build_ring() -> io::Result<Runtime<TimeDriver<IoUringDriver>>> {
+    let ring = |options| {
+        RuntimeBuilder::<IoUringDriver>::new()
+            .uring_builder(options)
+            .with_entries(RING_ENTRIES)
+            .enable_timer()
+            .build()
+    };
+    // What completes while the core is busy need not interrupt it: it looks before it sleeps. Since Linux 5.19.
+    let mut quiet = IoUring::builder();
+    quiet.setup_coop_taskrun();
+    ring(quiet).or_else(|_| ring(IoUring::builder()))
 }
 
 /// The runtime used by tests of the shell, driver as in production.
@@ -104,8 +183,8 @@ pub fn block_on_fusion<F: Future>(future: F) -> io::Result<F::Output> {
     Ok(runtime.block_on(future))
 }
 
-fn die(core: &str, why: &str) -> ! {
-    eprintln!("rainbow-server: core {core} ended: {why}; the process stops with it");
+fn die(thread: &str, why: &str) -> ! {
+    console::say(&format!("thread {thread} ended: {why}; the process stops with it"));
     std::process::exit(70);
 }
 
@@ -114,30 +193,78 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    /// Ends this process, which is a child of the test below: the other core would go on for a minute.
+    /// Both end this process, which is a child of the test below: the other core would go on for a minute.
     #[test]
-    #[ignore = "run by a_panic_outside_of_clients_ends_the_process"]
+    #[ignore = "run by a_core_or_side_thread_that_fails_ends_the_process"]
     fn half_of_the_process_panics() {
-        let driver = ActiveDriver::choose(Driver::Auto).unwrap();
-        let lives = || async { monoio::time::sleep(Duration::from_secs(60)).await };
-        let other = start_core("lives".into(), None, driver, lives).unwrap();
-        start_core("dies".into(), None, driver, || async { panic!("injected") }).unwrap();
-        other.join().unwrap();
+        core_beside_one_that(|| async { panic!("injected") });
     }
 
     #[test]
-    fn a_panic_outside_of_clients_ends_the_process() {
-        for legacy in [false, true] {
-            let mut child = std::process::Command::new(std::env::current_exe().unwrap());
-            child.args(["--exact", "--ignored", "--nocapture"]);
-            child.arg("io::runtime::tests::half_of_the_process_panics");
-            if legacy {
-                child.env("MONOIO_FORCE_LEGACY_DRIVER", "1");
+    #[ignore = "run by a_core_or_side_thread_that_fails_ends_the_process"]
+    fn half_of_the_process_panics_in_a_task() {
+        core_beside_one_that(|| async {
+            monoio::spawn(async { panic!("injected") });
+            monoio::time::sleep(Duration::from_secs(60)).await;
+        });
+    }
+
+    #[test]
+    #[ignore = "run by a_core_or_side_thread_that_fails_ends_the_process"]
+    fn half_of_the_process_comes_to_its_end() {
+        core_beside_one_that(|| async {});
+    }
+
+    #[test]
+    #[ignore = "run by a_core_or_side_thread_that_fails_ends_the_process"]
+    fn a_side_thread_panics() {
+        start_side("dies".into(), || panic!("injected")).unwrap();
+        std::thread::sleep(Duration::from_secs(60));
+    }
+
+    fn core_beside_one_that<F: Future<Output = ()> + 'static>(fails: fn() -> F) {
+        let lives = || async { monoio::time::sleep(Duration::from_secs(60)).await };
+        let lives = prepare_core("lives", None, Driver::Auto, lives).unwrap();
+        let dies = prepare_core("dies", None, Driver::Auto, fails).unwrap();
+        lives.begin();
+        dies.begin();
+        std::thread::sleep(Duration::from_secs(60));
+    }
+
+    #[test]
+    fn a_core_or_side_thread_that_fails_ends_the_process() {
+        for (part, words) in [
+            ("half_of_the_process_panics", ["injected", "thread dies ended"]),
+            (
+                "half_of_the_process_panics_in_a_task",
+                ["injected", "thread dies ended"],
+            ),
+            (
+                "half_of_the_process_comes_to_its_end",
+                ["came to its end", "thread dies ended"],
+            ),
+            ("a_side_thread_panics", ["injected", "thread dies ended"]),
+        ] {
+            for legacy in [false, true] {
+                let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+                child.args(["--exact", "--ignored", "--nocapture"]);
+                child.arg(format!("io::runtime::tests::{part}"));
+                if legacy {
+                    child.env("MONOIO_FORCE_LEGACY_DRIVER", "1");
+                }
+                let output = child.output().unwrap();
+                let said = String::from_utf8_lossy(&output.stderr);
+                assert_eq!(output.status.code(), Some(70), "{part}: {said}");
+                assert!(words.iter().all(|word| said.contains(word)), "{part}: {said}");
             }
-            let output = child.output().unwrap();
-            let said = String::from_utf8_lossy(&output.stderr);
-            assert_eq!(output.status.code(), Some(70), "{said}");
-            assert!(said.contains("injected") && said.contains("core dies ended"), "{said}");
         }
+    }
+
+    #[test]
+    fn a_core_that_is_not_begun_runs_nothing() {
+        let core = prepare_core("waits", None, Driver::Auto, || async {
+            unreachable!("nobody let it begin")
+        });
+        drop(core.unwrap());
     }
 }

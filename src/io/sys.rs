@@ -5,6 +5,70 @@
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
+use super::mail::Signal;
+
+/// Signals that are taken by [`wait_for_signal`].
+const TAKEN: [libc::c_int; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
+
+/// Holds back the signals of [`wait_for_signal`], in this thread and in all it starts: none of them ends the process. Also the
+/// one for files that grow beyond a limit: then a write fails, as on a full disk.
+pub fn hold_signals() {
+    mask_signals(libc::SIG_BLOCK, TAKEN.into_iter().chain([libc::SIGXFSZ]));
+}
+
+/// Ends that: signals do what they do by default, also those that have come meanwhile.
+pub fn release_signals() {
+    mask_signals(libc::SIG_UNBLOCK, TAKEN.into_iter());
+}
+
+fn mask_signals(how: libc::c_int, signals: impl Iterator<Item = libc::c_int>) {
+    let set = signal_set(signals);
+    // SAFETY: `set` is initialised and lives through the call; no old mask is asked for. Cannot fail with these arguments.
+    unsafe { libc::pthread_sigmask(how, &raw const set, std::ptr::null_mut()) };
+}
+
+fn signal_set(signals: impl Iterator<Item = libc::c_int>) -> libc::sigset_t {
+    // SAFETY: an all-zero set is a valid value of the type.
+    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer is to `set`.
+    unsafe { libc::sigemptyset(&raw mut set) };
+    for signal in signals {
+        // SAFETY: the pointer is to `set`; a number that is no signal gives EINVAL.
+        unsafe { libc::sigaddset(&raw mut set, signal) };
+    }
+    set
+}
+
+/// Waits for one of the signals that are held.
+pub fn wait_for_signal() -> Signal {
+    let set = signal_set(TAKEN.into_iter());
+    let mut signal = 0;
+    // SAFETY: both pointers are to values that live through the call. It fails for a set with invalid signals only.
+    while unsafe { libc::sigwait(&raw const set, &raw mut signal) } != 0 {}
+    match signal {
+        libc::SIGHUP => Signal::Reload,
+        _ => Signal::Stop,
+    }
+}
+
+/// Words of the largest mask of processors that is asked for: 65 536 processors.
+const MASK_WORDS_MAX: usize = 1024;
+
+/// Numbers of the processors this process may run on, ascending; empty if the kernel does not say.
+pub fn processor_mask() -> Vec<usize> {
+    // A mask that is too short for the machine's processors is refused.
+    let sizes = std::iter::successors(Some(16), |words| Some(words * 2)).take_while(|words| *words <= MASK_WORDS_MAX);
+    for words in sizes {
+        let mut mask = vec![0u64; words];
+        // SAFETY: the kernel writes at most as many bytes as told, all of them inside `mask`, which is aligned for its words.
+        if unsafe { libc::sched_getaffinity(0, size_of_val(&mask[..]), mask.as_mut_ptr().cast()) } == 0 {
+            let is_set = |number: &usize| mask[number / 64] >> (number % 64) & 1 == 1;
+            return (0..words * 64).filter(is_set).collect();
+        }
+    }
+    Vec::new()
+}
+
 /// Receives what is there. `WouldBlock` if nothing is, 0 at the end of the stream.
 pub fn recv(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
     // SAFETY: the pointer and length describe `buffer`, which the kernel only writes to during the call. An `fd` that is
@@ -48,38 +112,6 @@ pub fn is_stale(socket: &impl AsRawFd) -> bool {
     // SAFETY: the pointer and length describe `byte`.
     let n = unsafe { libc::recv(socket.as_raw_fd(), (&raw mut byte).cast(), 1, flags) };
     n >= 0 || io::Error::last_os_error().kind() != io::ErrorKind::WouldBlock
-}
-
-/// Bytes sent over a TCP connection that the peer's kernel has not acknowledged; also after it was reset. 0 if that cannot be told.
-pub fn unacknowledged(fd: RawFd) -> usize {
-    let mut bytes: libc::c_int = 0;
-    // SAFETY: this request writes one `int`, which `bytes` is. (SIOCOUTQ has the number of TIOCOUTQ.)
-    let result = unsafe { libc::ioctl(fd, libc::TIOCOUTQ, &raw mut bytes) };
-    if result == 0 {
-        usize::try_from(bytes).unwrap_or_default()
-    } else {
-        0
-    }
-}
-
-/// Whether a connection has ended in both directions: a reset, for one that was not shut down from this side.
-pub fn is_gone(fd: RawFd) -> bool {
-    let mut look = libc::pollfd {
-        fd,
-        events: 0,
-        revents: 0,
-    };
-    // SAFETY: one entry, which lives through the call; a timeout of 0 does not wait.
-    let ready = unsafe { libc::poll(&raw mut look, 1, 0) };
-    ready == 1 && look.revents & libc::POLLHUP != 0
-}
-
-/// Acknowledges at once what has arrived: the peer may hold back the rest until then (Nagle's algorithm).
-pub fn acknowledge(fd: RawFd) {
-    // SAFETY: the descriptor is only borrowed for the call; one that is not open gives EBADF.
-    let socket = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
-    // A kernel that refuses acknowledges a little later.
-    let _ = socket2::SockRef::from(&socket).set_tcp_quickack(true);
 }
 
 /// Ends the sending direction.
@@ -314,6 +346,13 @@ pub fn raise_descriptor_limit() -> u64 {
             limit.rlim_cur
         }
     }
+}
+
+/// Descriptors that are open now, counted one by one: for the start, when they are few.
+pub fn open_descriptors() -> usize {
+    let own = std::fs::read_dir("/proc/self/fd").map(Iterator::count);
+    // The directory itself is one of them. Without /proc: standard input, output, error and what a parent may have left.
+    own.map_or(8, |count| count.saturating_sub(1))
 }
 
 /// What is asked about a descriptor whose input matters.

@@ -26,7 +26,7 @@ use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener, UnixStream};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use super::sys;
+use super::{runtime, sys};
 
 /// First byte of the new process: the version of this exchange.
 const HELLO: u8 = b'1';
@@ -80,7 +80,7 @@ impl Offer {
                 replaced(Successor::greet(stream));
             }
         };
-        std::thread::Builder::new().name("takeover".into()).spawn(run)?;
+        runtime::start_side("takeover".into(), run)?;
         Ok(offer)
     }
 

@@ -85,7 +85,7 @@ pub struct Setup {
     pub home: HomeHash,
     /// Makes identities; the same on every core.
     pub identities: IdentityKey,
-    /// Wall-clock time of `Instant::ZERO`, in microseconds since 1970; for `Date` headers only.
+    /// Wall-clock time of `Instant::ZERO`, in microseconds since 1970, until [`Shard::set_wall_clock`]; for `Date` headers only.
     pub started_unix_micros: u64,
     /// Seeds the hash maps; random per process.
     pub seed: u64,
@@ -184,6 +184,12 @@ impl Shard {
             restarts_told: 0,
             notes: notes::Notes::default(),
         }
+    }
+
+    /// It is `unix_micros` since 1970 at `now`; for `Date` headers only. Call it once a second: the wall clock may be set, and
+    /// the monotonic one stands still while the machine sleeps.
+    pub fn set_wall_clock(&mut self, unix_micros: u64, now: Instant) {
+        self.started_unix_micros = unix_micros.saturating_sub(now.as_micros());
     }
 
     /// Settings changed; what is under way keeps its old deadlines.

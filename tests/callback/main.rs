@@ -4,7 +4,6 @@
 mod client;
 mod cost;
 mod fire;
-mod kept;
 mod schedule;
 mod server;
 mod tls;

@@ -1,7 +1,8 @@
 //! Starts the binary under test with a temporary ini file on a port of its own, and kills it when dropped.
 //!
 //! Ready means: the child process owns a listening socket on the wanted port (read from /proc, whatever the log says) and
-//! answers `/hello/`. When the server listens elsewhere (its port search), the start is repeated on another port.
+//! answers `/hello/`. When the port is taken meanwhile, or the server listens elsewhere (its port search), the start
+//! is repeated on another port.
 
 use super::business::Business;
 use super::{http, ms, ports};
@@ -31,6 +32,8 @@ pub struct Builder {
     /// Without a file, with the built-in business server.
     demo: bool,
     port: Option<Arc<ports::Port>>,
+    /// The port is on the command line.
+    names_port: bool,
     /// A program that starts the server: itself and its arguments.
     through: Vec<String>,
 }
@@ -55,6 +58,7 @@ impl Builder {
             env: Vec::new(),
             demo: false,
             port: None,
+            names_port: true,
             through: Vec::new(),
         }
     }
@@ -93,6 +97,12 @@ impl Builder {
         self
     }
 
+    /// Leaves the port to the file.
+    pub fn without_port_option(mut self) -> Self {
+        self.names_port = false;
+        self
+    }
+
     /// Sets an environment variable of the server.
     pub fn env(mut self, key: &str, value: &str) -> Self {
         self.env.push((key.into(), value.into()));
@@ -123,7 +133,7 @@ impl Builder {
                 return server;
             }
         }
-        panic!("the server listened on another port than the free one it was given, five times");
+        panic!("the free port the server was given was taken before it listened, five times");
     }
 
     /// Starts the server without waiting for anything (for configurations it must refuse).
@@ -146,7 +156,12 @@ impl Builder {
                     .into_iter()
                     .flatten(),
             )
-            .args(["-p", &port.number.to_string()])
+            .args(
+                self.names_port
+                    .then(|| ["-p".to_owned(), port.number.to_string()])
+                    .into_iter()
+                    .flatten(),
+            )
             .args(&self.args)
             .envs(self.env.iter().map(|(k, v)| (k.as_str(), v.as_str())))
             .stdin(Stdio::null())
@@ -297,6 +312,10 @@ impl Server {
         let (end, mut seen_elsewhere) = (Instant::now() + START_WITHIN, None);
         loop {
             if let Some(code) = self.wait_exit(Duration::ZERO) {
+                // Somebody else was quicker.
+                if self.log_tail().contains("is taken (at") {
+                    return None;
+                }
                 panic!("the server ended with {code} at start; its log:\n{}", self.log_tail());
             }
             let listening = listening_ports(self.pid());

@@ -37,7 +37,7 @@ fn what_cannot_serve_leaves_the_old_server_alone() {
         .set("tls_port", taken)
         .set("tls_cert", cert.display())
         .set("tls_key", key.display());
-    refused(&with_tls, "cannot be bound");
+    refused(&with_tls, "is taken");
     assert!(server.is_alive());
     assert!(
         server.log_tail().contains("a process tried to take over and failed"),

@@ -406,6 +406,10 @@ impl Kernel for Net {
         self.0.borrow().now
     }
 
+    fn unix_micros(&self) -> u64 {
+        self.now().as_micros()
+    }
+
     fn watch(&self, socket: &Plug, token: u64) -> io::Result<()> {
         let wire = socket.wire();
         let state = &mut *self.0.borrow_mut();

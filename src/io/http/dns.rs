@@ -20,6 +20,8 @@ use hashbrown::HashMap;
 use monoio::io::AsyncReadRent;
 use monoio::net::UnixStream;
 
+use crate::io::runtime::start_side;
+
 /// How long an answer is used.
 const KEEP: Duration = Duration::from_secs(30);
 /// How long a failure is used.
@@ -70,9 +72,7 @@ impl Resolver {
         woken.set_nonblocking(true)?;
         for index in 0..THREADS {
             let (questions, answers, wake) = (questions.clone(), answers.clone(), wake.try_clone()?);
-            std::thread::Builder::new()
-                .name(format!("dns-{index}"))
-                .spawn(move || look_up(&questions, &answers, wake))?;
+            start_side(format!("dns-{index}"), move || look_up(&questions, &answers, wake))?;
         }
         let resolver = Rc::new(Resolver {
             names: RefCell::default(),
