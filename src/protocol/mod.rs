@@ -88,8 +88,8 @@ impl Session {
         }
     }
 
-    /// Appends the frame of a message that asks for acknowledgement. `delivery` comes back in
-    /// [`Action::Acknowledged`], at most once.
+    /// Appends the frame of a message that asks for acknowledgement, up to its payload, which ends it: the shard adds the
+    /// payload, by reference where that pays. `delivery` comes back in [`Action::Acknowledged`], at most once.
     pub fn on_delivery(
         &mut self,
         context: Context<'_>,
@@ -104,11 +104,11 @@ impl Session {
         }
     }
 
-    /// Appends the frame of a message that needs no acknowledgement; the same for every client of the door, so the shard
-    /// builds it once per batch.
-    pub fn shared_frame(&self, publish: &Publish, frame: &mut Vec<u8>) {
+    /// Appends the frame of a message that needs no acknowledgement, up to its payload; the same for every client of the
+    /// door, so the shard builds it once per batch.
+    pub fn shared_head(&self, publish: &Publish, frame: &mut Vec<u8>) {
         match self {
-            Session::Rainbow(_) => rainbow::session::shared_frame(publish, frame),
+            Session::Rainbow(_) => rainbow::session::shared_head(publish, frame),
             Session::Echo(_) => {}
         }
     }
@@ -121,7 +121,7 @@ impl Session {
         }
     }
 
-    /// Appends the frame that repeats message `id`.
+    /// Appends the frame that repeats message `id`, up to its payload.
     pub fn repeat(&self, publish: &Publish, id: u16, frame: &mut Vec<u8>) {
         match self {
             Session::Rainbow(_) => rainbow::session::repeat(publish, id, frame),

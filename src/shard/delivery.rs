@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::Shard;
 use super::client::Timer;
+use super::frames::Outgoing;
 use super::sockets::Sockets;
 use crate::engine::command::{Part, Publish, Report};
 use crate::engine::ids::{ClientId, DeliveryKey};
@@ -226,11 +227,13 @@ impl Shard {
             .get_mut(member.slot, member.generation)
             .and_then(|client| client.open())
         {
-            open.session.repeat(publish, member.id, &mut frame);
+            open.session.repeat(publish, member.id, frame.head());
+            frame.push_payload(&publish.payload);
         }
         self.metrics.add(Metric::Redeliveries, 1);
         self.metrics.add(Metric::FramesOut, 1);
-        self.write(id, &frame, None, now, sockets);
+        self.write(id, &Outgoing::Frames(&frame), now, sockets);
+        frame.clear();
         self.scratch = frame;
     }
 

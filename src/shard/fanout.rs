@@ -12,6 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Shard;
+use super::frames::{Frames, Outgoing};
 use super::sockets::Sockets;
 use crate::engine::command::{ChannelName, Publish, Qos};
 use crate::engine::ids::DeliveryKey;
@@ -246,7 +247,8 @@ impl Shard {
         let target = members.first()?;
         let open = self.clients.get_mut(target.slot, target.generation)?.open()?;
         for Entry { publish, .. } in &batch.publishes {
-            open.session.shared_frame(publish, &mut frames);
+            open.session.shared_head(publish, &mut frames);
+            frames.extend_from_slice(&publish.payload);
         }
         Some(Shared {
             plain: Bytes::from(frames),
@@ -295,15 +297,16 @@ impl Shard {
         self.metrics.add(Metric::FramesOut, batch.publishes.len() as u64);
         if let Some(shared) = shared {
             let frames = self.form_for(deflate, shared);
-            return self.write(id, frames, Some(frames), now, sockets);
+            return self.write(id, &Outgoing::Shared(frames), now, sockets);
         }
         let mut frames = std::mem::take(&mut self.scratch);
         frames.clear();
         for Entry { publish, delivery, .. } in &batch.publishes {
             self.frame_for(target, publish, *delivery, &mut frames);
         }
-        self.write(id, &frames, None, now, sockets);
+        self.write(id, &Outgoing::Frames(&frames), now, sockets);
         self.after_delivery(id, now, sockets);
+        frames.clear();
         self.scratch = frames;
     }
 
@@ -321,7 +324,7 @@ impl Shard {
     }
 
     /// Appends the frame of one publish for one member.
-    fn frame_for(&mut self, target: Target, publish: &Publish, delivery: Option<DeliveryKey>, frames: &mut Vec<u8>) {
+    fn frame_for(&mut self, target: Target, publish: &Publish, delivery: Option<DeliveryKey>, frames: &mut Frames) {
         let client = self.client_id(target.slot, target.generation);
         let context = crate::protocol::Context {
             client,
@@ -336,10 +339,14 @@ impl Shard {
             return;
         };
         let Some(key) = delivery else {
-            return open.session.shared_frame(publish, frames);
+            open.session.shared_head(publish, frames.head());
+            return frames.push_payload(&publish.payload);
         };
-        match open.session.on_delivery(context, publish, key, frames) {
-            Ok(id) => self.member_sent(key, client, id),
+        match open.session.on_delivery(context, publish, key, frames.head()) {
+            Ok(id) => {
+                frames.push_payload(&publish.payload);
+                self.member_sent(key, client, id);
+            }
             Err(crate::protocol::InflightFull) => self.member_failed(key),
         }
     }

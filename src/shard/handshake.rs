@@ -4,6 +4,7 @@
 use bytes::Bytes;
 
 use super::client::{Open, Phase, Timer, Upgrade};
+use super::frames::Outgoing;
 use super::input::Input;
 use super::sockets::Sockets;
 use super::{Shard, context};
@@ -308,7 +309,7 @@ impl Shard {
     fn answer(&mut self, id: ClientId, answer: &HttpAnswer, manner: Manner, now: Instant, sockets: &mut dyn Sockets) {
         let mut bytes = Vec::new();
         answer.write(&mut bytes, manner, &self.date(now));
-        self.write(id, &bytes, None, now, sockets);
+        self.write(id, &Outgoing::Copied(&bytes), now, sockets);
     }
 
     fn rearm_handshake(&mut self, id: ClientId, now: Instant) {

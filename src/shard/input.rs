@@ -4,6 +4,7 @@
 //! is dropped; TCP tells the client.
 
 use super::client::{Client, Phase};
+use super::frames::Outgoing;
 use super::rate::Rate;
 use super::sockets::Sockets;
 use super::{Shard, context};
@@ -167,7 +168,7 @@ impl Shard {
         self.metrics
             .add(Metric::FramesOut, std::mem::take(&mut actions.reply_frames));
         let reply = std::mem::take(&mut actions.reply);
-        self.write(id, &reply, None, now, sockets);
+        self.write(id, &Outgoing::Copied(&reply), now, sockets);
         actions.reply = reply;
         actions.reply.clear();
         self.actions = actions;

@@ -6,6 +6,7 @@
 
 use super::Shard;
 use super::client::{Client, Timer};
+use super::frames::Outgoing;
 use super::sockets::Sockets;
 use crate::close::CloseCause;
 use crate::config::Config;
@@ -77,7 +78,7 @@ impl Shard {
                 self.metrics.add(Metric::PingsSent, 1);
                 self.metrics.add(Metric::FramesOut, 1);
                 let (header, len) = ws::header(ws::Opcode::Ping, 0);
-                self.write(id, &header[..len], None, now, sockets);
+                self.write(id, &Outgoing::Copied(&header[..len]), now, sockets);
             }
             Verdict::Close(cause) => self.close_client(id, cause, None, now, sockets),
             Verdict::Unwatched => {}

@@ -13,7 +13,7 @@
 //! | `handshake.rs` | request head → refuse, hand over, ask the business; the answer → open |
 //! | `members.rs` | join, leave, occupy, census |
 //! | `fanout.rs`, `delivery.rs` | publish → members; acknowledgements, retries |
-//! | `output.rs` | bytes out, corking, slow consumers |
+//! | `output.rs`, `frames.rs` | bytes out, corking, slow consumers; frames that share their payload |
 //! | `closing.rs`, `drain.rs`, `contain.rs` | how a client ends; how all do when the server stops; what a panic costs |
 //! | `gate.rs` | who is turned away at once |
 //! | `rate.rs`, `slow.rs`, `liveness.rs` | clients that send too much, take too little, say nothing |
@@ -24,6 +24,7 @@ mod contain;
 mod delivery;
 mod drain;
 mod fanout;
+mod frames;
 mod gate;
 mod handshake;
 mod input;
@@ -54,6 +55,7 @@ use client::{Client, Phase, Timer};
 use delivery::Delivery;
 use drain::Drain;
 use fanout::Fanout;
+use frames::Frames;
 pub use input::Input;
 pub use sockets::{Sent, Sockets, Verdict};
 
@@ -144,7 +146,7 @@ pub struct Shard {
     reports: Vec<Report>,
     /// Reused: what a session wants done, frames being built, timers that fired.
     actions: Actions,
-    scratch: Vec<u8>,
+    scratch: Frames,
     fired: Vec<Timer>,
     drain: Option<Drain>,
     /// Clients that were told when to come back.
@@ -178,7 +180,7 @@ impl Shard {
             commands: Vec::new(),
             reports: Vec::new(),
             actions: Actions::default(),
-            scratch: Vec::new(),
+            scratch: Frames::default(),
             fired: Vec::new(),
             drain: None,
             restarts_told: 0,

@@ -5,10 +5,9 @@
 
 use std::io::IoSlice;
 
-use bytes::Bytes;
-
 use super::Shard;
 use super::client::Client;
+use super::frames::Outgoing;
 use super::sockets::{Sent, Sockets};
 use crate::close::CloseCause;
 use crate::engine::ids::ClientId;
@@ -19,16 +18,8 @@ use crate::time::Instant;
 const SLICES_MAX: usize = 64;
 
 impl Shard {
-    /// Writes now, or queues behind what waits already. `shared` is the same bytes, to be kept by reference if they have
-    /// to wait.
-    pub(super) fn write(
-        &mut self,
-        id: ClientId,
-        bytes: &[u8],
-        shared: Option<&Bytes>,
-        now: Instant,
-        sockets: &mut dyn Sockets,
-    ) {
+    /// Writes now, or queues behind what waits already.
+    pub(super) fn write(&mut self, id: ClientId, out: &Outgoing<'_>, now: Instant, sockets: &mut dyn Sockets) {
         let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
             return;
         };
@@ -36,18 +27,18 @@ impl Shard {
         let is_held = client.dirty && !client.write_armed && !self.corked;
         if is_held && client.outbox.len_bytes() >= self.config.outbox_bytes.max(1) {
             self.flush(id, now, sockets);
-            return self.write(id, bytes, shared, now, sockets);
+            return self.write(id, out, now, sockets);
         }
         client.make_room(&self.config, &mut self.pool, &self.metrics);
-        let mut taken = 0;
-        if client.outbox.is_empty() && !bytes.is_empty() {
-            match sockets.send(id, &[IoSlice::new(bytes)]) {
-                Sent::Taken(n) => taken = n.min(bytes.len()),
+        let (len, mut taken) = (out.len(), 0);
+        if client.outbox.is_empty() && len > 0 {
+            match out.send(id, sockets) {
+                Sent::Taken(n) => taken = n.min(len),
                 Sent::Broken => return self.drop_client(id, CloseCause::SocketError, now, sockets),
             }
             self.metrics.add(Metric::BytesOut, taken as u64);
         }
-        if taken == bytes.len() {
+        if taken == len {
             return;
         }
         // One frame may always wait, however large: it may have been begun, and then it has to be finished.
@@ -56,17 +47,10 @@ impl Shard {
         } else {
             self.config.outbox_bytes
         };
-        let rest = match shared {
-            Some(shared) => client
-                .outbox
-                .push_shared(&[], &shared.slice(taken..), bytes_max, &mut self.pool),
-            None => client.outbox.push_copy(&bytes[taken..], bytes_max, &mut self.pool),
-        };
+        let rest = out.queue(taken, &mut client.outbox, bytes_max, &mut self.pool);
         if rest.is_ok() {
-            // Shared bytes are QoS 0 messages, and nothing has left if the socket took nothing.
-            client
-                .outbox
-                .tag(bytes.len() - taken, shared.is_some() && taken == 0, now);
+            // Nothing has left if the socket took nothing.
+            client.outbox.tag(len - taken, out.is_droppable() && taken == 0, now);
         }
         if !client.dirty && !client.write_armed {
             client.write_armed = true;

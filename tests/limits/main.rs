@@ -8,6 +8,7 @@ mod common;
 
 mod admission;
 mod interface;
+mod memory;
 mod overload;
 mod proxies;
 mod rates;

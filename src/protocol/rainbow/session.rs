@@ -112,7 +112,7 @@ impl Session {
             .inflight
             .insert(delivery, context.config.inflight_max)
             .ok_or(InflightFull)?;
-        send_frame(publish, Some(id), false, frame);
+        send_head(publish, Some(id), false, frame);
         Ok(id)
     }
 
@@ -279,23 +279,22 @@ impl Token {
     }
 }
 
-/// Appends the frame of a QoS 0 message; equal for all clients.
-pub(crate) fn shared_frame(publish: &Publish, frame: &mut Vec<u8>) {
-    send_frame(publish, None, false, frame);
+/// Appends the frame of a QoS 0 message up to its payload; equal for all clients.
+pub(crate) fn shared_head(publish: &Publish, frame: &mut Vec<u8>) {
+    send_head(publish, None, false, frame);
 }
 
-/// Appends the frame that repeats message `id` with DUP.
+/// Appends the frame that repeats message `id` with DUP, up to its payload.
 pub(crate) fn repeat(publish: &Publish, id: u16, frame: &mut Vec<u8>) {
-    send_frame(publish, Some(id), true, frame);
+    send_head(publish, Some(id), true, frame);
 }
 
-fn send_frame(publish: &Publish, id: Option<u16>, dup: bool, frame: &mut Vec<u8>) {
+fn send_head(publish: &Publish, id: Option<u16>, dup: bool, frame: &mut Vec<u8>) {
     let qos = if id.is_some() { publish.qos } else { Qos::AtMostOnce };
     let (packet, packet_len) = packet::send_header(publish.msgtype, qos, id.unwrap_or(0), dup);
     let (header, header_len) = ws::header(ws::Opcode::Binary, packet_len + publish.payload.len());
     frame.extend_from_slice(&header[..header_len]);
     frame.extend_from_slice(&packet[..packet_len]);
-    frame.extend_from_slice(&publish.payload);
 }
 
 fn reply(out: &mut Actions, packet: &[u8], data: &[u8]) {
