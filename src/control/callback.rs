@@ -13,7 +13,7 @@
 //! | `adapt.rs`, `breaker.rs` | how many calls a failing server gets; `health.rs` feeds them |
 //! | `sources.rs` | whether it is the server that fails, or what some clients send |
 //! | `closing.rs`, `waiting.rs` | close callbacks: repeated until accepted |
-//! | `counts.rs` | the books |
+//! | `counts.rs` | the books; `troubles.rs` what went wrong, for metrics and log |
 //! | `alarm.rs` | the one timer |
 //!
 //! Invariants:
@@ -40,6 +40,7 @@ mod lanes;
 mod random;
 mod settings;
 mod sources;
+mod troubles;
 mod waiting;
 
 use std::cell::{Cell, RefCell};
@@ -56,6 +57,8 @@ pub use self::lanes::BreakerState;
 use self::lanes::{Job, LaneKey, Lanes, Next, Placed, Verdict};
 use self::random::Random;
 pub use self::settings::{LaneLimits, Settings};
+use self::troubles::Complaints;
+pub use self::troubles::{Trouble, Troubles};
 use self::waiting::Waiting;
 use crate::engine::command::{CallbackFailure, CallbackOutcome, CallbackRequest, Endpoint};
 use crate::engine::ids::ClientId;
@@ -84,6 +87,11 @@ pub trait Builder {
     fn neutral(&self, _endpoint: Endpoint) -> Option<Request> {
         None
     }
+
+    /// What the content of an answer says went wrong, beyond its status.
+    fn trouble(&self, _endpoint: Endpoint, _outcome: &CallbackOutcome) -> Option<Trouble> {
+        None
+    }
 }
 
 /// Told of every end: who asked, the token of the request, how it ended. Must not block; may submit again.
@@ -102,6 +110,7 @@ struct Inner {
     waiting: RefCell<Waiting>,
     ledger: Ledger,
     latency: [Histogram; 3],
+    complaints: Complaints,
     alarm: Rc<Alarm>,
     random: Random,
     /// Serial number of the next callback.
@@ -121,6 +130,7 @@ impl Callbacks {
             waiting: RefCell::default(),
             ledger: Ledger::default(),
             latency: Default::default(),
+            complaints: Complaints::default(),
             alarm: Rc::default(),
             random: Random::default(),
             serial: Cell::new(0),
@@ -169,6 +179,11 @@ impl Callbacks {
     /// The books of one endpoint.
     pub fn counts(&self, endpoint: Endpoint) -> Counts {
         self.0.ledger.counts(endpoint)
+    }
+
+    /// What went wrong with the calls of one endpoint.
+    pub fn troubles(&self, endpoint: Endpoint) -> Troubles {
+        self.0.complaints.counts(endpoint)
     }
 
     /// How long the calls of one endpoint took, each attempt on its own.
@@ -221,9 +236,15 @@ impl Inner {
                 self.ledger.queued(key.0);
                 self.alarm.note(look_at);
             }
-            Placed::Refused(job) => self.fail(job, CallbackFailure::Overloaded),
+            Placed::Refused(job) => {
+                if !self.lanes.borrow().is_open(&key) {
+                    self.complain(&job.request, Trouble::QueueFull, None);
+                }
+                self.fail(job, CallbackFailure::Overloaded);
+            }
         }
         if let Some(job) = evicted {
+            self.complain(&job.request, Trouble::QueueFull, None);
             self.expire(job, CallbackOutcome::Failed(CallbackFailure::Overloaded));
         }
     }
@@ -312,6 +333,7 @@ impl Inner {
     }
 
     fn expire_queued(&self, job: Job) {
+        self.complain(&job.request, Trouble::Expired, None);
         self.ledger.dequeued(job.request.endpoint);
         self.expire(job, CallbackOutcome::Failed(CallbackFailure::TimedOut));
     }
@@ -379,6 +401,7 @@ async fn run(inner: Rc<Inner>, key: LaneKey, mut job: Job) {
                     | CallbackFailure::Handshake
             )
         );
+        inner.judge(&job.request, &outcome);
         inner.settle(job, outcome);
         if unreachable && inner.lanes.borrow().has_queued(&key) {
             Box::pin(monoio::time::sleep(FAILURE_PAUSE)).await;

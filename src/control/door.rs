@@ -6,10 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::Method;
 
-use super::callback::{Builder, LaneLimits, Settings};
+use super::callback::{Builder, LaneLimits, Settings, Trouble};
 use crate::config::{self, Config};
-use crate::engine::command::{CallbackRequest, Endpoint};
+use crate::engine::command::{CallbackOutcome, CallbackRequest, Endpoint};
 use crate::io::http::{Options, Origin, Request, Url};
+use crate::protocol::rainbow::admission::{self, Admission};
 use crate::protocol::rainbow::sign::{Body, Signer};
 
 /// Builds requests from the configuration in force.
@@ -79,6 +80,20 @@ impl Builder for Door {
     fn neutral(&self, endpoint: Endpoint) -> Option<Request> {
         let (url, origin) = self.endpoint(endpoint);
         Some(neutral(url, origin))
+    }
+
+    fn trouble(&self, endpoint: Endpoint, outcome: &CallbackOutcome) -> Option<Trouble> {
+        let CallbackOutcome::Answered(reply) = outcome else {
+            return None;
+        };
+        if !reply.is_success() || endpoint == Endpoint::Close {
+            return None;
+        }
+        if admission::is_complaint(reply) {
+            return Some(Trouble::CalledInvalid);
+        }
+        let is_unclear = endpoint == Endpoint::Connect && admission::admission(outcome) == Admission::Unavailable;
+        is_unclear.then_some(Trouble::NotJson)
     }
 }
 

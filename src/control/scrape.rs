@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Control;
-use super::callback::Callbacks;
+use super::callback::{Callbacks, Trouble, Troubles};
 use super::process;
 use crate::engine::command::Endpoint;
 use crate::metrics::{CallbackFacts, Extra, Gauge, render};
@@ -13,11 +13,14 @@ use crate::time::Instant;
 /// The page.
 pub fn metrics(control: &Control) -> HttpAnswer {
     let cores: Vec<_> = control.metrics.iter().map(Arc::as_ref).collect();
-    let callbacks = [
-        facts(&control.callbacks, "connect", Endpoint::Connect),
-        facts(&control.callbacks, "message", Endpoint::Message),
-        facts(&control.callbacks, "close", Endpoint::Close),
+    let kinds = [
+        ("connect", Endpoint::Connect),
+        ("message", Endpoint::Message),
+        ("close", Endpoint::Close),
     ];
+    let troubles = kinds.map(|(_, endpoint)| control.callbacks.troubles(endpoint));
+    let callbacks: [_; 3] =
+        std::array::from_fn(|at| facts(&control.callbacks, &troubles[at], kinds[at].0, kinds[at].1));
     let page = render(
         &cores,
         Extra {
@@ -32,7 +35,12 @@ pub fn metrics(control: &Control) -> HttpAnswer {
     }
 }
 
-fn facts<'a>(callbacks: &'a Callbacks, kind: &'static str, endpoint: Endpoint) -> CallbackFacts<'a> {
+fn facts<'a>(
+    callbacks: &'a Callbacks,
+    troubles: &'a Troubles,
+    kind: &'static str,
+    endpoint: Endpoint,
+) -> CallbackFacts<'a> {
     let (counts, health) = (callbacks.counts(endpoint), callbacks.health(endpoint));
     CallbackFacts {
         kind,
@@ -48,6 +56,7 @@ fn facts<'a>(callbacks: &'a Callbacks, kind: &'static str, endpoint: Endpoint) -
         limit: health.limit as u64,
         breaker: health.breaker as u64,
         opened: counts.opened,
+        troubles: (Trouble::LABELS, troubles),
         latency: callbacks.latency(endpoint),
     }
 }

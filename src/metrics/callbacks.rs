@@ -33,6 +33,8 @@ pub struct CallbackFacts<'a> {
     pub breaker: u64,
     /// Times the breaker opened.
     pub opened: u64,
+    /// Labels of what went wrong, and how often each did.
+    pub troubles: (&'static [&'static str], &'a [u64]),
     /// Duration of calls.
     pub latency: &'a Histogram,
 }
@@ -101,6 +103,16 @@ pub(super) fn callbacks(page: &mut Page, all: &[CallbackFacts<'_>]) {
         page.head(name, shape, help);
         for facts in all {
             page.series("", &[("kind", facts.kind)], number(facts));
+        }
+    }
+    page.head(
+        "rainbow_callback_troubles_total",
+        Shape::Counter,
+        "Calls to the business server that did not do what they were for, by reason; repeated attempts each.",
+    );
+    for facts in all {
+        for (reason, number) in facts.troubles.0.iter().zip(facts.troubles.1) {
+            page.series("", &[("kind", facts.kind), ("reason", reason)], *number);
         }
     }
     page.begin(

@@ -114,6 +114,7 @@ fn facts<'a>(kind: &'static str, latency: &'a Histogram) -> CallbackFacts<'a> {
         refused: 5,
         retried: 6,
         checked: 0,
+        troubles: (&["dropped"], &[3]),
         in_flight: 7,
         queued: 8,
         limit: 9,

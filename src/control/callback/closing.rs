@@ -8,8 +8,8 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::Inner;
 use super::lanes::Job;
+use super::{Inner, Trouble};
 use crate::engine::command::{CallbackFailure, CallbackOutcome, Endpoint};
 
 /// First pause before a close callback is repeated; doubles up to [`BACKOFF_MAX`].
@@ -40,6 +40,7 @@ impl Inner {
         self.waiting.borrow_mut().park(due, job);
         self.alarm.note(due);
         if let Some(job) = evicted {
+            self.complain(&job.request, Trouble::QueueFull, None);
             self.expire(job, CallbackOutcome::Failed(CallbackFailure::Overloaded));
         }
     }

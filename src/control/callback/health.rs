@@ -117,7 +117,7 @@ pub(super) fn is_alive(result: &Result<CallbackReply, CallbackFailure>) -> bool 
     }
 }
 
-fn label(endpoint: Endpoint) -> &'static str {
+pub(super) fn label(endpoint: Endpoint) -> &'static str {
     match endpoint {
         Endpoint::Connect => "connect",
         Endpoint::Message => "message",

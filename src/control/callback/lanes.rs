@@ -326,6 +326,10 @@ impl Lanes {
         lane.queue.pop_front()
     }
 
+    pub(super) fn is_open(&self, key: &LaneKey) -> bool {
+        self.lanes.get(key).is_some_and(|lane| lane.breaker.is_open())
+    }
+
     pub(super) fn has_queued(&self, key: &LaneKey) -> bool {
         self.lanes.get(key).is_some_and(|lane| !lane.queue.is_empty())
     }

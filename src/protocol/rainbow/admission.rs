@@ -50,43 +50,11 @@ pub struct Effects {
     pub leave: Vec<ChannelName>,
     /// Channels to join.
     pub join: Vec<ChannelName>,
-    /// The business says our request was invalid; to be logged.
-    pub invalid: Option<Invalid>,
 }
 
-/// The complaints a business may have.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Invalid {
-    /// 60001.
-    Signature,
-    /// 60002.
-    Identity,
-    /// 60003.
-    Method,
-    /// Anything else, as received.
-    Unknown(Bytes),
-}
-
-impl Invalid {
-    fn from_code(code: Bytes) -> Self {
-        match &code[..] {
-            b"60001" => Invalid::Signature,
-            b"60002" => Invalid::Identity,
-            b"60003" => Invalid::Method,
-            _ => Invalid::Unknown(code),
-        }
-    }
-}
-
-impl std::fmt::Display for Invalid {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Invalid::Signature => f.write_str("invalid signature"),
-            Invalid::Identity => f.write_str("identity is required"),
-            Invalid::Method => f.write_str("post method is required"),
-            Invalid::Unknown(code) => write!(f, "unknown code {:?}", String::from_utf8_lossy(code)),
-        }
-    }
+/// Whether the backend says that our request was invalid; to be logged, and of no effect.
+pub fn is_complaint(reply: &CallbackReply) -> bool {
+    reply.headers_named(b"rainbowrequestinvalid").next().is_some()
 }
 
 /// The effects of a reply; none unless its status is 2xx. Names are bytes: whatever is subscribed here and asked for in
@@ -100,7 +68,6 @@ pub fn effects(reply: &CallbackReply) -> Effects {
         cookie: cookie.map(|cookie| Some(cookie).filter(|cookie| !cookie.is_empty())),
         leave: channels(reply, b"rainbowclientchannelunsub"),
         join: channels(reply, b"rainbowclientchannel"),
-        invalid: joined(reply, b"rainbowrequestinvalid").map(Invalid::from_code),
     }
 }
 
@@ -205,11 +172,12 @@ mod tests {
             ("rainbowclientcookie", "Y29va2ll"),
             ("rainbowrequestinvalid", "60002"),
         ];
-        let effects = effects(&reply(200, &headers, ""));
+        let reply = reply(200, &headers, "");
+        assert!(is_complaint(&reply));
+        let effects = effects(&reply);
         assert_eq!(effects.cookie, Some(Some(Bytes::from_static(b"Y29va2ll"))));
         assert_eq!(effects.leave, [ChannelName::from(&b"a"[..])]);
         assert_eq!(effects.join, [&b"a"[..], b"b", b"c d"].map(ChannelName::from));
-        assert_eq!(effects.invalid, Some(Invalid::Identity));
     }
 
     #[test]
@@ -224,7 +192,6 @@ mod tests {
         let effects = effects(&reply(200, &headers, ""));
         assert_eq!(effects.join, [&b"a,b"[..], b"c", b" d"].map(ChannelName::from));
         assert_eq!(effects.cookie, Some(Some(Bytes::from_static(b"c1,c2"))));
-        assert_eq!(effects.invalid, Some(Invalid::Unknown(Bytes::from_static(b"nonsense"))));
     }
 
     #[test]

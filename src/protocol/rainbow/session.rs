@@ -52,9 +52,6 @@ impl Session {
         self.apply_cookie(&effects);
         out.steps.extend(effects.leave.into_iter().map(Action::Leave));
         out.steps.extend(effects.join.into_iter().map(Action::Join));
-        if let Some(invalid) = effects.invalid {
-            tracing::warn!(code = %invalid, "the business calls our request invalid");
-        }
     }
 
     pub(crate) fn on_message(&mut self, context: Context<'_>, kind: ws::Kind, payload: &[u8], out: &mut Actions) {
