@@ -117,6 +117,7 @@ metrics! {
     ParametersWithheld Counter "query_headers_withheld_total" [""] Sum "Clients with a query parameter that query_headers does not let them set as a header.";
     SignaturesWrong Counter "signatures_refused_total" [r#"reason="wrong""#] Sum "Calls whose signature was not accepted.";
     SignaturesReplayed Counter "signatures_refused_total" [r#"reason="replayed""#] Sum "Calls whose signature was not accepted.";
+    SignaturesAstray Counter "signatures_refused_total" [r#"reason="astray""#] Sum "Calls whose signature was not accepted.";
     SignaturesNoRoom Counter "signatures_refused_total" [r#"reason="no_room""#] Sum "Calls whose signature was not accepted.";
     MailboxKicks Counter "mailbox_kicks_total" [""] Cores "Wake-ups of a sleeping core.";
     MailboxOverflows Counter "mailbox_overflows_total" [""] Cores "Envelopes that found a full mailbox.";

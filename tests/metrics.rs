@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Series that tests with other configurations move: the series, the file that tests it, and a word found there.
-const MOVED_ELSEWHERE: [(&str, &str, &str); 30] = [
+const MOVED_ELSEWHERE: [(&str, &str, &str); 31] = [
     (
         "rainbow_mailbox_overflows_total",
         "tests/limits/overload.rs",
@@ -32,6 +32,11 @@ const MOVED_ELSEWHERE: [(&str, &str, &str); 30] = [
     (
         "rainbow_signatures_refused_total{reason=\"replayed\"}",
         "tests/signature/calls.rs",
+        "signatures_refused_total",
+    ),
+    (
+        "rainbow_signatures_refused_total{reason=\"astray\"}",
+        "tests/cluster/strangers.rs",
         "signatures_refused_total",
     ),
     (

@@ -1,18 +1,23 @@
 //! Discovery by broadcast (`cluster_udp`): announces this server, listens to the others, drops who is silent. Who is in is
 //! decided by `protocol::rainbow::peer`; here are its sockets and timers (spec: section 12).
 //!
+//! With `cluster_udp = signed` an announcement is made for each address it leaves from, since it names that address; with
+//! `open` it is the original's. Where `bind` names addresses, announcements leave from these only, only broadcasts are
+//! heard, and only those of senders that would reach this server at one of them.
+//!
 //! Nothing that fails here is an error of the server: it is logged once, tried again with the next announcement, and logged
 //! again when it works. Three tasks, which end with the cluster; the listening one at the next datagram.
 
 use std::cell::Cell;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::{Rc, Weak};
 
 use super::{Announce, Inner};
-use crate::config::{Config, PortRange};
+use crate::config::{ClusterUdp, Config, PortRange};
 use crate::io::udp::{self, Listener};
-use crate::protocol::rainbow::peer::{ANNOUNCE_INTERVAL, DATAGRAM_BYTES_MAX, Heard, Presence, announcement};
+use crate::protocol::rainbow::peer::{ANNOUNCE_INTERVAL, DATAGRAM_BYTES_MAX, Heard, Presence, Sender, Trust};
+use crate::protocol::rainbow::sign::Rules;
 use crate::time::Duration;
 
 /// How often expiry is looked at.
@@ -27,8 +32,10 @@ pub(super) struct Discovery {
     ports: PortRange,
     /// `None`: listen only.
     target: Option<Ipv4Addr>,
-    online: Vec<u8>,
-    offline: Vec<u8>,
+    /// The addresses of `bind`; empty if it says any.
+    addresses: Vec<Ipv4Addr>,
+    sender: Sender,
+    is_signed: bool,
     has_left: Cell<bool>,
     sending: Trouble,
     listening: Trouble,
@@ -36,16 +43,22 @@ pub(super) struct Discovery {
 
 impl Discovery {
     pub(super) fn new(config: &Config, own: &Announce) -> Self {
-        let say = |presence| announcement(presence, own.port, &own.identity, &config.cluster_name);
-        let (online, offline) = (say(Presence::Online), say(Presence::Offline));
-        if online.is_none() {
-            tracing::error!("cluster_name is too long to be announced, others will not find this server");
-        }
+        let sender = Sender {
+            port: own.port,
+            identity: own.identity,
+            cluster_name: config.cluster_name.clone(),
+        };
+        let is_any = config.bind.iter().any(IpAddr::is_unspecified);
+        let addresses = config.bind.iter().filter_map(|address| match address {
+            IpAddr::V4(address) if !is_any => Some(*address),
+            _ => None,
+        });
         Self {
             ports: config.cluster_udp_ports,
-            target: config.cluster_broadcast.filter(|_| online.is_some()),
-            online: online.unwrap_or_default(),
-            offline: offline.unwrap_or_default(),
+            target: config.cluster_broadcast,
+            addresses: addresses.collect(),
+            sender,
+            is_signed: config.cluster_udp == ClusterUdp::Signed,
             has_left: Cell::new(false),
             sending: Trouble::new("cannot announce this server to the cluster"),
             listening: Trouble::new("cannot listen for other servers of the cluster"),
@@ -53,13 +66,53 @@ impl Discovery {
     }
 
     /// Announces no more; says goodbye, once, unless another process is at this address.
-    pub(super) fn leave(&self, is_replaced: bool) {
+    pub(super) fn leave(&self, cluster: &Inner, is_replaced: bool) {
         let again = self.has_left.replace(true);
-        if let Some(target) = self.target.filter(|_| !again && !is_replaced)
-            && let Err(error) = udp::broadcast(target, self.ports, &self.offline)
+        if !again
+            && !is_replaced
+            && let Err(error) = self.say(cluster, Presence::Offline)
         {
             tracing::debug!(%error, "cannot say goodbye to the cluster");
         }
+    }
+
+    /// One announcement from each address. Errors: the first one; all are tried.
+    fn say(&self, cluster: &Inner, presence: Presence) -> io::Result<()> {
+        let Some(target) = self.target else { return Ok(()) };
+        let any = [Ipv4Addr::UNSPECIFIED];
+        let sources = if self.addresses.is_empty() {
+            &any[..]
+        } else {
+            &self.addresses[..]
+        };
+        let mut result = Ok(());
+        for source in sources {
+            result = result.and(self.say_from(cluster, *source, target, presence));
+        }
+        result
+    }
+
+    fn say_from(&self, cluster: &Inner, source: Ipv4Addr, target: Ipv4Addr, presence: Presence) -> io::Result<()> {
+        let datagram = if self.is_signed {
+            let address = udp::source_towards(source, target)?;
+            let config = cluster.config.borrow();
+            let secret = config.security_token.expose().as_bytes();
+            self.sender
+                .signed(presence, address, cluster.clock.unix_micros(), secret)
+        } else {
+            self.sender.open(presence)
+        };
+        let too_long = || io::Error::other("cluster_name is too long to be announced");
+        udp::broadcast(source, target, self.ports, &datagram.ok_or_else(too_long)?)
+    }
+
+    /// Whether this server can be reached where a datagram from `source` came in.
+    fn is_heard_from(&self, source: IpAddr) -> bool {
+        let IpAddr::V4(source) = source.to_canonical() else {
+            return false;
+        };
+        let near = || udp::source_towards(Ipv4Addr::UNSPECIFIED, source);
+        self.addresses.is_empty() || near().is_ok_and(|address| self.addresses.contains(&address))
     }
 }
 
@@ -73,11 +126,10 @@ pub(super) fn start(cluster: &Rc<Inner>) {
 async fn announce(cluster: Weak<Inner>) {
     while let Some(cluster) = cluster.upgrade() {
         let Some(discovery) = &cluster.discovery else { return };
-        let Some(target) = discovery.target.filter(|_| !discovery.has_left.get()) else {
+        if discovery.target.is_none() || discovery.has_left.get() {
             return;
-        };
-        let sent = udp::broadcast(target, discovery.ports, &discovery.online);
-        discovery.sending.note(sent);
+        }
+        discovery.sending.note(discovery.say(&cluster, Presence::Online));
         drop(cluster);
         monoio::time::sleep(ANNOUNCE_INTERVAL).await;
     }
@@ -86,7 +138,13 @@ async fn announce(cluster: Weak<Inner>) {
 async fn listen(cluster: Weak<Inner>) {
     while let Some(alive) = cluster.upgrade() {
         let Some(discovery) = &alive.discovery else { return };
-        let listener = Listener::bind(discovery.ports);
+        let broadcasts = discovery.target.unwrap_or(Ipv4Addr::BROADCAST);
+        let at = if discovery.addresses.is_empty() {
+            Ipv4Addr::UNSPECIFIED
+        } else {
+            broadcasts
+        };
+        let listener = Listener::bind(at, discovery.ports);
         let result = match listener {
             Ok(listener) => {
                 discovery.listening.note(Ok(()));
@@ -131,10 +189,26 @@ async fn hear(cluster: &Weak<Inner>, listener: &Listener) -> io::Result<()> {
 }
 
 fn on_datagram(cluster: &Rc<Inner>, source: SocketAddr, datagram: &[u8]) {
+    let Some(discovery) = cluster.discovery.as_ref().filter(|own| own.is_heard_from(source.ip())) else {
+        return;
+    };
+    let config = cluster.config.borrow();
+    let Rules { secrets, window, .. } = Rules::of(&config);
+    let trust = if discovery.is_signed {
+        let now_micros = cluster.clock.unix_micros();
+        Trust::Signed {
+            secrets,
+            window,
+            now_micros,
+        }
+    } else {
+        Trust::Anybody
+    };
+    let now = cluster.clock.now();
     let heard = cluster
         .peers
         .borrow_mut()
-        .on_datagram(cluster.clock.now(), source.ip(), datagram);
+        .on_datagram(now, source.ip(), datagram, &trust);
     match heard {
         Heard::Nothing => {}
         // The process that replaces this one, or is replaced by it, is at the same address: asking it is asking ourselves.

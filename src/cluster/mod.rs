@@ -5,22 +5,28 @@
 //! | `mod.rs` | the interface of the control core: peers, calls, goodbye |
 //! | `discovery.rs` | peers found by broadcast |
 //! | `fixed.rs` | peers named by the configuration |
+//! | `own.rs` | signatures made for others, known again when they come back |
 //! | `queue.rs` | what waits for a peer |
+//! | `suspects.rs` | peers that did not answer, left out until they do |
 //!
 //! Invariants:
 //! * With `cluster_udp = no` and no `cluster_peers` there is no socket and no task.
-//! * A peer in trouble never fails a call, and delays only what is asked of it. What it may hold is bounded (`queue.rs`).
+//! * A peer in trouble never fails a call, and delays only what is asked of it, once. What it may hold is bounded (`queue.rs`).
 //! * Of the publishes of one caller, a peer sees those to one channel in their order.
 //! * Targets of requests carry signatures and are never logged.
 
 mod discovery;
 mod fixed;
+mod own;
 mod queue;
+mod suspects;
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use foldhash::fast::RandomState;
@@ -28,14 +34,17 @@ use http::Method;
 
 use self::discovery::Discovery;
 use self::fixed::Fixed;
+use self::own::OwnNonces;
 use self::queue::{Full, Lane, Queue};
-use crate::config::Config;
+use self::suspects::Suspects;
+use crate::config::{ClusterUdp, Config, Scheme};
 use crate::engine::command::{CallbackFailure, CallbackOutcome, CallbackReply};
 use crate::io::clock::Clock;
 use crate::io::http::{Client, Request, Url};
 use crate::io::udp;
-use crate::protocol::rainbow::peer::{PROBE_TARGET, PROBE_TIMEOUT, Peers};
-use crate::protocol::rainbow::relay::PeerRequest;
+use crate::protocol::rainbow::peer::{PEERS_MAX, PROBE_TARGET, PROBE_TARGET_NAMED, PROBE_TIMEOUT, Peers};
+use crate::protocol::rainbow::relay::{self, PeerRequest};
+use crate::protocol::rainbow::sign;
 use crate::wire::query;
 
 /// How this server presents itself to others.
@@ -57,6 +66,14 @@ struct Inner {
     /// Our own HTTP port and where it listens.
     port: u16,
     bind: Vec<IpAddr>,
+    /// Which server we are, told to whoever asks `/hello/?rainbow_node=1`.
+    identity: [u8; 40],
+    /// Tokens and scheme, which a reload may change.
+    config: RefCell<Arc<Config>>,
+    own: OwnNonces,
+    /// Which server answered at an address.
+    identities: RefCell<HashMap<SocketAddr, Rc<str>>>,
+    suspects: Suspects,
     /// Peers found by broadcast.
     peers: RefCell<Peers>,
     discovery: Option<Discovery>,
@@ -70,14 +87,19 @@ struct Inner {
 
 impl Cluster {
     /// Starts discovery on this thread's runtime, which must have its timer enabled.
-    pub fn start(config: &Config, announce: Announce, client: Client, clock: Clock) -> Self {
+    pub fn start(config: &Arc<Config>, announce: Announce, client: Client, clock: Clock) -> Self {
         let inner = Rc::new(Inner {
+            identity: announce.identity,
+            config: RefCell::new(config.clone()),
+            own: OwnNonces::default(),
+            identities: RefCell::default(),
+            suspects: Suspects::default(),
             client,
             clock,
             port: announce.port,
             bind: config.bind.clone(),
             peers: RefCell::new(Peers::new(announce.identity, config.cluster_name.clone())),
-            discovery: config.cluster_udp.then(|| Discovery::new(config, &announce)),
+            discovery: (config.cluster_udp != ClusterUdp::No).then(|| Discovery::new(config, &announce)),
             fixed: config.cluster_peers.iter().map(Fixed::new).collect(),
             predecessor: Cell::new(None),
             queue: Rc::default(),
@@ -94,6 +116,7 @@ impl Cluster {
     /// goes to that server only: it is at the same address for the others, and passes nothing back.
     pub fn targets(&self, is_passed_on: bool) -> Vec<SocketAddr> {
         let mut targets = if is_passed_on { Vec::new() } else { self.peers() };
+        targets.retain(|peer| !self.0.suspects.contains(*peer));
         targets.extend(self.0.predecessor.get());
         targets
     }
@@ -116,19 +139,61 @@ impl Cluster {
     /// Asks one peer; never fails the caller, a peer in trouble is [`CallbackOutcome::Failed`]. Ends by the request's timeout.
     pub async fn call(&self, peer: SocketAddr, request: &PeerRequest, body: Bytes) -> CallbackOutcome {
         match self.0.ask(peer, request, body).await {
-            Ok(reply) => CallbackOutcome::Answered(reply),
+            Ok(reply) => {
+                self.0.suspects.clear(peer);
+                CallbackOutcome::Answered(reply)
+            }
             Err(failure) => {
                 tracing::debug!(%peer, ?failure, "peer did not answer");
+                if failure == CallbackFailure::TimedOut && self.peers().contains(&peer) {
+                    suspects::suspect(&self.0, peer, request.timeout);
+                }
                 CallbackOutcome::Failed(failure)
             }
         }
+    }
+
+    /// Takes over the settings that a reload may change.
+    pub fn reload(&self, config: &Arc<Config>) {
+        *self.0.config.borrow_mut() = config.clone();
+    }
+
+    /// What one of ours answers to a probe that asks which server it is; `None`: the request is another one.
+    pub fn hello(&self, path: &[u8], query: &[u8]) -> Option<String> {
+        let is_asked = path == b"/hello/" && query::last(query, relay::NODE).is_some();
+        is_asked.then(|| format!("ok {}", self.0.own_identity()))
+    }
+
+    /// The server at this address, if it said so; after a restart it is another one.
+    pub fn identity(&self, peer: SocketAddr) -> Option<Rc<str>> {
+        self.0.identities.borrow().get(&peer).cloned()
+    }
+
+    /// Asks again which server is at this address. True if it is another one than before.
+    pub async fn has_changed(&self, peer: SocketAddr) -> bool {
+        let before = self.identity(peer);
+        self.0.probe(peer).await && self.identity(peer) != before
+    }
+
+    /// A nonce for a request to a peer; [`Cluster::is_for_us`] knows it again.
+    pub fn nonce(&self, unix_seconds: u64, random: u64) -> u64 {
+        self.0.own.make(unix_seconds, random)
+    }
+
+    /// Whether a request with this query, whose signature is good, was signed for us: not by us for a peer, and not for
+    /// another server.
+    pub fn is_for_us(&self, query: &[u8]) -> bool {
+        let node = query::last(query, relay::NODE);
+        let names_another = node.is_some_and(|node| *node != self.0.identity[..]);
+        let is_own = sign::timestamp_and_nonce(query).is_some_and(|(time, nonce)| self.0.own.knows(time, nonce));
+        !names_another && !is_own
     }
 
     /// Announces this server no more, and says goodbye unless a process that replaces it has its address. What comes from
     /// other servers, and goes to them, is still served.
     pub fn leave(&self, is_replaced: bool) {
         if let Some(discovery) = &self.0.discovery {
-            discovery.leave(is_replaced);
+            discovery.leave(&self.0, is_replaced);
         }
     }
 }
@@ -169,13 +234,49 @@ impl Inner {
         Some((self.lanes.hash_one(channel.as_ref()), is_answered))
     }
 
-    /// Whether a rainbow-server answers there.
+    /// Whether a rainbow-server answers there; remembers which one.
     async fn probe(&self, peer: SocketAddr) -> bool {
-        let Some(request) = request(peer, Method::GET, PROBE_TARGET.as_bytes(), Bytes::new()) else {
+        let target = match self.config.borrow().signature {
+            Scheme::HmacSha256 => PROBE_TARGET_NAMED,
+            Scheme::Sha1 => PROBE_TARGET,
+        };
+        let Some(request) = request(peer, Method::GET, target.as_bytes(), Bytes::new()) else {
             return false;
         };
         let deadline = self.clock.to_std(self.clock.now() + PROBE_TIMEOUT);
-        matches!(self.client.call(request, deadline).await, Ok(reply) if reply.status == 200)
+        let Some(reply) = self
+            .client
+            .call(request, deadline)
+            .await
+            .ok()
+            .filter(|reply| reply.status == 200)
+        else {
+            return false;
+        };
+        self.remember(peer, &reply.body);
+        true
+    }
+
+    /// Takes the identity out of the answer to a probe. Only addresses that were probed get here; those of servers long
+    /// gone are forgotten when there are too many.
+    fn remember(&self, peer: SocketAddr, body: &[u8]) {
+        let mut identities = self.identities.borrow_mut();
+        let said = body
+            .strip_prefix(b"ok ")
+            .filter(|said| said.len() == self.identity.len());
+        match said.and_then(|said| std::str::from_utf8(said).ok()) {
+            Some(identity) => {
+                if identities.len() >= 2 * PEERS_MAX {
+                    identities.clear();
+                }
+                identities.insert(peer, identity.into());
+            }
+            None => drop(identities.remove(&peer)),
+        }
+    }
+
+    fn own_identity(&self) -> std::borrow::Cow<'_, str> {
+        String::from_utf8_lossy(&self.identity)
     }
 
     /// Whether requests to `address` would come back to this server.

@@ -5,7 +5,14 @@ use super::*;
 const GOOD: &str = "[main]\nconnect_url = http://a/c\nforward_url = http://a/m/{message_type}\nclose_url = http://a/x\n\
                     security_token = s3cret%%\n";
 
+/// Without the remark that every original's file gets about its open cluster.
 fn load(text: &str) -> (Config, Vec<String>) {
+    let (config, mut warnings) = load_loudly(text);
+    warnings.retain(|text| !text.contains("cluster_udp: is open"));
+    (config, warnings)
+}
+
+fn load_loudly(text: &str) -> (Config, Vec<String>) {
     let (config, warnings) = Config::from_file_text("t.ini", text, &Overrides::default())
         .unwrap_or_else(|errors| panic!("{}", lines(&errors).join("\n")));
     (config, lines(&warnings))
@@ -65,7 +72,7 @@ fn a_small_file_gets_every_default() {
     );
     assert_eq!(
         (config.api_open, config.accept_unmasked, config.cluster_udp),
-        (true, false, true)
+        (true, false, ClusterUdp::Open)
     );
     assert_eq!(
         config.cluster_udp_ports,
@@ -284,10 +291,8 @@ fn the_older_layout_is_served_on_both_ports_or_told_what_is_missing() {
     let overrides = Overrides { port: Some(9) };
     let (config, warnings) = Config::from_file_text("t.ini", &complete, &overrides).expect("valid");
     assert_eq!(config.ports, [9]);
-    assert_eq!(
-        lines(&warnings),
-        ["t.ini:4: socket_port: is not served, because -p names the only port"]
-    );
+    let expected = "t.ini:4: socket_port: is not served, because -p names the only port";
+    assert_eq!(lines(&warnings)[0], expected);
 }
 
 #[test]
@@ -333,7 +338,7 @@ fn a_reload_keeps_what_needs_a_restart() {
     let (merged, changes) = old.reloaded(new);
     assert_eq!(merged.security_token.expose(), "other%");
     assert_eq!(merged.close_url.host, "b");
-    let names = "http_port socket_port bind ca_file cluster_name cluster_peers cluster_udp_ports cluster_broadcast workers pin driver";
+    let names = "http_port socket_port bind ca_file cluster_name cluster_udp cluster_peers cluster_udp_ports cluster_broadcast workers pin driver";
     assert_eq!(changes.restart.join(" "), names);
     assert_eq!(changes.hot, ["close_url", "security_token"]);
     assert!(changes.new_connections.is_empty());
@@ -441,4 +446,34 @@ proptest::proptest! {
             let _ = key.kind.show(&mut config);
         }
     }
+}
+
+#[test]
+fn broadcasts_are_open_only_for_a_file_that_may_be_an_originals() {
+    let of = |more: &str| {
+        let (config, warnings) = load_loudly(&format!("{GOOD}{more}"));
+        let said = warnings.iter().filter(|text| text.contains("cluster_")).count();
+        (config.cluster_udp, said)
+    };
+    assert_eq!(of(""), (ClusterUdp::Open, 1), "as 0.05, loudly");
+    assert_eq!(
+        of("cluster_name = c\nudp_ports = 1\nhttp_port = 80\nunknown = 1\n"),
+        (ClusterUdp::Open, 1)
+    );
+    assert_eq!(of("workers = 1\n"), (ClusterUdp::No, 0));
+    assert_eq!(
+        of("workers = 1\ncluster_name = c\n"),
+        (ClusterUdp::No, 1),
+        "a name that has no effect"
+    );
+    assert_eq!(of("cluster_name = c\ncluster_peers = a:1\n"), (ClusterUdp::No, 0));
+    assert_eq!(of("cluster_udp = signed\n"), (ClusterUdp::Signed, 0));
+    for yes in ["open", "yes", "True", "1"] {
+        assert_eq!(of(&format!("cluster_udp = {yes}\n")), (ClusterUdp::Open, 1));
+    }
+    assert_eq!(of("cluster_udp = off\n"), (ClusterUdp::No, 0));
+    let unsigned = "[main]\nconnect_url = http://a/\nforward_url = http://a/{message_type}\nclose_url = http://a/\n\
+                    security_token =\ncluster_udp = signed\n";
+    let expected = "t.ini:6: cluster_udp: is signed, but security_token is empty: set a token";
+    assert_eq!(errors(unsigned), [expected]);
 }

@@ -4,7 +4,21 @@
 //! one row here and one field in `config/mod.rs`. `tests/config_table.rs` compares the two committed files with the table.
 
 use super::kind::Kind;
-use super::types::{BindMissing, Driver, ForwardOrder, LogFormat, LogLevel, Scheme, SlowConsumer};
+use super::types::{BindMissing, ClusterUdp, Driver, ForwardOrder, LogFormat, LogLevel, Scheme, SlowConsumer};
+
+/// The settings that versions up to 0.05, and the README from before them, know. A file with no other one may be theirs.
+pub const ORIGINALS: &[&str] = &[
+    "connect_url",
+    "auth_url",
+    "forward_url",
+    "close_url",
+    "security_token",
+    "security_key",
+    "http_port",
+    "socket_port",
+    "cluster_name",
+    "udp_ports",
+];
 
 /// When a changed value takes effect after SIGHUP or `/updateconfig/`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -740,12 +754,19 @@ static CLUSTER: &[Key] = &[
     ),
     key(
         "cluster_udp",
-        Bool(|c| &mut c.cluster_udp),
-        "yes",
+        Choice {
+            words: ClusterUdp::WORDS,
+            set: |c, word| ClusterUdp::from_setting(word).map(|choice| c.cluster_udp = choice).is_some(),
+            word: |c| c.cluster_udp.word(),
+        },
+        "auto",
         Restart,
-        "Find the other servers by UDP broadcast, as versions up to 0.05 do. The datagrams are not authenticated: \
-         set no, and cluster_peers, where the network is shared.",
-    ),
+        "Find the other servers by UDP broadcast. signed: announcements are authenticated with security_token; all servers \
+         are of this version. open: as versions up to 0.05 do; whoever can send a datagram to this machine can become a server \
+         of the cluster and is then sent signed requests. no: not at all; see cluster_peers. auto: open for a file that has \
+         only settings of versions up to 0.05, else no.",
+    )
+    .shipped("no"),
     key(
         "cluster_peers",
         Peers(|c| &mut c.cluster_peers),

@@ -6,7 +6,9 @@
 use super::ini::{self, Entry, Ini, Problem};
 use super::keys::{self, Key};
 use super::kind::{Kind, Reading};
-use super::{Config, ConfigError, ForwardOrder, Note, Origin, Overrides, SECTION, Setting, TOKEN_EXAMPLE, Warning};
+use super::{
+    ClusterUdp, Config, ConfigError, ForwardOrder, Note, Origin, Overrides, SECTION, Setting, TOKEN_EXAMPLE, Warning,
+};
 
 /// Longest unknown key that is compared with the known ones.
 const NEAREST_BYTES_MAX: usize = 40;
@@ -39,6 +41,7 @@ pub(super) fn load(label: &str, text: &str, overrides: &Overrides) -> Result<(Co
     keys::all().for_each(|key| loader.key(key));
     loader.ports(overrides);
     loader.tls();
+    loader.cluster();
     loader.unknown_keys();
     loader.remarks();
     if loader.errors.is_empty() {
@@ -259,6 +262,50 @@ impl Loader<'_> {
             let text = format!("is of no use without {missing}; set both or none");
             self.fail(given, self.line(given), text);
         }
+    }
+
+    /// Broadcasts are the original's habit, and safe with a signature only.
+    fn cluster(&mut self) {
+        let line = self.line("cluster_udp");
+        if self.config.cluster_udp == ClusterUdp::Auto {
+            let choice = if self.may_be_an_originals() {
+                ClusterUdp::Open
+            } else {
+                ClusterUdp::No
+            };
+            self.config.cluster_udp = choice;
+            let settings = self.config.settings.iter_mut();
+            for setting in settings.filter(|setting| setting.name == "cluster_udp") {
+                setting.shown = choice.word().to_owned();
+            }
+            if choice == ClusterUdp::No && !self.config.cluster_name.is_empty() && self.config.cluster_peers.is_empty()
+            {
+                let text =
+                    "has no effect: set cluster_udp = signed (or open, with servers of version 0.05), or cluster_peers";
+                self.warn("cluster_name", self.line("cluster_name"), text);
+            }
+        }
+        match self.config.cluster_udp {
+            ClusterUdp::Signed if self.config.security_token.expose().is_empty() => {
+                self.fail(
+                    "cluster_udp",
+                    line,
+                    "is signed, but security_token is empty: set a token",
+                );
+            }
+            ClusterUdp::Open => {
+                let text = "is open: whoever can send a datagram to this machine can become a server of the cluster, and gets \
+                            requests signed with the token; set signed if all servers are of this version, or no";
+                self.warn("cluster_udp", line, text);
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether the file has nothing but settings of versions up to 0.05. Unknown keys were ignored by them too.
+    fn may_be_an_originals(&self) -> bool {
+        let is_new = |name: &str| !keys::ORIGINALS.contains(&name) && self.entry(name).is_some();
+        !keys::all().flat_map(Key::names).any(is_new)
     }
 
     /// The original ignores keys it does not know, so they are never fatal. A key that only serves `%(name)s` is fine.

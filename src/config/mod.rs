@@ -21,7 +21,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 pub use types::{
-    BindMissing, Driver, ForwardOrder, LogFormat, LogLevel, Network, Peer, PortRange, Scheme, Secret, SlowConsumer,
+    BindMissing, ClusterUdp, Driver, ForwardOrder, LogFormat, LogLevel, Network, Peer, PortRange, Scheme, Secret,
+    SlowConsumer,
 };
 pub use url::Endpoint;
 
@@ -196,7 +197,7 @@ settings! {
     /// Cluster filter.
     cluster_name: String,
     /// Discovery by broadcast.
-    cluster_udp: bool,
+    cluster_udp: ClusterUdp,
     /// Static peers.
     cluster_peers: Vec<Peer>,
     /// Announcement ports.

@@ -80,6 +80,34 @@ choice! {
 }
 
 choice! {
+    /// How other servers of the cluster are found by broadcast.
+    ClusterUdp {
+        /// `Open` for a file that could be an original's, `No` for any other (`config/load.rs`).
+        #[default]
+        Auto = "auto",
+        /// Announcements carry a signature made with `security_token`.
+        Signed = "signed",
+        /// The original's: whoever can send a datagram can become a server of the cluster.
+        Open = "open",
+        /// Not at all.
+        No = "no",
+    }
+}
+
+impl ClusterUdp {
+    /// The choice behind a word of a file. Files of earlier builds said yes, which is `open`, as all of Python's words for it.
+    pub fn from_setting(word: &str) -> Option<ClusterUdp> {
+        let yes = ["yes", "true", "on", "1"];
+        let no = ["false", "off", "0"];
+        match word.to_ascii_lowercase() {
+            word if yes.contains(&&*word) => Some(ClusterUdp::Open),
+            word if no.contains(&&*word) => Some(ClusterUdp::No),
+            word => ClusterUdp::from_word(&word),
+        }
+    }
+}
+
+choice! {
     /// Order of the message callbacks of one client.
     ForwardOrder {
         /// All at once, as the original does (spec §16 keep 6).

@@ -422,6 +422,7 @@ impl Control {
         *self.config.borrow_mut() = config.clone();
         self.callbacks.rebuild(Rc::new(door::Door::new(config.clone())));
         self.callbacks.reload(door::settings(&config));
+        self.cluster.reload(&config);
         for shard in self.shards() {
             self.post_mail(shard, ShardMail::Reload(config.clone()));
             if let Some(identity) = &identity {

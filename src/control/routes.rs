@@ -18,10 +18,11 @@ use crate::engine::receipt::{Answer, Status};
 use crate::metrics::Metric;
 use crate::protocol::rainbow::answer::HttpAnswer;
 use crate::protocol::rainbow::api::{self, Ask, SendAsk, SubAsk};
-use crate::protocol::rainbow::relay::{self, PeerRequest, SubTally};
+use crate::protocol::rainbow::relay::{self, PeerRequest, Relay, SubTally};
 use crate::protocol::rainbow::serverinfo::{self, ServerInfo};
 use crate::protocol::rainbow::sign::{Body, Refusal, Rules, Scheme, Signed, Signer};
 use crate::wire::http1::RequestHead;
+use crate::wire::query;
 
 /// Answers one request whose body is complete.
 pub async fn respond(control: &Rc<Control>, head: &RequestHead, body: Vec<u8>, socket: RawFd) -> HttpAnswer {
@@ -36,6 +37,9 @@ pub async fn respond(control: &Rc<Control>, head: &RequestHead, body: Vec<u8>, s
 
 async fn dispatch(control: &Rc<Control>, head: &RequestHead, body: Vec<u8>, socket: RawFd) -> HttpAnswer {
     let body = Bytes::from(body);
+    if let Some(answer) = control.cluster.hello(head.path(), head.query()) {
+        return HttpAnswer::ok(answer);
+    }
     let request = api::Request {
         method: &head.method,
         path: head.path(),
@@ -47,7 +51,12 @@ async fn dispatch(control: &Rc<Control>, head: &RequestHead, body: Vec<u8>, sock
         Err(answer) => return answer,
     };
     let is_guarded = matches!(ask, Ask::ServerInfo { .. } | Ask::UpdateConfig { .. } | Ask::Metrics);
-    if is_guarded && !control.config().api_open && !is_trusted(control, &request, socket) {
+    let caller = if is_guarded {
+        Caller::of(control, &request)
+    } else {
+        Caller::Signed
+    };
+    if is_guarded && !control.config().api_open && caller == Caller::Unsigned && !is_local(socket) {
         return HttpAnswer::page(StatusCode::FORBIDDEN);
     }
     match ask {
@@ -55,8 +64,8 @@ async fn dispatch(control: &Rc<Control>, head: &RequestHead, body: Vec<u8>, sock
         Ask::Sub(ask) => sub(control, ask, body).await,
         Ask::Unsub(ask) => unsub(control, ask, body).await,
         Ask::ServerInfo { local_only: true } => HttpAnswer::ok(control.server_info().await.to_json()),
-        Ask::ServerInfo { local_only: false } => server_info(control).await,
-        Ask::UpdateConfig { local_only } => update_config(control, local_only),
+        Ask::ServerInfo { local_only: false } => server_info(control, caller).await,
+        Ask::UpdateConfig { local_only } => update_config(control, caller, local_only),
         Ask::Metrics => metrics(control),
         Ask::Healthz => healthz(control),
         // The connection loop hands clients to a shard before it comes to this.
@@ -64,10 +73,27 @@ async fn dispatch(control: &Rc<Control>, head: &RequestHead, body: Vec<u8>, sock
     }
 }
 
+/// Who asks for what needs no signature. Peers are asked in the same way: signed only for who has signed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Caller {
+    Signed,
+    Unsigned,
+}
+
+impl Caller {
+    fn of(control: &Control, request: &api::Request<'_>) -> Self {
+        let claims = query::last(request.query, "signature").is_some();
+        if claims && control.verify(&request.signed()).is_ok() {
+            Caller::Signed
+        } else {
+            Caller::Unsigned
+        }
+    }
+}
+
 /// With `api_open = no`, endpoints the original leaves unsigned are for this machine and for whoever signs (peers do).
-fn is_trusted(control: &Control, request: &api::Request<'_>, socket: RawFd) -> bool {
-    let is_local = crate::io::sys::peer_address(socket).is_some_and(|peer| peer.ip().to_canonical().is_loopback());
-    is_local || control.verify(&request.signed()).is_ok()
+fn is_local(socket: RawFd) -> bool {
+    crate::io::sys::peer_address(socket).is_some_and(|peer| peer.ip().to_canonical().is_loopback())
 }
 
 async fn send(control: &Rc<Control>, ask: SendAsk, body: Bytes) -> HttpAnswer {
@@ -115,10 +141,11 @@ fn told(control: &Control, qos: Qos, answer: &Answer) -> HttpAnswer {
 fn ask_peers(control: &Rc<Control>, peers: &[SocketAddr], ask: &SendAsk, body: &Bytes, ticket: Ticket) {
     let signed = Body::new(body);
     for peer in peers {
-        let request = control.signed(|signer| PeerRequest::send(ask, &signed, signer));
-        let (control, peer, body) = (control.clone(), *peer, body.clone());
+        let request = control.relay(*peer, Caller::Signed, |relay| PeerRequest::send(ask, &signed, relay));
+        let (control, peer, ask, body) = (control.clone(), *peer, ask.clone(), body.clone());
         monoio::spawn(async move {
-            let outcome = control.cluster.call(peer, &request, body).await;
+            let again = |relay: &Relay<'_>| PeerRequest::send(&ask, &Body::new(&body), relay);
+            let outcome = control.call_peer(peer, Caller::Signed, request, &body, again).await;
             control.on_peer(ticket, relay::peer_part(&outcome));
         });
     }
@@ -136,7 +163,7 @@ async fn bad_type(control: &Rc<Control>, ask: &SendAsk) -> HttpAnswer {
 }
 
 async fn sub(control: &Rc<Control>, ask: SubAsk, body: Bytes) -> HttpAnswer {
-    let others = Others::ask(control, ask.local_only, &body, PeerRequest::sub);
+    let others = Others::ask(control, Caller::Signed, ask.local_only, &body, PeerRequest::sub);
     let client = control.identities.client(ask.identity.as_bytes());
     let channel = ask.channel;
     let found = match (ask.occupy, client) {
@@ -172,7 +199,7 @@ async fn sub(control: &Rc<Control>, ask: SubAsk, body: Bytes) -> HttpAnswer {
 }
 
 async fn unsub(control: &Rc<Control>, ask: SubAsk, body: Bytes) -> HttpAnswer {
-    let others = Others::ask(control, ask.local_only, &body, PeerRequest::unsub);
+    let others = Others::ask(control, Caller::Signed, ask.local_only, &body, PeerRequest::unsub);
     if let Some(client) = control.identities.client(ask.identity.as_bytes()) {
         let channel = ask.channel;
         control
@@ -187,9 +214,9 @@ async fn unsub(control: &Rc<Control>, ask: SubAsk, body: Bytes) -> HttpAnswer {
     HttpAnswer::done()
 }
 
-async fn server_info(control: &Rc<Control>) -> HttpAnswer {
-    let others = Others::ask(control, false, &Bytes::new(), |_, signer| {
-        PeerRequest::server_info(signer)
+async fn server_info(control: &Rc<Control>, caller: Caller) -> HttpAnswer {
+    let others = Others::ask(control, caller, false, &Bytes::new(), |_, relay| {
+        PeerRequest::server_info(relay)
     });
     let mut servers = vec![control.server_info().await];
     for outcome in others.outcomes().await {
@@ -200,9 +227,9 @@ async fn server_info(control: &Rc<Control>) -> HttpAnswer {
     HttpAnswer::ok(serverinfo::page(servers))
 }
 
-fn update_config(control: &Rc<Control>, local_only: bool) -> HttpAnswer {
-    drop(Others::ask(control, local_only, &Bytes::new(), |_, signer| {
-        PeerRequest::update_config(signer)
+fn update_config(control: &Rc<Control>, caller: Caller, local_only: bool) -> HttpAnswer {
+    drop(Others::ask(control, caller, local_only, &Bytes::new(), |_, relay| {
+        PeerRequest::update_config(relay)
     }));
     if let Err(error) = control.reload() {
         tracing::error!(%error, "reload refused, the old settings stay in force");
@@ -234,11 +261,39 @@ impl Control {
         ServerInfo::new(self.server_name.clone(), channels, std::process::id(), cpu, memory)
     }
 
-    /// Builds a request to a peer with a fresh signature.
-    fn signed(&self, build: impl FnOnce(&Signer<'_>) -> PeerRequest) -> PeerRequest {
+    /// Builds a request to a peer, with a fresh signature if the caller has signed.
+    fn relay(&self, peer: SocketAddr, caller: Caller, build: impl FnOnce(&Relay<'_>) -> PeerRequest) -> PeerRequest {
         let config = self.config();
-        let random = getrandom::u64().unwrap_or_default();
-        build(&Signer::of(&config, self.clock.unix_micros() / 1_000_000, random))
+        let unix_seconds = self.clock.unix_micros() / 1_000_000;
+        let nonce = self.cluster.nonce(unix_seconds, getrandom::u64().unwrap_or_default());
+        let signer = Signer {
+            is_relay: true,
+            ..Signer::of(&config, unix_seconds, nonce)
+        };
+        let node = self.cluster.identity(peer);
+        build(&Relay {
+            signer: (caller == Caller::Signed).then_some(signer),
+            node: node.as_deref(),
+        })
+    }
+
+    /// Asks a peer. One that has been restarted is another server, for which the request has to be signed anew: it has
+    /// refused the first one unread.
+    async fn call_peer(
+        &self,
+        peer: SocketAddr,
+        caller: Caller,
+        request: PeerRequest,
+        body: &Bytes,
+        build: impl FnOnce(&Relay<'_>) -> PeerRequest,
+    ) -> CallbackOutcome {
+        let is_named = caller == Caller::Signed && self.cluster.identity(peer).is_some();
+        let outcome = self.cluster.call(peer, &request, body.clone()).await;
+        if is_named && relay::is_refused(&outcome) && self.cluster.has_changed(peer).await {
+            let request = self.relay(peer, caller, build);
+            return self.cluster.call(peer, &request, body.clone()).await;
+        }
+        outcome
     }
 
     /// Whether a caller's request may be believed. Remembers it where replays are refused: ask once per request.
@@ -247,6 +302,7 @@ impl Control {
         if let Err(refusal) = verdict {
             let metric = match refusal {
                 Refusal::Incomplete | Refusal::NotANumber | Refusal::Wrong => Metric::SignaturesWrong,
+                Refusal::Astray => Metric::SignaturesAstray,
                 Refusal::Used | Refusal::TooOld => Metric::SignaturesReplayed,
                 Refusal::NoRoom => Metric::SignaturesNoRoom,
             };
@@ -258,6 +314,9 @@ impl Control {
     fn admit(&self, request: &Signed<'_>) -> Result<(), Refusal> {
         let config = self.config();
         let proof = Rules::of(&config).check(request, self.clock.unix_micros())?;
+        if !self.cluster.is_for_us(request.query) {
+            return Err(Refusal::Astray);
+        }
         if proof.scheme == Scheme::Sha1 && !config.replay_protection {
             return Ok(());
         }
@@ -277,19 +336,21 @@ struct Others {
 impl Others {
     fn ask(
         control: &Rc<Control>,
+        caller: Caller,
         local_only: bool,
         body: &Bytes,
-        build: impl Fn(&Body<'_>, &Signer<'_>) -> PeerRequest,
+        build: impl Fn(&Body<'_>, &Relay<'_>) -> PeerRequest + Copy + 'static,
     ) -> Self {
         let peers = control.cluster.targets(local_only);
         let arrived = Rc::new(RefCell::new(Vec::new()));
         let all = Countdown::new(peers.len());
         let signed = Body::new(body);
         for peer in peers {
-            let request = control.signed(|signer| build(&signed, signer));
+            let request = control.relay(peer, caller, |relay| build(&signed, relay));
             let (control, body, arrived, all) = (control.clone(), body.clone(), arrived.clone(), all.clone());
             monoio::spawn(async move {
-                let outcome = control.cluster.call(peer, &request, body).await;
+                let again = |relay: &Relay<'_>| build(&Body::new(&body), relay);
+                let outcome = control.call_peer(peer, caller, request, &body, again).await;
                 arrived.borrow_mut().push(outcome);
                 all.count();
             });

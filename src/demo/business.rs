@@ -133,6 +133,7 @@ fn send(api_port: u16, msgtype: u16, qos: u8, payload: &[u8]) -> io::Result<Vec<
         secret: TOKEN.as_bytes(),
         unix_seconds: now.as_secs(),
         random: getrandom::u64().unwrap_or_default(),
+        is_relay: false,
     }
     .sign("POST", &mut target, &Body::new(payload));
     Wire::connect(api_port, Duration::from_secs(TIMEOUT_S + 2))?.post(&target, payload)

@@ -51,6 +51,7 @@ fn request(method: &str, path: &str, token: &str, headers: &str, body: &str) -> 
         secret: token.as_bytes(),
         unix_seconds: now_micros() / 1_000_000,
         random: 4321,
+        is_relay: false,
     };
     signer.sign(method, &mut target, &sign::Body::new(body.as_bytes()));
     let target = String::from_utf8(target).unwrap();

@@ -10,7 +10,7 @@ use crate::engine::command::{CallbackOutcome, CallbackReply};
 use crate::limits::RETRY_INTERVAL;
 use crate::protocol::rainbow::admission::{self, Admission, NAMES_MAX};
 use crate::protocol::rainbow::api::{self, Ask};
-use crate::protocol::rainbow::peer::{Heard, Peers};
+use crate::protocol::rainbow::peer::{Heard, Peers, Trust};
 use crate::protocol::rainbow::sign::{Rules, Secrets};
 use crate::protocol::rainbow::{packet, relay};
 use crate::time::{Duration, Instant};
@@ -92,11 +92,18 @@ pub fn api_requests(data: &[u8]) {
     }
 }
 
-/// Any datagram: at most one probe follows, and nobody is let in by a datagram alone.
+/// Any datagram: at most one probe follows, and nobody is let in by a datagram alone; where they have to be signed, none
+/// follows from one that is not.
 pub fn datagrams(data: &[u8]) {
     let mut peers = Peers::new([b'0'; 40], String::new());
     let source = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
-    if let Heard::Probe(address) = peers.on_datagram(Instant::ZERO, source, data) {
+    let signed = Trust::Signed {
+        secrets: Secrets::one(b"a secret that no input holds"),
+        window: Duration::from_secs(3600),
+        now_micros: 0,
+    };
+    assert_eq!(peers.on_datagram(Instant::ZERO, source, data, &signed), Heard::Nothing);
+    if let Heard::Probe(address) = peers.on_datagram(Instant::ZERO, source, data, &Trust::Anybody) {
         assert_eq!(address.ip(), source);
         assert_ne!(address.port(), 0);
     }

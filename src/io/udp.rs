@@ -21,12 +21,12 @@ pub struct Listener {
 
 impl Listener {
     /// Binds the first port of `ports` that can be bound, with SO_REUSEADDR: on Linux all servers of a host then bind the
-    /// same one, and each gets every broadcast. Must be called inside a runtime. Errors: none can be bound (the error of
-    /// the first).
-    pub fn bind(ports: PortRange) -> io::Result<Self> {
+    /// same one, and each gets every broadcast. At a broadcast address nothing else is heard. Must be called inside a
+    /// runtime. Errors: none can be bound (the error of the first).
+    pub fn bind(address: Ipv4Addr, ports: PortRange) -> io::Result<Self> {
         let mut first_error = None;
         for port in ports.iter() {
-            match Self::bind_port(port) {
+            match Self::bind_port(address, port) {
                 Ok(listener) => return Ok(listener),
                 Err(error) => first_error = first_error.or(Some(error)),
             }
@@ -34,12 +34,12 @@ impl Listener {
         Err(first_error.unwrap_or_else(|| ErrorKind::AddrNotAvailable.into()))
     }
 
-    fn bind_port(port: u16) -> io::Result<Self> {
+    fn bind_port(address: Ipv4Addr, port: u16) -> io::Result<Self> {
         let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
         socket.set_reuse_address(true)?;
         socket.set_broadcast(true)?;
         socket.set_nonblocking(true)?;
-        socket.bind(&SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port).into())?;
+        socket.bind(&SocketAddrV4::new(address, port).into())?;
         let socket = UdpSocket::from(socket);
         Ok(Self {
             readiness: Watched::from_std(socket.try_clone()?)?,
@@ -71,10 +71,11 @@ impl Listener {
     }
 }
 
-/// Sends `datagram` once to each of `ports` of `address`, usually a broadcast address. Every port is tried. Errors: the first
-/// one, for example that there is no route; what the socket does not take at once is lost, as datagrams may be.
-pub fn broadcast(address: Ipv4Addr, ports: PortRange, datagram: &[u8]) -> io::Result<()> {
-    let socket = UdpSocket::bind(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0))?;
+/// Sends `datagram` once from `source` to each of `ports` of `address`, usually a broadcast address. Every port is tried.
+/// Errors: the first one, for example that there is no route; what the socket does not take at once is lost, as datagrams
+/// may be.
+pub fn broadcast(source: Ipv4Addr, address: Ipv4Addr, ports: PortRange, datagram: &[u8]) -> io::Result<()> {
+    let socket = UdpSocket::bind(SocketAddrV4::new(source, 0))?;
     socket.set_broadcast(true)?;
     socket.set_nonblocking(true)?;
     let mut result = Ok(());
@@ -83,6 +84,17 @@ pub fn broadcast(address: Ipv4Addr, ports: PortRange, datagram: &[u8]) -> io::Re
         result = result.and(sent.map(drop));
     }
     result
+}
+
+/// The address of ours that datagrams from `source` (or any) to `address` leave from. Nothing is sent. Errors: no route.
+pub fn source_towards(source: Ipv4Addr, address: Ipv4Addr) -> io::Result<Ipv4Addr> {
+    let socket = UdpSocket::bind(SocketAddrV4::new(source, 0))?;
+    socket.set_broadcast(true)?;
+    socket.connect(SocketAddrV4::new(address, 9))?; // discard: a datagram socket only chooses its route
+    match socket.local_addr()?.ip() {
+        IpAddr::V4(address) => Ok(address),
+        IpAddr::V6(_) => Err(ErrorKind::AddrNotAvailable.into()),
+    }
 }
 
 /// True if `address` is one of this machine's: only those can be bound.
@@ -98,6 +110,7 @@ mod tests {
 
     use super::*;
 
+    const ANY: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
     const LOOPBACK_BROADCAST: Ipv4Addr = Ipv4Addr::new(127, 255, 255, 255);
 
     fn free_port() -> u16 {
@@ -122,9 +135,9 @@ mod tests {
 
     async fn both_get_it() {
         let range = only(free_port());
-        let (first, second) = (Listener::bind(range).unwrap(), Listener::bind(range).unwrap());
+        let (first, second) = (Listener::bind(ANY, range).unwrap(), Listener::bind(ANY, range).unwrap());
         assert_eq!((first.port(), second.port()), (range.first, range.first));
-        broadcast(LOOPBACK_BROADCAST, range, b"hello").unwrap();
+        broadcast(ANY, LOOPBACK_BROADCAST, range, b"hello").unwrap();
         for listener in [first, second] {
             let (datagram, source) = next(&listener).await;
             assert_eq!(datagram, b"hello");
@@ -141,22 +154,47 @@ mod tests {
         runtime.block_on(both_get_it());
     }
 
+    async fn only_broadcasts_are_heard() {
+        let range = only(free_port());
+        let listener = Listener::bind(LOOPBACK_BROADCAST, range).unwrap();
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        sender.send_to(b"to one", ("127.0.0.1", range.first)).unwrap();
+        broadcast(Ipv4Addr::LOCALHOST, LOOPBACK_BROADCAST, range, b"to all").unwrap();
+        assert_eq!(next(&listener).await.0, b"to all");
+        assert!(listener.receive(&mut [0; 8]).unwrap().is_none());
+    }
+
+    #[test]
+    fn at_a_broadcast_address_nothing_else_is_heard() {
+        let mut runtime = RuntimeBuilder::<FusionDriver>::new().enable_timer().build().unwrap();
+        runtime.block_on(only_broadcasts_are_heard());
+    }
+
+    #[test]
+    fn the_address_a_datagram_leaves_from() {
+        let towards = |address| source_towards(ANY, address).unwrap();
+        assert_eq!(towards(Ipv4Addr::new(127, 0, 0, 9)), Ipv4Addr::LOCALHOST);
+        assert_eq!(towards(LOOPBACK_BROADCAST), Ipv4Addr::LOCALHOST);
+        let named = Ipv4Addr::new(127, 0, 0, 5);
+        assert_eq!(source_towards(named, LOOPBACK_BROADCAST).unwrap(), named);
+    }
+
     #[test]
     fn a_taken_port_is_passed_over() {
         let mut runtime = RuntimeBuilder::<FusionDriver>::new().enable_timer().build().unwrap();
         runtime.block_on(async {
             let taken = UdpSocket::bind("0.0.0.0:0").unwrap(); // without SO_REUSEADDR
             let first = taken.local_addr().unwrap().port();
-            assert!(Listener::bind(only(first)).is_err());
+            assert!(Listener::bind(ANY, only(first)).is_err());
             let last = first.saturating_add(9);
-            let listener = Listener::bind(PortRange { first, last }).unwrap();
+            let listener = Listener::bind(ANY, PortRange { first, last }).unwrap();
             assert!(listener.port() > first && listener.port() <= last);
         });
     }
 
     #[test]
     fn a_datagram_that_cannot_be_sent_is_an_error() {
-        assert!(broadcast(LOOPBACK_BROADCAST, only(free_port()), &[0; 70_000]).is_err());
+        assert!(broadcast(ANY, LOOPBACK_BROADCAST, only(free_port()), &[0; 70_000]).is_err());
     }
 
     #[test]

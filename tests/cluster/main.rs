@@ -11,6 +11,7 @@ mod broadcast;
 mod discovery;
 mod fixed;
 mod passing;
+mod strangers;
 mod trouble;
 
 use common::business::{Business, Reply};

@@ -11,8 +11,13 @@ pub fn signature(secret: &str, method: &str, target: &str, body: &[u8]) -> Strin
         "rainbow-hmac-sha256\n{method}\n{target}\n{}",
         hex(&Sha256::digest(body))
     );
+    of(secret, text.as_bytes())
+}
+
+/// HMAC-SHA256 in lower-case hex.
+pub fn of(secret: &str, bytes: &[u8]) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("any key");
-    mac.update(text.as_bytes());
+    mac.update(bytes);
     hex(&mac.finalize().into_bytes())
 }
 

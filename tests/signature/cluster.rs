@@ -88,8 +88,8 @@ fn what_a_peer_is_asked() {
         signed(TOKEN, "POST", "/send/?channel=gr%C3%BCn&qos=1&unknown=1", b"\0\xff"),
         signed(TOKEN, "POST", "/sub/", body),
         signed(TOKEN, "POST", "/unsub/", body),
-        Request::get("/serverinfo/"),
-        Request::get("/updateconfig/"),
+        signed(TOKEN, "GET", "/serverinfo/", b""),
+        signed(TOKEN, "GET", "/updateconfig/", b""),
     ];
     for call in &calls {
         let path = call.path.split('?').next().unwrap_or_default();

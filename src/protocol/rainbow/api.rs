@@ -217,7 +217,7 @@ fn refused(refusal: Refusal) -> HttpAnswer {
     match refusal {
         Refusal::Incomplete => HttpAnswer::page(StatusCode::BAD_REQUEST),
         Refusal::NotANumber => HttpAnswer::page(StatusCode::INTERNAL_SERVER_ERROR),
-        Refusal::Wrong => HttpAnswer::failed("signature error"),
+        Refusal::Wrong | Refusal::Astray => HttpAnswer::failed("signature error"),
         Refusal::Used => HttpAnswer::failed("signature used before"),
         Refusal::TooOld => HttpAnswer::failed("signature too old"),
         Refusal::NoRoom => HttpAnswer::failed("too many signatures"),

