@@ -4,7 +4,7 @@
 #[path = "common/mod.rs"]
 mod common;
 
-use common::business::{Business, Request};
+use common::business::{Business, Reply, Request};
 use common::client::{Client, Open};
 use common::http;
 use common::server::{Builder, Server};
@@ -81,6 +81,21 @@ fn a_url_with_credentials_is_called_with_those_alone() {
         let request = asked(&server, &business, target, headers);
         assert_eq!(lines(&request, "authorization"), ours, "{target} {headers:?}");
     }
+}
+
+/// The same where a redirect brings the credentials.
+#[test]
+fn credentials_of_a_redirect_stand_alone_too() {
+    let business = Business::start();
+    let server = Builder::new(&business).start();
+    let to = format!("http://gateway:secret@127.0.0.1:{}/second/", business.port());
+    business.reply("/connect/", Reply::ok("").status(302).header("Location", &to));
+    business.reply("/second/", Reply::success());
+    let mut open = Open::default();
+    open.headers.push(("Authorization".into(), "Basic evil".into()));
+    drop(Client::open_with(server.port(), open));
+    let second = business.wait_for("/second/", 1, SOON).pop().expect("request");
+    assert_eq!(lines(&second, "authorization"), ["Basic Z2F0ZXdheTpzZWNyZXQ="]);
 }
 
 #[test]

@@ -69,10 +69,7 @@ impl Builder for Door {
                     .map(|value| Bytes::copy_from_slice(value.as_bytes())),
             },
             method,
-            headers: match url.basic_auth {
-                Some(_) => without_authorization(&request.headers),
-                None => request.headers.clone(),
-            },
+            headers: request.headers.clone(),
             body,
         })
     }
@@ -95,18 +92,6 @@ impl Builder for Door {
         let is_unclear = endpoint == Endpoint::Connect && admission::admission(outcome) == Admission::Unavailable;
         is_unclear.then_some(Trouble::NotJson)
     }
-}
-
-/// The lines of a block but the client's `Authorization`: a URL with credentials is called with those, and of two lines some
-/// servers believe the first. Here and not where the block is made, since the URL may be another one by now.
-fn without_authorization(lines: &Bytes) -> Bytes {
-    const NAME: &[u8] = b"authorization:";
-    let is_it = |line: &[u8]| {
-        line.get(..NAME.len())
-            .is_some_and(|start| start.eq_ignore_ascii_case(NAME))
-    };
-    let kept = lines.split_inclusive(|byte| *byte == b'\n').filter(|line| !is_it(line));
-    kept.collect::<Vec<_>>().concat().into()
 }
 
 /// How a server is asked whether it is there: OPTIONS of the path, without query, signature or anything of a client. No

@@ -100,7 +100,18 @@ fn write_head(out: &mut Vec<u8>, request: &Request) {
     let mut line = |parts: &[&[u8]]| parts.iter().for_each(|part| out.extend_from_slice(part));
     line(&[request.method.as_str().as_bytes(), b" ", &url.target, b" HTTP/1.1\r\n"]);
     line(&[b"Host: ", url.origin.authority.as_bytes(), b"\r\n"]);
-    line(&[&request.headers, b"Accept-Encoding: gzip\r\n"]);
+    match &url.authorization {
+        None => line(&[&request.headers]),
+        // Of two lines some servers believe the first: that of a client.
+        Some(_) => {
+            let others = request
+                .headers
+                .split_inclusive(|byte| *byte == b'\n')
+                .filter(|line| !is_authorization(line));
+            others.for_each(|other| line(&[other]));
+        }
+    }
+    line(&[b"Accept-Encoding: gzip\r\n"]);
     if let Some(authorization) = &url.authorization {
         line(&[b"Authorization: ", authorization, b"\r\n"]);
     }
@@ -113,6 +124,12 @@ fn write_head(out: &mut Vec<u8>, request: &Request) {
         out.extend_from_slice(b"\r\n");
     }
     out.extend_from_slice(b"\r\n");
+}
+
+fn is_authorization(line: &[u8]) -> bool {
+    const NAME: &[u8] = b"authorization:";
+    line.get(..NAME.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(NAME))
 }
 
 /// Reads up to the end of the final head, and maybe beyond it.
