@@ -9,6 +9,7 @@
 //! Closing is a state machine of its own: the slot is free when the socket is closed, the messages still on their way to
 //! the business have ended, and the close callback has been handed to the control core.
 
+use super::liveness::Silence;
 use super::rate::Rate;
 use crate::engine::ids::{ClientId, DeliveryKey};
 use crate::engine::outbox::Outbox;
@@ -40,8 +41,10 @@ pub struct Client {
     pub paused: bool,
     /// It is not, because the client is over its rate; [`Timer::Rate`] is pending.
     pub throttled: bool,
-    /// A ping was sent and nothing came since.
-    pub pinged: bool,
+    /// A ping was sent, so long after `active`, and nothing came since.
+    pub pinged: Option<Silence>,
+    /// How often the socket has taken something out of the outbox; wraps.
+    pub advances: u16,
     /// [`Timer::Outbox`] is pending.
     pub outbox_watched: bool,
     /// A `want_write` is pending.
@@ -151,7 +154,8 @@ impl Client {
             rate: None,
             paused: false,
             throttled: false,
-            pinged: false,
+            pinged: None,
+            advances: 0,
             outbox_watched: false,
             write_armed: false,
             dirty: false,
@@ -182,7 +186,7 @@ mod tests {
 
     #[test]
     fn an_idle_client_is_small() {
-        let (tail, outbox, flags) = (size_of::<Vec<u8>>(), size_of::<Outbox>(), 8);
+        let (tail, outbox, flags) = (size_of::<Vec<u8>>(), size_of::<Outbox>(), 16);
         // Limits and liveness take three words.
         assert_eq!(size_of::<Client>(), size_of::<Phase>() + tail + outbox + flags + 24);
     }

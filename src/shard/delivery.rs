@@ -3,6 +3,12 @@
 //!
 //! A delivery counts its members as done or failed, repeats to the others every 3 s, tells the control core once — when
 //! the last member is counted, or at the deadline — and lives on until the last member is counted.
+//!
+//! Repeating is for clients that could have read the message. To one whose socket has not taken it yet nothing is repeated,
+//! and as long as the client reads, no repetition is used up: its clock starts when the last byte has left the outbox, at
+//! the next beat. That costs an ordinary delivery nothing: what left at once is never looked at, and of the rest the outbox
+//! knows since when its oldest byte has been waiting. A client that takes nothing at all loses one repetition a beat, so it
+//! is given up when it always was.
 
 use std::sync::Arc;
 
@@ -32,7 +38,8 @@ pub struct Delivery {
     done: u32,
     failed: u32,
     data: Option<(Instant, Bytes)>,
-    retries_left: u32,
+    /// When the fan-out began.
+    opened: Instant,
     /// A round of retries that is under way.
     round: Option<Round>,
     /// The fan-out is over: `members` is final.
@@ -59,6 +66,45 @@ struct Waiting {
     slot: u32,
     generation: u32,
     id: u16,
+    /// Repetitions used up.
+    tries: u16,
+    /// When it was sent last.
+    queued: Since,
+    /// Present while its socket may not have taken all of that.
+    held: Held,
+}
+
+/// Time since a delivery was opened, in units of 1024 µs, rounded up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Since(u32);
+
+/// Whether a message waits in an outbox, and how often that had got shorter when it was looked at last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Held {
+    No,
+    Yes(u16),
+}
+
+/// What is done about a member that has not answered.
+enum Due {
+    /// Nothing.
+    Wait(Waiting),
+    /// It is sent the message again.
+    Repeat(Waiting),
+    GiveUp,
+}
+
+impl Since {
+    const UNIT_BITS: u32 = 10;
+
+    fn new(opened: Instant, now: Instant) -> Self {
+        let micros = now.as_micros().saturating_sub(opened.as_micros());
+        Self(u32::try_from(micros.div_ceil(1 << Self::UNIT_BITS)).unwrap_or(u32::MAX))
+    }
+
+    fn after(self, opened: Instant) -> Instant {
+        Instant::from_micros(opened.as_micros() + (u64::from(self.0) << Self::UNIT_BITS))
+    }
 }
 
 impl Shard {
@@ -78,7 +124,7 @@ impl Shard {
             done: 0,
             failed: 0,
             data: None,
-            retries_left: publish.retries,
+            opened: now,
             round: None,
             sent: false,
             told: false,
@@ -95,14 +141,27 @@ impl Shard {
         key
     }
 
-    /// `client` has been sent the message under `id`.
-    pub(super) fn member_sent(&mut self, key: DeliveryKey, client: ClientId, id: u16) {
+    /// `client` is about to be sent the message under `id`.
+    pub(super) fn member_sent(&mut self, key: DeliveryKey, client: ClientId, id: u16, now: Instant) {
         if let Some(delivery) = self.deliveries.get_mut(key.slot, key.generation) {
             delivery.waiting.push(Waiting {
                 slot: client.slot,
                 generation: client.generation,
                 id,
+                tries: 0,
+                queued: Since::new(delivery.opened, now),
+                held: Held::No,
             });
+        }
+    }
+
+    /// The socket of the member sent to last did not take all of it.
+    pub(super) fn member_held(&mut self, key: DeliveryKey, client: ClientId, advances: u16) {
+        if let Some(delivery) = self.deliveries.get_mut(key.slot, key.generation)
+            && let Some(last) = delivery.waiting.last_mut()
+            && (last.slot, last.generation) == (client.slot, client.generation)
+        {
+            last.held = Held::Yes(advances);
         }
     }
 
@@ -166,7 +225,7 @@ impl Shard {
             delivery.retry = Some(timer);
             return;
         }
-        let again = delivery.retries_left > 0;
+        let (retries, opened) = (delivery.publish.retries, delivery.opened);
         let mut round = delivery.round.take().unwrap_or(Round {
             started: now,
             next: 0,
@@ -177,19 +236,23 @@ impl Shard {
         let end = waiting.len().min(round.next + RETRY_SLICE_MEMBERS);
         for at in round.next..end {
             let member = waiting[at];
-            if !self.still_waiting(member, key) {
-                continue;
-            }
-            waiting[round.kept] = member;
-            round.kept += 1;
             let id = self.client_id(member.slot, member.generation);
-            self.contained(id, now, sockets, |shard, sockets| {
-                if again {
-                    shard.repeat_to(member, &publish, now, sockets);
-                } else {
-                    shard.give_up(member, key, now, sockets);
+            match self.due(member, key, retries, opened) {
+                None => {}
+                Some(Due::Wait(member)) => round.keep(&mut waiting, member),
+                Some(Due::Repeat(mut member)) => {
+                    self.contained(id, now, sockets, |shard, sockets| {
+                        member.held = shard.repeat_to(member, &publish, now, sockets);
+                    });
+                    member.queued = Since::new(opened, now);
+                    round.keep(&mut waiting, member);
                 }
-            });
+                Some(Due::GiveUp) => {
+                    self.contained(id, now, sockets, |shard, sockets| {
+                        shard.give_up(member, key, now, sockets);
+                    });
+                }
+            }
         }
         round.next = end;
         // Settled meanwhile: the last member was given up, or its connection broke just now.
@@ -199,9 +262,8 @@ impl Shard {
         if end < waiting.len() {
             delivery.retry = Some(self.wheel.insert(now, Timer::Retry(key)));
             delivery.round = Some(round);
-        } else if again {
+        } else if round.kept > 0 {
             waiting.truncate(round.kept);
-            delivery.retries_left -= 1;
             delivery.retry = Some(self.wheel.insert(round.started + RETRY_INTERVAL, Timer::Retry(key)));
         } else {
             // Whoever is not counted now was lost in a panic.
@@ -211,14 +273,40 @@ impl Shard {
         delivery.waiting = waiting;
     }
 
-    fn still_waiting(&mut self, member: Waiting, key: DeliveryKey) -> bool {
-        self.clients
-            .get_mut(member.slot, member.generation)
-            .and_then(|client| client.open())
-            .is_some_and(|open| open.session.is_waiting(member.id, key))
+    /// What is to be done about a member now; `None` if it waits no longer.
+    fn due(&mut self, mut member: Waiting, key: DeliveryKey, retries: u32, opened: Instant) -> Option<Due> {
+        let client = self.clients.get_mut(member.slot, member.generation)?;
+        if !client.open()?.session.is_waiting(member.id, key) {
+            return None;
+        }
+        let queued = member.queued.after(opened);
+        let is_held = client.write_armed && client.outbox.waiting_since().is_some_and(|since| since <= queued);
+        match member.held {
+            Held::Yes(_) if !is_held => {
+                // All of it left since the last beat: the clock starts here.
+                member.held = Held::No;
+                return Some(Due::Wait(member));
+            }
+            Held::Yes(before) if before != client.advances => {
+                member.held = Held::Yes(client.advances);
+                return Some(Due::Wait(member));
+            }
+            Held::No if is_held => member.held = Held::Yes(client.advances),
+            _ => {}
+        }
+        if u32::from(member.tries) >= retries {
+            return Some(Due::GiveUp);
+        }
+        member.tries += 1;
+        Some(if is_held {
+            Due::Wait(member)
+        } else {
+            Due::Repeat(member)
+        })
     }
 
-    fn repeat_to(&mut self, member: Waiting, publish: &Publish, now: Instant, sockets: &mut dyn Sockets) {
+    /// Sends the message again; returns whether the socket took less than all of it.
+    fn repeat_to(&mut self, member: Waiting, publish: &Publish, now: Instant, sockets: &mut dyn Sockets) -> Held {
         let id = self.client_id(member.slot, member.generation);
         let mut frame = std::mem::take(&mut self.scratch);
         frame.clear();
@@ -235,6 +323,10 @@ impl Shard {
         self.write(id, &Outgoing::Frames(&frame), now, sockets);
         frame.clear();
         self.scratch = frame;
+        match self.clients.get(member.slot, member.generation) {
+            Some(client) if client.write_armed => Held::Yes(client.advances),
+            _ => Held::No,
+        }
     }
 
     fn give_up(&mut self, member: Waiting, key: DeliveryKey, now: Instant, sockets: &mut dyn Sockets) {
@@ -268,6 +360,15 @@ impl Shard {
         }
         if !delivery.told {
             self.report(Report::Part(delivery.part()));
+        }
+    }
+}
+
+impl Round {
+    fn keep(&mut self, waiting: &mut [Waiting], member: Waiting) {
+        if let Some(place) = waiting.get_mut(self.kept) {
+            *place = member;
+            self.kept += 1;
         }
     }
 }

@@ -15,7 +15,7 @@ use super::Shard;
 use super::frames::{Frames, Outgoing};
 use super::sockets::Sockets;
 use crate::engine::command::{ChannelName, Publish, Qos};
-use crate::engine::ids::DeliveryKey;
+use crate::engine::ids::{ClientId, DeliveryKey};
 use crate::limits::{FANOUT_SLICE_BYTES, FANOUT_SLICE_MEMBERS, FANOUT_WAITING_BYTES_MAX};
 use crate::metrics::Metric;
 use crate::time::Instant;
@@ -302,12 +302,26 @@ impl Shard {
         let mut frames = std::mem::take(&mut self.scratch);
         frames.clear();
         for Entry { publish, delivery, .. } in &batch.publishes {
-            self.frame_for(target, publish, *delivery, &mut frames);
+            self.frame_for(target, publish, *delivery, now, &mut frames);
         }
         self.write(id, &Outgoing::Frames(&frames), now, sockets);
+        self.note_held(id, batch);
         self.after_delivery(id, now, sockets);
         frames.clear();
         self.scratch = frames;
+    }
+
+    /// The deliveries of a batch just written learn if the socket did not take all of it.
+    fn note_held(&mut self, id: ClientId, batch: &Batch) {
+        let Some(client) = self.clients.get(id.slot, id.generation) else {
+            return;
+        };
+        if client.write_armed {
+            let advances = client.advances;
+            for key in batch.publishes.iter().filter_map(|entry| entry.delivery) {
+                self.member_held(key, id, advances);
+            }
+        }
     }
 
     /// The form of the shared bytes for a member with this agreement.
@@ -324,7 +338,14 @@ impl Shard {
     }
 
     /// Appends the frame of one publish for one member.
-    fn frame_for(&mut self, target: Target, publish: &Publish, delivery: Option<DeliveryKey>, frames: &mut Frames) {
+    fn frame_for(
+        &mut self,
+        target: Target,
+        publish: &Publish,
+        delivery: Option<DeliveryKey>,
+        now: Instant,
+        frames: &mut Frames,
+    ) {
         let client = self.client_id(target.slot, target.generation);
         let context = crate::protocol::Context {
             client,
@@ -345,7 +366,7 @@ impl Shard {
         match open.session.on_delivery(context, publish, key, frames.head()) {
             Ok(id) => {
                 frames.push_payload(&publish.payload);
-                self.member_sent(key, client, id);
+                self.member_sent(key, client, id, now);
             }
             Err(crate::protocol::InflightFull) => self.member_failed(key),
         }

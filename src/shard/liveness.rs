@@ -4,6 +4,8 @@
 //! it fires, looks how long the silence is and arms itself for the rest. Traffic never touches the wheel. Silence of our own
 //! making does not count: a client that is not being read is given another turn.
 
+use std::num::NonZeroU32;
+
 use super::Shard;
 use super::client::{Client, Timer};
 use super::frames::Outgoing;
@@ -15,12 +17,16 @@ use crate::metrics::Metric;
 use crate::time::{Duration, Instant};
 use crate::wire::ws;
 
+/// How long a client had been silent, in milliseconds and more than zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Silence(NonZeroU32);
+
 /// What a silent client gets.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
     /// Nothing yet: look again after this time.
     Wait(Duration),
-    /// A ping, and this time to answer it.
+    /// A ping; look again after this time.
     Ping(Duration),
     /// It is closed.
     Close(CloseCause),
@@ -28,22 +34,35 @@ enum Verdict {
     Unwatched,
 }
 
-/// Judges a client that has been silent for `silence`; `pinged`: it has been sent a ping in that time, and the timer that
-/// followed it is over.
-fn judge(silence: Duration, pinged: bool, config: &Config) -> Verdict {
+impl Silence {
+    fn new(silence: Duration) -> Self {
+        let millis = u32::try_from(silence.as_millis()).unwrap_or(u32::MAX);
+        Self(NonZeroU32::new(millis).unwrap_or(NonZeroU32::MIN))
+    }
+
+    fn duration(self) -> Duration {
+        Duration::from_millis(u64::from(self.0.get()))
+    }
+}
+
+/// Judges a client that has been silent for `silence`; `pinged`: it was sent a ping when it had been for so long.
+fn judge(silence: Duration, pinged: Option<Silence>, config: &Config) -> Verdict {
     let (idle, ping) = (config.idle_timeout, config.ping_interval);
     if !idle.is_zero() && silence >= idle {
         return Verdict::Close(CloseCause::IdleTimeout);
     }
-    if pinged {
-        return Verdict::Close(CloseCause::PingTimeout);
-    }
     // Zero is off.
     let until = |limit: Duration| (!limit.is_zero()).then(|| limit.saturating_sub(silence));
-    if !ping.is_zero() && silence >= ping {
-        return Verdict::Ping(config.ping_timeout.min(until(idle).unwrap_or(Duration::MAX)));
-    }
-    match [until(idle), until(ping)].into_iter().flatten().min() {
+    let is_due = !ping.is_zero() && silence >= ping;
+    let next = match pinged.map(|at| at.duration() + config.ping_timeout) {
+        Some(end) if silence >= end => return Verdict::Close(CloseCause::PingTimeout),
+        Some(end) => Some(end - silence),
+        // The answer resets the silence: the next ping is due an interval after it, however long it may take to come.
+        None if is_due => Some(ping.min(config.ping_timeout)),
+        None => until(ping),
+    };
+    match [until(idle), next].into_iter().flatten().min() {
+        Some(rest) if pinged.is_none() && is_due => Verdict::Ping(rest),
         Some(rest) => Verdict::Wait(rest),
         None => Verdict::Unwatched,
     }
@@ -52,7 +71,7 @@ fn judge(silence: Duration, pinged: bool, config: &Config) -> Verdict {
 impl Shard {
     /// An admitted client is watched from now on, if either setting is on.
     pub(super) fn watch_liveness(&mut self, id: ClientId, now: Instant) {
-        let verdict = judge(Duration::ZERO, false, &self.config);
+        let verdict = judge(Duration::ZERO, None, &self.config);
         if let (Some(client), Verdict::Wait(rest)) = (self.clients.get_mut(id.slot, id.generation), verdict) {
             client.active = now;
             client.liveness = Some(self.wheel.insert(now + rest, Timer::Liveness(id)));
@@ -70,10 +89,11 @@ impl Shard {
         if client.paused {
             client.note_input(now);
         }
-        match judge(now - client.active, client.pinged, &self.config) {
+        let silence = now - client.active;
+        match judge(silence, client.pinged, &self.config) {
             Verdict::Wait(rest) => client.liveness = Some(self.wheel.insert(now + rest, Timer::Liveness(id))),
             Verdict::Ping(rest) => {
-                client.pinged = true;
+                client.pinged = Some(Silence::new(silence));
                 client.liveness = Some(self.wheel.insert(now + rest, Timer::Liveness(id)));
                 self.metrics.add(Metric::PingsSent, 1);
                 self.metrics.add(Metric::FramesOut, 1);
@@ -90,7 +110,7 @@ impl Client {
     /// The client has sent something.
     pub(super) fn note_input(&mut self, now: Instant) {
         self.active = now;
-        self.pinged = false;
+        self.pinged = None;
     }
 }
 
@@ -109,17 +129,35 @@ mod tests {
 
     #[test]
     fn verdicts() {
-        let judge = |silence, pinged, ping, idle| judge(Duration::from_secs(silence), pinged, &config(ping, idle));
+        let judge = |silence, pinged: Option<u64>, ping, idle| {
+            let pinged = pinged.map(|secs| Silence::new(Duration::from_secs(secs)));
+            judge(Duration::from_secs(silence), pinged, &config(ping, idle))
+        };
         let wait = |secs| Verdict::Wait(Duration::from_secs(secs));
         let ping = |secs| Verdict::Ping(Duration::from_secs(secs));
-        assert_eq!(judge(0, false, 0, 0), Verdict::Unwatched);
-        assert_eq!((judge(0, false, 30, 0), judge(10, false, 30, 0)), (wait(30), wait(20)));
-        assert_eq!((judge(30, false, 30, 0), judge(31, false, 30, 0)), (ping(5), ping(5)));
-        assert_eq!(judge(35, true, 30, 0), Verdict::Close(CloseCause::PingTimeout));
-        assert_eq!(judge(40, false, 0, 60), wait(20));
-        assert_eq!(judge(60, false, 0, 60), Verdict::Close(CloseCause::IdleTimeout));
-        assert_eq!(judge(58, false, 30, 60), ping(2));
-        assert_eq!(judge(60, true, 30, 60), Verdict::Close(CloseCause::IdleTimeout));
-        assert_eq!(judge(10, false, 30, 20), wait(10));
+        assert_eq!(judge(0, None, 0, 0), Verdict::Unwatched);
+        assert_eq!((judge(0, None, 30, 0), judge(10, None, 30, 0)), (wait(30), wait(20)));
+        assert_eq!((judge(30, None, 30, 0), judge(31, None, 30, 0)), (ping(5), ping(5)));
+        assert_eq!(judge(34, Some(30), 30, 0), wait(1));
+        assert_eq!(judge(35, Some(30), 30, 0), Verdict::Close(CloseCause::PingTimeout));
+        assert_eq!(judge(36, Some(32), 30, 0), wait(1), "the ping was late");
+        assert_eq!(judge(40, None, 0, 60), wait(20));
+        assert_eq!(judge(60, None, 0, 60), Verdict::Close(CloseCause::IdleTimeout));
+        assert_eq!(judge(58, None, 30, 60), ping(2));
+        assert_eq!(judge(60, Some(30), 30, 60), Verdict::Close(CloseCause::IdleTimeout));
+        // The time to answer may be longer than the interval.
+        assert_eq!(judge(2, None, 2, 0), ping(2));
+        assert_eq!(
+            (judge(4, Some(2), 2, 0), judge(7, Some(2), 2, 0)),
+            (wait(3), Verdict::Close(CloseCause::PingTimeout))
+        );
+        assert_eq!(
+            (judge(0, None, 2, 0), judge(1, None, 2, 0)),
+            (wait(2), wait(1)),
+            "answered at once"
+        );
+        // Switched off after the ping: it still has its time.
+        assert_eq!(judge(31, Some(30), 0, 0), wait(4));
+        assert_eq!(judge(10, None, 30, 20), wait(10));
     }
 }

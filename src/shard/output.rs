@@ -125,6 +125,7 @@ impl Shard {
             };
             self.metrics.add(Metric::BytesOut, taken as u64);
             client.outbox.advance(taken, &mut self.pool);
+            client.advances = client.advances.wrapping_add(u16::from(taken > 0));
             if taken < offered {
                 if !client.write_armed {
                     client.write_armed = true;

@@ -81,10 +81,12 @@ pub enum Bug {
     Hoard,
     /// The rate of a client is not limited.
     IgnoreRate,
+    /// A message to a client has the id of the one before it.
+    ReuseId,
 }
 
 impl Bug {
-    pub const ALL: [Bug; 32] = [
+    pub const ALL: [Bug; 33] = [
         Bug::Reorder,
         Bug::Overtake,
         Bug::Uncork,
@@ -117,6 +119,7 @@ impl Bug {
         Bug::CloseInnocent,
         Bug::Hoard,
         Bug::IgnoreRate,
+        Bug::ReuseId,
     ];
 
     /// What becomes of mail on its way to a shard.

@@ -1,5 +1,7 @@
 //! One connection of the simulator: the client at its far end, with its habits, and the bytes on their way.
 
+use std::collections::BTreeSet;
+
 use rainbow_server::engine::ids::ClientId;
 use rainbow_server::time::{Duration, Instant};
 
@@ -196,6 +198,11 @@ pub struct Conn {
     /// The first error its stream had.
     pub fault: Option<String>,
     next_id: u16,
+    /// Id of the newest message of the server that wants an answer, and those it has not answered.
+    newest_id: u16,
+    owed_ids: BTreeSet<u16>,
+    /// [`Bug::ReuseId`](crate::bugs::Bug::ReuseId): the next message has the id of the one before it.
+    pub reuse_id: bool,
 }
 
 /// What a client does because of what it read.
@@ -248,6 +255,9 @@ impl Conn {
             ping_unanswered: None,
             fault: None,
             next_id: 2,
+            newest_id: 0,
+            owed_ids: BTreeSet::new(),
+            reuse_id: false,
         }
     }
 
@@ -427,7 +437,11 @@ impl Conn {
                     return self.blame("a payload nobody published");
                 };
                 self.received.push(Received { publish, dup });
+                if qos > 0 && !dup {
+                    self.on_new_id(id);
+                }
                 if qos > 0 && rng.chance(self.habits.acks) {
+                    self.owed_ids.remove(&id);
                     self.acknowledge(publish, id, rng, reactions);
                 }
             }
@@ -444,6 +458,27 @@ impl Conn {
             }
             Packet::Rel { .. } | Packet::Com { .. } => {}
         }
+    }
+
+    /// Ids follow each other in a ring, without those that are in use.
+    fn on_new_id(&mut self, id: u16) {
+        let id = if std::mem::take(&mut self.reuse_id) {
+            self.newest_id
+        } else {
+            id
+        };
+        let mut expected = self.newest_id;
+        loop {
+            expected = expected % 65_534 + 1;
+            if !self.owed_ids.contains(&expected) {
+                break;
+            }
+        }
+        if id != expected {
+            self.blame(&format!("a message with id {id} instead of {expected}"));
+        }
+        self.newest_id = id;
+        self.owed_ids.insert(id);
     }
 
     fn acknowledge(&mut self, publish: usize, id: u16, rng: &mut Rng, reactions: &mut Vec<Reaction>) {

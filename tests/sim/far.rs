@@ -214,6 +214,7 @@ impl World {
         let Some(id) = self.conns[number].id else { return };
         let most = self.conns[number].habits.read_bytes;
         let corrupt = self.strikes(Bug::Corrupt, 2);
+        self.conns[number].reuse_id |= self.strikes(Bug::ReuseId, 5);
         let socket = self.socket(id);
         let count = most.min(socket.out.len());
         let mut bytes: Vec<u8> = socket.out.drain(..count).collect();

@@ -37,7 +37,8 @@ impl Names {
     }
 
     fn find(&self, name: &str) -> Option<&Arc<CertifiedKey>> {
-        let name = name.to_ascii_lowercase();
+        // A final dot marks the root of the DNS and names the same host (RFC 1034 §3.1).
+        let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
         let parent = || self.wildcard.get(name.split_once('.')?.1);
         self.exact.get(&name).or_else(parent)
     }
@@ -90,6 +91,12 @@ mod tests {
         };
         assert_eq!(found("a.test"), Some(0));
         assert_eq!(found("A.TEST"), Some(0));
+        assert_eq!(
+            (found("a.test."), found("x.w.test.")),
+            (Some(0), Some(2)),
+            "a final dot"
+        );
+        assert_eq!((found("a.test.."), found(".")), (None, None));
         assert_eq!(found("b.test"), Some(1), "the first certificate with a name has it");
         assert_eq!(found("c.w.test"), Some(1));
         assert_eq!(found("x.w.test"), Some(2));

@@ -3,12 +3,12 @@
 //! ```text
 //!   client SEND q0 ─▶ forward                      business /send/ q1/q2 ─▶ SEND id ─▶ client
 //!          SEND q1 ─▶ forward ─2xx─▶ ACK id          client ACK or REC id ─▶ done (REC also ─▶ REL id)
-//!          SEND q2 ─▶ remember id, forward ─2xx─▶ REC id;  REL id ─▶ forget id, COM id
+//!          SEND q2 ─▶ remember id, forward ─2xx─▶ REC id;  REL id ─▶ forget one use of id, COM id
 //! ```
 //! Nothing is sent when the business fails: the client may repeat. Headers of a 2xx reply take effect before its answer
 //! is written.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use bytes::Bytes;
 
@@ -30,8 +30,9 @@ pub struct Session {
     cookie: Option<Box<[u8]>>,
     inflight: Inflight,
     forwards: Forwards,
-    /// Ids of QoS 2 SENDs whose REL has not come; at most 65536.
-    received: HashSet<u16, foldhash::fast::FixedState>,
+    /// Ids of QoS 2 SENDs whose REL has not come, at most 65536, and how many of them use the id: a client that uses one
+    /// again before its REL has two exchanges under it, and each REL ends one.
+    received: HashMap<u16, u32, foldhash::fast::FixedState>,
 }
 
 impl Session {
@@ -43,7 +44,7 @@ impl Session {
             cookie: None,
             inflight: Inflight::default(),
             forwards: Forwards::default(),
-            received: HashSet::default(),
+            received: HashMap::default(),
         }
     }
 
@@ -191,9 +192,11 @@ impl Session {
     fn on_send(&mut self, context: Context<'_>, send: Send<'_>, out: &mut Actions) {
         if send.raw_qos == 2 {
             // A repeat of a remembered id is dropped silently; without DUP it is a new message (spec: section 7).
-            if !self.received.insert(send.id) && send.dup {
+            if send.dup && self.received.contains_key(&send.id) {
                 return;
             }
+            let uses = self.received.entry(send.id).or_default();
+            *uses = uses.saturating_add(1);
         }
         let request = CallbackRequest {
             client: context.client,
@@ -222,9 +225,17 @@ impl Session {
         }
     }
 
+    /// One exchange under `id` is over.
     fn forget_received(&mut self, id: u16) {
-        if self.received.remove(&id) && self.received.is_empty() {
-            self.received = HashSet::default();
+        let Some(uses) = self.received.get_mut(&id) else {
+            return;
+        };
+        *uses -= 1;
+        if *uses == 0 {
+            self.received.remove(&id);
+            if self.received.is_empty() {
+                self.received = HashMap::default();
+            }
         }
     }
 

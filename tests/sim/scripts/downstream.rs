@@ -1,6 +1,7 @@
 //! Business → client: acknowledgements, retries, keep-alive, receipts (spec sections 8 and 9).
 
 use rainbow_server::engine::command::{Command, Endpoint, Qos};
+use rainbow_server::engine::ids::ClientId;
 use rainbow_server::time::Duration;
 
 use crate::rig::{Rig, reply};
@@ -111,6 +112,93 @@ fn the_retry_table() {
         }
         assert_eq!(rig.parts.len(), 1, "told once");
     }
+}
+
+/// One message that nobody acknowledges for a day does not get in the way of those after it.
+#[test]
+fn a_stuck_message_does_not_block_the_ring_of_ids() {
+    const IDS: u32 = 65_534;
+    let mut rig = Rig::new(1);
+    let id = rig.connect(0, &["c"]);
+    let stuck = rig.publish("c", Qos::AtLeastOnce, b"p", 86_400);
+    assert_eq!(rig.packets(id), [sent(1, 1, false)]);
+    for number in 1..IDS + 10 {
+        let ticket = rig.publish("c", Qos::AtLeastOnce, b"p", 10);
+        let expected = if number < IDS { number + 1 } else { number - IDS + 2 } as u16;
+        assert_eq!(rig.packets(id), [sent(expected, 1, false)], "message {number}");
+        rig.bytes(id, &wire::ack(expected, b""));
+        assert_eq!(rig.part(ticket), Some((1, 0, 0, String::new())), "message {number}");
+        rig.parts.clear();
+    }
+    rig.bytes(id, &wire::ack(1, b"at last"));
+    assert_eq!(rig.part(stuck), Some((1, 0, 0, "at last".into())));
+}
+
+/// Takes `bytes` a second from the socket for `seconds` seconds.
+fn read_steadily(rig: &mut Rig, id: ClientId, bytes: usize, seconds: u64) {
+    for _ in 0..seconds {
+        rig.make_room(id, bytes);
+        rig.secs(1);
+    }
+}
+
+/// A message that takes long to read is sent once; its clock starts when all of it has left.
+#[test]
+fn what_has_not_left_is_not_repeated() {
+    let mut rig = Rig::with(1, "outbox_bytes=64k");
+    let id = rig.connect(0, &["c"]);
+    rig.socket(id).room = 10;
+    let big = vec![7; 200_000];
+    let ticket = rig.publish("c", Qos::AtLeastOnce, &big, 40);
+    read_steadily(&mut rig, id, 20_000, 11);
+    assert!(matches!(&rig.packets(id)[..], [Packet::Send { dup: false, payload, .. }] if payload.len() == big.len()));
+    assert!(rig.callbacks.is_empty(), "not a slow consumer");
+    // Nobody answers: repeated 3 to 6 s after the last byte, not before.
+    rig.make_room(id, usize::MAX);
+    rig.advance(Duration::from_millis(900));
+    assert_eq!(rig.frames(id), []);
+    rig.secs(4);
+    assert!(matches!(&rig.packets(id)[..], [Packet::Send { dup: true, id: 1, .. }]));
+    rig.bytes(id, &wire::ack(1, b"read"));
+    assert_eq!(rig.part(ticket), Some((1, 0, 0, "read".into())));
+}
+
+/// Nor is a client pinged for what it has not been able to read, however little time the caller gave.
+#[test]
+fn a_reading_client_is_not_given_up() {
+    let mut rig = Rig::with(1, "outbox_bytes=64k");
+    let id = rig.connect(0, &["c"]);
+    rig.socket(id).room = 10;
+    let ticket = rig.publish("c", Qos::AtLeastOnce, &[7; 200_000], 3);
+    read_steadily(&mut rig, id, 20_000, 11);
+    assert_eq!(
+        rig.part(ticket),
+        Some((0, 0, 1, String::new())),
+        "the caller has its answer in time"
+    );
+    assert_eq!(rig.packets(id).len(), 1);
+    rig.bytes(id, &wire::ack(1, b""));
+    rig.secs(30);
+    assert_eq!(rig.frames(id), [], "neither repetition nor ping");
+}
+
+/// Who takes nothing at all is given up when it always was, and nothing is added to what waits for it.
+#[test]
+fn a_client_that_takes_nothing_is_given_up_as_before() {
+    let mut rig = Rig::with(1, "outbox_seconds=0");
+    let id = rig.connect(0, &["c"]);
+    rig.socket(id).room = 10;
+    rig.publish("c", Qos::AtLeastOnce, &[7; 1000], 7);
+    rig.advance(Duration::from_millis(9_100));
+    rig.make_room(id, usize::MAX);
+    let frames = rig.frames(id);
+    assert!(
+        matches!(
+            &frames[..],
+            [Frame::Packet(Packet::Send { dup: false, .. }), Frame::Ping]
+        ),
+        "{frames:?}"
+    );
 }
 
 #[test]

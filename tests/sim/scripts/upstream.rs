@@ -61,11 +61,36 @@ fn only_a_dup_of_a_remembered_qos_2_id_is_dropped() {
     rig.answer_ok(&second, "");
     rig.bytes(id, &wire::rel(7));
     assert_eq!(rig.packets(id), [rec(7, ""), Packet::Com { id: 7 }]);
+    rig.bytes(id, &send(true, 2, 1, 7, b"b"));
+    assert!(rig.callbacks.is_empty(), "one of two uses is released");
+    rig.bytes(id, &wire::rel(7));
+    assert_eq!(rig.packets(id), [Packet::Com { id: 7 }]);
     rig.bytes(id, &send(true, 2, 1, 7, b"c"));
     assert_eq!(&rig.message().body[..], b"c", "released: a new message");
     rig.bytes(id, &send(true, 1, 1, 7, b"d"));
     rig.bytes(id, &send(true, 1, 1, 7, b"d"));
     assert_eq!(rig.callbacks.len(), 2, "QoS 1 knows no duplicates");
+}
+
+/// A, then B under the same id, then the REL for A: B is still remembered, whatever becomes of it.
+#[test]
+fn an_id_used_twice_before_its_rel_is_two_exchanges() {
+    let mut rig = Rig::new(1);
+    let id = rig.connect(0, &[]);
+    rig.bytes(id, &send(false, 2, 1, 7, b"a"));
+    let first = rig.message();
+    rig.answer_ok(&first, "");
+    rig.bytes(id, &send(false, 2, 1, 7, b"b"));
+    let second = rig.message();
+    rig.bytes(id, &wire::rel(7));
+    rig.bytes(id, &send(true, 2, 1, 7, b"b"));
+    assert!(rig.callbacks.is_empty(), "b is not handed over twice");
+    rig.answer_failed(&second);
+    rig.bytes(id, &send(true, 2, 1, 7, b"b"));
+    let again = rig.message();
+    assert_eq!(&again.body[..], b"b", "it failed: the client may repeat it");
+    rig.answer_ok(&again, "");
+    assert_eq!(rig.packets(id), [rec(7, ""), Packet::Com { id: 7 }, rec(7, "")]);
 }
 
 #[test]
