@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Series that tests with other configurations move: the series, the file that tests it, and a word found there.
-const MOVED_ELSEWHERE: [(&str, &str, &str); 31] = [
+const MOVED_ELSEWHERE: [(&str, &str, &str); 33] = [
     (
         "rainbow_mailbox_overflows_total",
         "tests/limits/overload.rs",
@@ -69,6 +69,16 @@ const MOVED_ELSEWHERE: [(&str, &str, &str); 31] = [
         "rainbow_outbox_dropped_bytes_total",
         "tests/limits/slow.rs",
         "outbox_dropped_bytes_total",
+    ),
+    (
+        "rainbow_callback_connections_idle",
+        "tests/limits/admission.rs",
+        "rainbow_callback_connections_idle",
+    ),
+    (
+        "rainbow_callback_connections_reused_total",
+        "tests/backends/main.rs",
+        "rainbow_callback_connections_reused_total",
     ),
     (
         "rainbow_rate_pauses_total",

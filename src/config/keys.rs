@@ -638,7 +638,14 @@ static CALLBACKS: &[Key] = &[
         Seconds(0, HOUR, |c| &mut c.callback_idle),
         "20",
         Hot,
-        "How long an unused connection to the business server is kept. 0: one connection per call.",
+        "How long an unused connection to the backend is kept at most; for a shorter time where the backend announces one or is seen to close earlier, and not at all before one was seen to stay open. 0: one connection per call.",
+    ),
+    key(
+        "callback_age",
+        Seconds(1000, 24 * HOUR, |c| &mut c.callback_age),
+        "300",
+        Hot,
+        "How old a connection to the backend gets, however busy it is. The next one goes to where the name leads then.",
     ),
     key(
         "close_retry",

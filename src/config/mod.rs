@@ -170,6 +170,8 @@ settings! {
     breaker_pause: Duration,
     /// Keep-alive of pooled callback connections; zero: no pool.
     callback_idle: Duration,
+    /// How old such a connection gets.
+    callback_age: Duration,
     /// How long a close callback is retried; zero: not.
     close_retry: Duration,
     /// Auth callbacks under way.

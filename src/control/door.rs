@@ -141,6 +141,7 @@ pub fn settings(config: &Config) -> Settings {
 pub fn options(config: &Config) -> Options {
     Options {
         idle: config.callback_idle,
+        age_max: config.callback_age,
         ca_file: config.ca_file.clone(),
         identity: config.callback_cert.clone().zip(config.callback_key.clone()),
         ..Options::default()

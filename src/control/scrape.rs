@@ -86,6 +86,11 @@ fn gauges(control: &Control) -> Vec<Gauge<'static>> {
             usage.dialled as f64,
         ),
         gauge(
+            "rainbow_callback_connections_reused_total",
+            "Calls made on a kept callback connection so far.",
+            usage.reused as f64,
+        ),
+        gauge(
             "rainbow_signatures_remembered",
             "Signatures that would be recognised as used before.",
             control.replays.borrow().len() as f64,

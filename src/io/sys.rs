@@ -114,6 +114,38 @@ pub fn is_stale(socket: &impl AsRawFd) -> bool {
     n >= 0 || io::Error::last_os_error().kind() != io::ErrorKind::WouldBlock
 }
 
+/// Bytes sent over a TCP connection that the peer's kernel has not acknowledged; also after it was reset. 0 if that cannot be told.
+pub fn unacknowledged(fd: RawFd) -> usize {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: this request writes one `int`, which `bytes` is. (SIOCOUTQ has the number of TIOCOUTQ.)
+    let result = unsafe { libc::ioctl(fd, libc::TIOCOUTQ, &raw mut bytes) };
+    if result == 0 {
+        usize::try_from(bytes).unwrap_or_default()
+    } else {
+        0
+    }
+}
+
+/// Whether a connection has ended in both directions: a reset, for one that was not shut down from this side.
+pub fn is_gone(fd: RawFd) -> bool {
+    let mut look = libc::pollfd {
+        fd,
+        events: 0,
+        revents: 0,
+    };
+    // SAFETY: one entry, which lives through the call; a timeout of 0 does not wait.
+    let ready = unsafe { libc::poll(&raw mut look, 1, 0) };
+    ready == 1 && look.revents & libc::POLLHUP != 0
+}
+
+/// Acknowledges at once what has arrived: the peer may hold back the rest until then (Nagle's algorithm).
+pub fn acknowledge(fd: RawFd) {
+    // SAFETY: the descriptor is only borrowed for the call; one that is not open gives EBADF.
+    let socket = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
+    // A kernel that refuses acknowledges a little later.
+    let _ = socket2::SockRef::from(&socket).set_tcp_quickack(true);
+}
+
 /// Ends the sending direction.
 pub fn finish(fd: RawFd) {
     // SAFETY: takes integers only.

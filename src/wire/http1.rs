@@ -26,7 +26,7 @@ pub use encode::{CONTINUE, push_decimal, push_header, write_request_head, write_
 pub use fields::{Headers, is_field_value, is_token};
 pub use lines::head_end;
 pub use request::{RequestHead, parse_request};
-pub use response::{ResponseHead, parse_response};
+pub use response::{KeepAlive, ResponseHead, parse_response};
 
 use http::StatusCode;
 

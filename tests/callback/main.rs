@@ -4,6 +4,7 @@
 mod client;
 mod cost;
 mod fire;
+mod kept;
 mod schedule;
 mod server;
 mod tls;

@@ -71,7 +71,7 @@ impl Bench {
     pub fn new(door: Rc<Door>, settings: Settings) -> Bench {
         let done: Rc<RefCell<Vec<(u64, CallbackOutcome)>>> = Rc::default();
         let sink = done.clone();
-        let client = Client::start(&Options::default()).unwrap();
+        let client = Client::start(&crate::client::trusting()).unwrap();
         let completion = Rc::new(move |id: ClientId, token, outcome| {
             assert_eq!(id, client_id(token));
             sink.borrow_mut().push((token, outcome));

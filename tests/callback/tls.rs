@@ -70,7 +70,7 @@ fn authority_and_client(label: &str) -> (PathBuf, Arc<ServerConfig>, Strict) {
 fn trusting(path: &Path) -> Client {
     let options = Options {
         ca_file: Some(path.to_path_buf()),
-        ..Options::default()
+        ..crate::client::trusting()
     };
     Client::start(&options).unwrap()
 }

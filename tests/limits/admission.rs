@@ -169,9 +169,6 @@ fn unused_connections_to_the_business_give_way_to_new_ones() {
         let b = b.descriptors(120).set("connections_max", 10_000).set("workers", 1);
         b.set("callback_idle", 600)
     });
-    business.reply("/connect/", Reply::success().delay(ms(300)));
-    let clients: Vec<Client> = (0..TOGETHER).map(|_| start(&server)).collect();
-    let _clients: Vec<Client> = clients.into_iter().map(Client::let_in).collect();
     let mut watcher = Connection::open(server.port()).expect("connect");
     let mut unused = || {
         let page = watcher.exchange(server.port(), &Request::get("/metrics"), SOON);
@@ -181,6 +178,15 @@ fn unused_connections_to_the_business_give_way_to_new_ones() {
             .find_map(|line| line.strip_prefix("rainbow_callback_connections_idle "));
         value.and_then(|value| value.parse::<usize>().ok()).expect("a number")
     };
+    let earned = eventually(3 * SOON, || {
+        std::thread::sleep(ms(300)); // the business has to be seen to keep connections first
+        drop(expect_open(&server));
+        unused() > 0
+    });
+    assert!(earned);
+    business.reply("/connect/", Reply::success().delay(ms(300)));
+    let clients: Vec<Client> = (0..TOGETHER).map(|_| start(&server)).collect();
+    let _clients: Vec<Client> = clients.into_iter().map(Client::let_in).collect();
     assert!(unused() > TOGETHER / 2, "{} calls were one after the other", TOGETHER);
     let _silent: Vec<Connection> = (0..150)
         .map(|_| Connection::open(server.port()).expect("connect"))

@@ -9,6 +9,7 @@ use monoio::time::timeout;
 
 use super::Inner;
 use super::conn::Conn;
+use super::line::Line;
 use super::url::Origin;
 use crate::engine::command::CallbackFailure;
 
@@ -63,11 +64,11 @@ async fn connect(client: &Inner, origin: &Origin, address: IpAddr) -> Result<Con
         .map_err(|_| io::Error::from(ErrorKind::TimedOut))??;
     tcp.set_nodelay(true)?;
     if !origin.tls {
-        return Ok(Conn::Plain(tcp));
+        return Ok(Conn::plain(Line::new(tcp)));
     }
     let trust = client.trust.borrow().clone();
     match trust.connect(&origin.host, tcp).await {
-        Ok(tls) => Ok(Conn::Tls(Box::new(tls))),
+        Ok(tls) => Ok(Conn::tls(tls)),
         Err(error) => Err(Undialled {
             failure: CallbackFailure::Handshake,
             error,

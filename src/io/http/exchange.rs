@@ -12,15 +12,16 @@ use http::{Method, StatusCode};
 
 use super::Request;
 use super::conn::Conn;
+use super::line::Stop;
 use crate::engine::command::{CallbackFailure, CallbackReply};
-use crate::wire::http1::{BodyDecoder, BodyError, Headers, ResponseHead, head_end, parse_response, push_decimal};
+use crate::wire::http1::{
+    BodyDecoder, BodyError, Headers, KeepAlive, ResponseHead, head_end, parse_response, push_decimal,
+};
 
 /// Bytes of an answer's head, interim ones not counted. Beyond it the answer is garbage.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Interim answers (1xx) skipped before the final one. A peer has no reason to send more than two.
 const INTERIMS_MAX: usize = 8;
-/// Bodies up to this many bytes are copied behind the head, to leave in one write; larger ones are written by reference.
-const INLINE_BODY_BYTES_MAX: usize = 16 * 1024;
 /// Room for one read at least. Answers of a business are small; the buffer grows while reads fill it.
 const READ_BYTES_MIN: usize = 4 * 1024;
 /// Room for one read at most.
@@ -29,15 +30,15 @@ const READ_BYTES_MAX: usize = 64 * 1024;
 /// A whole answer.
 pub(super) struct Answer {
     pub(super) reply: CallbackReply,
-    /// The connection may carry another request.
-    pub(super) reusable: bool,
+    /// What the server says about the connection; `None`: it carries no other request.
+    pub(super) keep: Option<KeepAlive>,
 }
 
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Broken {
-    /// Not one byte of the request was accepted: safe to send again, whatever it asks for.
-    Unsent,
+    /// The peer cannot have read a byte of the request: safe to send again, whatever it asks for.
+    Unread,
     /// Sent, at least in part, and not one byte came back: the peer may have acted on it.
     Silent,
     /// The peer answered, but not well.
@@ -47,7 +48,7 @@ pub(super) enum Broken {
 impl From<Broken> for CallbackFailure {
     fn from(broken: Broken) -> CallbackFailure {
         match broken {
-            Broken::Unsent | Broken::Silent => CallbackFailure::Dropped,
+            Broken::Unread | Broken::Silent => CallbackFailure::Dropped,
             Broken::Spoiled(failure) => failure,
         }
     }
@@ -56,46 +57,66 @@ impl From<Broken> for CallbackFailure {
 const GARBAGE: Broken = Broken::Spoiled(CallbackFailure::Garbage);
 const DROPPED: Broken = Broken::Spoiled(CallbackFailure::Dropped);
 
-/// Sends `request` and reads its answer, whose body may have `body_max` bytes, packed and unpacked. `buffer` is room to
-/// work in; its content is lost. After an error the connection must be closed.
+/// How an exchange goes about it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    /// The connection is to be kept, as far as it is up to us.
+    pub(super) keep: bool,
+    /// Bytes of the answer's body, packed and unpacked.
+    pub(super) body_max: usize,
+}
+
+/// Sends `request` and reads its answer. `buffer` is room to work in; its content is lost. After an error the connection must
+/// be closed.
 pub(super) async fn exchange(
     conn: &mut Conn,
     buffer: &mut Vec<u8>,
     request: &Request,
-    body_max: usize,
+    terms: Terms,
 ) -> Result<Answer, Broken> {
-    send(conn, buffer, request).await?;
+    let mut unsent = send(conn, buffer, request, terms.keep).await?;
     buffer.clear();
-    let head = read_head(conn, buffer, &request.method).await?;
-    let (body, exact) = read_body(conn, buffer, &head, body_max).await?;
+    let head = match read_head(conn, buffer, &mut unsent, &request.method).await {
+        Err(Broken::Silent) if conn.was_never_read().await => return Err(Broken::Unread),
+        other => other?,
+    };
+    let early = unsent.stop.is_some();
+    let (body, exact) = read_body(conn, buffer, &head, terms.body_max, early).await?;
     Ok(Answer {
-        reusable: head.keep_alive && exact,
-        reply: reply(&head, body, body_max)?,
+        keep: (head.keep_alive && exact && !early && terms.keep).then(|| head.keep_alive_terms()),
+        reply: reply(&head, body, terms.body_max)?,
     })
 }
 
-async fn send(conn: &mut Conn, buffer: &mut Vec<u8>, request: &Request) -> Result<(), Broken> {
+/// The part of a request that has not left.
+#[derive(Default)]
+struct Unsent {
+    head: Vec<u8>,
+    body: Bytes,
+    at: usize,
+    /// Why; `None`: all of it has left.
+    stop: Option<Stop>,
+}
+
+/// Sends all of `request`, or as much as the peer takes before it speaks: it may refuse a request by its head.
+async fn send(conn: &mut Conn, buffer: &mut Vec<u8>, request: &Request, keep: bool) -> Result<Unsent, Broken> {
     buffer.clear();
-    write_head(buffer, request);
-    let inline = request.body.len() <= INLINE_BODY_BYTES_MAX;
-    if inline {
-        buffer.extend_from_slice(&request.body);
+    write_head(buffer, request, keep);
+    let mut at = 0;
+    match conn.send([buffer, &request.body], &mut at).await {
+        Ok(()) => Ok(Unsent::default()),
+        Err(_) if !conn.has_sent() => Err(Broken::Unread),
+        Err(stop) => Ok(Unsent {
+            head: std::mem::take(buffer),
+            body: request.body.clone(),
+            at,
+            stop: Some(stop),
+        }),
     }
-    conn.write_all(buffer).await.map_err(|error| {
-        if error.nothing_sent {
-            Broken::Unsent
-        } else {
-            Broken::Silent
-        }
-    })?;
-    if !inline {
-        conn.write_all(&request.body).await.map_err(|_| Broken::Silent)?;
-    }
-    Ok(())
 }
 
 /// The head as the original's client writes it (spec §4).
-fn write_head(out: &mut Vec<u8>, request: &Request) {
+fn write_head(out: &mut Vec<u8>, request: &Request, keep: bool) {
     let url = &request.url;
     let mut line = |parts: &[&[u8]]| parts.iter().for_each(|part| out.extend_from_slice(part));
     line(&[request.method.as_str().as_bytes(), b" ", &url.target, b" HTTP/1.1\r\n"]);
@@ -112,6 +133,9 @@ fn write_head(out: &mut Vec<u8>, request: &Request) {
         }
     }
     line(&[b"Accept-Encoding: gzip\r\n"]);
+    if !keep {
+        line(&[b"Connection: close\r\n"]);
+    }
     if let Some(authorization) = &url.authorization {
         line(&[b"Authorization: ", authorization, b"\r\n"]);
     }
@@ -133,13 +157,25 @@ fn is_authorization(line: &[u8]) -> bool {
 }
 
 /// Reads up to the end of the final head, and maybe beyond it.
-async fn read_head(conn: &mut Conn, buffer: &mut Vec<u8>, method: &Method) -> Result<ResponseHead, Broken> {
+async fn read_head(
+    conn: &mut Conn,
+    buffer: &mut Vec<u8>,
+    unsent: &mut Unsent,
+    method: &Method,
+) -> Result<ResponseHead, Broken> {
     let (mut scanned, mut interims) = (0, 0);
     loop {
         let end = head_end(buffer, scanned, HEAD_BYTES_MAX).map_err(|_| GARBAGE)?;
         if end.is_none() {
             scanned = buffer.len();
             let silent = buffer.is_empty() && interims == 0;
+            if unsent.stop == Some(Stop::PeerSpeaks) && !silent {
+                let Unsent { head, body, at, stop } = unsent; // an interim answer: the peer wants the rest
+                *stop = conn.send([head, body], at).await.err();
+            }
+            if !silent {
+                conn.acknowledge();
+            }
             match receive(conn, buffer).await {
                 Ok(1..) => continue,
                 _ if silent => return Err(Broken::Silent),
@@ -165,12 +201,14 @@ async fn read_head(conn: &mut Conn, buffer: &mut Vec<u8>, method: &Method) -> Re
     }
 }
 
-/// Reads the body behind `head`. False beside it: bytes that belong to no answer followed.
+/// Reads the body behind `head`. False beside it: bytes that belong to no answer followed, or the connection ended. `early`: the
+/// answer came before the request was sent, so that a reset may follow it at once.
 async fn read_body(
     conn: &mut Conn,
     buffer: &mut Vec<u8>,
     head: &ResponseHead,
     body_max: usize,
+    early: bool,
 ) -> Result<(Vec<u8>, bool), Broken> {
     let spoiled = |error| {
         if error == BodyError::Truncated {
@@ -193,13 +231,14 @@ async fn read_body(
         }
         buffer.clear();
         start = 0;
+        conn.acknowledge();
         match receive(conn, buffer).await {
             Ok(1..) => {}
-            Ok(0) => {
+            Err(_) if !early => return Err(DROPPED),
+            Ok(0) | Err(_) => {
                 decoder.finish().map_err(spoiled)?;
                 return Ok((body, false));
             }
-            Err(_) => return Err(DROPPED),
         }
     }
 }

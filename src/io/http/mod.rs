@@ -2,20 +2,24 @@
 //!
 //! ```text
 //! call ─▶ pool ── alive? ──▶ exchange ─▶ redirect? ─▶ reply
-//!           └─ none ─▶ dns ─▶ dial ─▶ (tls) ─┘   └─ reusable connection back into the pool
+//!           └─ none ─▶ dns ─▶ dial ─▶ (tls) ─┘   └─ connection back into the pool, if the server is known to keep it (habit)
 //! ```
 //!
 //! Invariants:
 //! * A call ends by its deadline, whatever the peer does; a call that is cut off takes its connection along.
-//! * A request is sent twice only if the peer cannot have acted on it (no byte was accepted), or if it is a GET on a kept
-//!   connection that ended without a byte of an answer (RFC 9110 §9.2.2). A POST is never repeated blindly.
+//! * A request is sent twice only if the peer cannot have read a byte of it (`line.rs`), or if it is a GET on a kept
+//!   connection that ended without a byte of an answer (RFC 9110 §9.2.2). A POST that may have been read is not repeated.
 //! * Everything a peer sends is bounded: head, interim answers, body (packed and unpacked), redirects.
 
 mod conn;
 mod dial;
 mod dns;
 mod exchange;
+mod habit;
+mod line;
 mod pool;
+#[cfg(test)]
+mod tests;
 mod tls;
 pub mod url;
 
@@ -32,23 +36,18 @@ use http::Method;
 
 use self::conn::Conn;
 use self::dns::Resolver;
-use self::exchange::{Broken, exchange, redirect};
-use self::pool::Pool;
+use self::exchange::{Broken, Terms, exchange, redirect};
+use self::pool::{Look, Pool, Returned};
 use self::tls::Trust;
 pub use self::url::{Origin, Url};
 use crate::engine::command::{CallbackFailure, CallbackReply};
 use crate::limits::REDIRECTS_MAX;
 
-/// Kept connections are looked at four times as often as their time is long, but within these bounds. While none is kept,
-/// nobody looks. (A call looks at the one it takes.)
-const SWEEP_INTERVAL: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
 /// Working buffers kept for the next call, and the size beyond which one is not kept: 4 MiB at most.
 const BUFFERS_MAX: usize = 64;
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
-/// A kept connection that was unused for this long and ends without an answer had probably been ended by the server's idle
-/// timeout: a GET is sent again. One that carried a call a moment ago was more likely ended over this very request, which
-/// the server then has seen.
-const STALE_AFTER: Duration = Duration::from_secs(1);
+/// How often a watched connection is looked at.
+const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 /// At most one warning about unreachable servers in this time.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -69,8 +68,13 @@ pub struct Request {
 /// What an operator may set.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// How long an unused connection is kept; zero keeps none. Below the 60 s after which common servers close theirs.
+    /// How long an unused connection is kept at most; zero keeps none. Below the 60 s after which common servers close theirs.
     pub idle: Duration,
+    /// How old a connection gets at most, so that a server that has moved is found.
+    pub age_max: Duration,
+    /// How long a connection must have been seen to stay open before a server is believed to keep them; zero: it is believed
+    /// from the start, until it is caught.
+    pub proof: Duration,
     /// Connections kept in all.
     pub idle_max: usize,
     /// Bytes of an answer's body; beyond it the answer is [`CallbackFailure::Garbage`].
@@ -85,6 +89,8 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             idle: Duration::from_secs(20),
+            age_max: Duration::from_secs(300),
+            proof: habit::PROOF,
             idle_max: 1024,
             body_max: 10 * 1024 * 1024,
             ca_file: None,
@@ -130,7 +136,7 @@ impl Client {
         let resolver = Resolver::start()?;
         let trust = Trust::load(options)?;
         let inner = Rc::new_cyclic(|this| Inner {
-            pool: RefCell::new(Pool::new(options.idle, options.idle_max)),
+            pool: RefCell::new(Pool::new(options)),
             resolver,
             trust: RefCell::new(trust),
             buffers: RefCell::default(),
@@ -146,9 +152,7 @@ impl Client {
     /// Takes new settings for the calls to come; reads the certificate files anew. Errors leave everything as it was.
     pub fn reload(&self, options: &Options) -> io::Result<()> {
         *self.0.trust.borrow_mut() = Trust::load(options)?;
-        let mut pool = self.0.pool.borrow_mut();
-        pool.clear(); // opened under the old trust
-        pool.reconfigure(options.idle, options.idle_max);
+        self.0.pool.borrow_mut().reconfigure(options);
         self.0.body_max.set(options.body_max);
         Ok(())
     }
@@ -200,36 +204,71 @@ impl Inner {
 
     /// One hop, on a kept connection if there is one.
     async fn answer(&self, request: &Request) -> Result<CallbackReply, CallbackFailure> {
-        let kept = self.pool.borrow_mut().checkout(&request.url.origin, Instant::now());
-        if let Some((conn, idle)) = kept {
+        let origin = &request.url.origin;
+        let kept = self.pool.borrow_mut().begin(origin, Instant::now());
+        let mut underway = Underway {
+            client: self,
+            origin,
+            answered: false,
+        };
+        if let Some(conn) = kept {
             self.count(|usage| usage.reused += 1);
-            match self.exchange(conn, request).await {
-                Err(Broken::Unsent) => {}
-                Err(Broken::Silent) if request.method == Method::GET && idle >= STALE_AFTER => {}
-                other => return other.map_err(CallbackFailure::from),
+            let result = self.exchange(conn, request, true).await;
+            if matches!(result, Err(Broken::Unread | Broken::Silent)) {
+                self.pool.borrow_mut().on_caught(origin, Instant::now());
+            }
+            match result {
+                Err(Broken::Unread) => {}
+                Err(Broken::Silent) if request.method.is_safe() => {}
+                other => {
+                    underway.answered = other.is_ok();
+                    return other.map_err(CallbackFailure::from);
+                }
             }
             self.count(|usage| usage.resent += 1);
         }
-        let conn = Box::pin(dial::dial(self, &request.url.origin)).await?;
+        let keep = self.pool.borrow_mut().may_keep(origin, Instant::now());
+        let conn = Box::pin(dial::dial(self, origin)).await?;
         self.count(|usage| usage.dialled += 1);
-        self.exchange(conn, request).await.map_err(CallbackFailure::from)
+        let result = self.exchange(conn, request, keep).await;
+        underway.answered = result.is_ok();
+        result.map_err(CallbackFailure::from)
     }
 
-    async fn exchange(&self, mut conn: Conn, request: &Request) -> Result<CallbackReply, Broken> {
+    async fn exchange(&self, mut conn: Conn, request: &Request, keep: bool) -> Result<CallbackReply, Broken> {
         let mut buffer = self.buffers.borrow_mut().pop().unwrap_or_default();
         let unanswered = conn.unanswered();
-        let result = exchange(&mut conn, &mut buffer, request, self.body_max.get()).await;
+        let terms = Terms {
+            keep,
+            body_max: self.body_max.get(),
+        };
+        let result = exchange(&mut conn, &mut buffer, request, terms).await;
         self.recycle(buffer);
         let answer = result?;
         unanswered.answered();
-        if answer.reusable {
-            let mut pool = self.pool.borrow_mut();
-            pool.checkin(&request.url.origin, conn, Instant::now());
-            if pool.len() > 0 && !self.sweeping.replace(true) {
-                monoio::spawn(sweep(self.this.clone()));
-            }
+        if let Some(said) = answer.keep
+            && conn.allow(said.max)
+        {
+            self.give_back(&request.url.origin, conn, said.timeout);
         }
         Ok(answer.reply)
+    }
+
+    fn give_back(&self, origin: &Rc<Origin>, conn: Conn, announced: Option<Duration>) {
+        let mut pool = self.pool.borrow_mut();
+        match pool.give_back(origin, conn, announced, Instant::now()) {
+            Returned::Watch(conn) => drop(monoio::spawn(watch(
+                self.this.clone(),
+                origin.clone(),
+                conn,
+                pool.epoch(),
+            ))),
+            Returned::Done => {
+                if pool.len() > 0 && !self.sweeping.replace(true) {
+                    monoio::spawn(sweep(self.this.clone()));
+                }
+            }
+        }
     }
 
     fn recycle(&self, buffer: Vec<u8>) {
@@ -259,6 +298,34 @@ impl Inner {
     }
 }
 
+/// A call under way, for what the pool knows about its server; ends with the call, however that ends.
+struct Underway<'a> {
+    client: &'a Inner,
+    origin: &'a Origin,
+    answered: bool,
+}
+
+impl Drop for Underway<'_> {
+    fn drop(&mut self) {
+        let mut pool = self.client.pool.borrow_mut();
+        pool.end(self.origin, self.answered, Instant::now());
+    }
+}
+
+/// Looks at a connection nobody uses, to learn how long its server leaves it open. At most one for each server, and seldom.
+async fn watch(client: Weak<Inner>, origin: Rc<Origin>, conn: Conn, epoch: u64) {
+    let since = Instant::now();
+    loop {
+        monoio::time::sleep(WATCH_INTERVAL).await;
+        let Some(client) = client.upgrade() else { return };
+        let now = Instant::now();
+        let look = client.pool.borrow_mut().look(&origin, &conn, now - since, epoch, now);
+        if look == Look::Over {
+            return;
+        }
+    }
+}
+
 /// Closes idle connections as they get old; ends with the last of them, or with the client.
 async fn sweep(client: Weak<Inner>) {
     loop {
@@ -273,68 +340,5 @@ async fn sweep(client: Weak<Inner>) {
         if pool.len() == 0 {
             return client.sweeping.set(false);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::{Read, Write};
-    use std::net::TcpListener;
-
-    use monoio::io::AsyncWriteRent;
-    use monoio::net::TcpStream;
-    use monoio::{FusionDriver, RuntimeBuilder};
-
-    use super::*;
-
-    fn on_core(test: impl AsyncFnOnce(Client)) {
-        let mut runtime = RuntimeBuilder::<FusionDriver>::new().enable_timer().build().unwrap();
-        runtime.block_on(async { test(Client::start(&Options::default()).unwrap()).await });
-    }
-
-    fn post(url: &str) -> Request {
-        Request {
-            url: Url::parse(url.as_bytes()).unwrap(),
-            method: Method::POST,
-            headers: Bytes::new(),
-            body: Bytes::new(),
-        }
-    }
-
-    #[test]
-    fn the_future_of_a_call_stays_small() {
-        on_core(async |client| {
-            let size = size_of_val(&client.call(post("http://127.0.0.1/"), Instant::now()));
-            assert!(size < 3 * 1024, "{size} bytes for every callback in flight");
-        });
-    }
-
-    #[test]
-    fn a_post_of_which_no_byte_left_is_sent_again() {
-        on_core(async |client| {
-            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            let address = listener.local_addr().unwrap();
-            let mut broken = TcpStream::connect_addr(address).await.unwrap();
-            let kept = listener.accept().unwrap();
-            broken.shutdown().await.unwrap(); // our half: looks alive, takes no byte
-            let request = post(&format!("http://{address}/"));
-            let conn = Conn::Plain(broken);
-            client
-                .0
-                .pool
-                .borrow_mut()
-                .checkin(&request.url.origin, conn, Instant::now());
-
-            std::thread::spawn(move || {
-                let mut peer = listener.accept().unwrap().0;
-                let _ = peer.read(&mut [0; 4096]);
-                let _ = peer.write_all(b"HTTP/1.1 204 No Content\r\n\r\n");
-            });
-            let deadline = Instant::now() + Duration::from_secs(10);
-            assert_eq!(client.call(request, deadline).await.map(|reply| reply.status), Ok(204));
-            let usage = client.usage();
-            assert_eq!((usage.reused, usage.resent, usage.dialled), (1, 1, 1));
-            drop(kept);
-        });
     }
 }

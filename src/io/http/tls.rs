@@ -8,7 +8,6 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use monoio::io::AsyncReadRent;
 use monoio::net::TcpStream;
 use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
@@ -16,7 +15,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 
 use super::Options;
-use super::conn::{Unwritten, send_all};
+use super::line::{Line, Stop, remaining};
 use crate::io::tls;
 
 /// Bytes of one read from the socket. A TLS record has up to 16 KiB; longer ones just take two reads.
@@ -67,10 +66,11 @@ impl Trust {
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
         let session = ClientConnection::new(config, name).map_err(io::Error::other)?;
         let mut stream = TlsStream {
-            tcp,
+            line: Line::new(tcp),
             session,
             cipher: Vec::new(),
             fed: 0,
+            outgoing: Vec::new(),
         };
         stream.handshake().await?;
         Ok(stream)
@@ -91,19 +91,26 @@ fn add_file(roots: &mut RootCertStore, path: &Path) -> io::Result<()> {
 
 /// One encrypted connection.
 pub(super) struct TlsStream {
-    tcp: TcpStream,
+    line: Line,
     session: ClientConnection,
     /// What the socket gave last.
     cipher: Vec<u8>,
     /// How much of `cipher` the session has taken. It takes a part only when its plaintext has been fetched, because it
     /// refuses ciphertext while too much plaintext waits.
     fed: usize,
+    /// What the socket has not taken yet: one batch of the session.
+    outgoing: Vec<u8>,
 }
 
 impl TlsStream {
     /// The socket underneath.
-    pub(super) fn tcp(&self) -> &TcpStream {
-        &self.tcp
+    pub(super) fn line(&self) -> &Line {
+        &self.line
+    }
+
+    /// The same.
+    pub(super) fn line_mut(&mut self) -> &mut Line {
+        &mut self.line
     }
 
     /// Bytes came in that no call has asked for: a closing alert, or worse.
@@ -111,20 +118,20 @@ impl TlsStream {
         self.fed < self.cipher.len()
     }
 
-    /// Encrypts and sends all of `plain`.
-    pub(super) async fn write_all(&mut self, mut plain: &[u8]) -> Result<(), Unwritten> {
-        let mut nothing_sent = true;
-        while !plain.is_empty() {
-            let Ok(taken) = self.session.writer().write(plain) else {
-                return Err(Unwritten { nothing_sent });
+    /// Encrypts and sends what `parts` has from byte `at` on; `at` is what the session has taken. Stops when the peer speaks
+    /// instead of taking more.
+    pub(super) async fn send(&mut self, parts: [&[u8]; 2], at: &mut usize) -> Result<(), Stop> {
+        loop {
+            self.flush(true).await?;
+            let rest = match remaining(parts, *at) {
+                ([], body) => body,
+                (head, _) => head,
             };
-            plain = plain.get(taken..).unwrap_or_default();
-            self.flush().await.map_err(|error| Unwritten {
-                nothing_sent: nothing_sent && error.nothing_sent,
-            })?;
-            nothing_sent = false;
+            if rest.is_empty() {
+                return Ok(());
+            }
+            *at += self.session.writer().write(rest).map_err(|_| Stop::Failed)?;
         }
-        Ok(())
     }
 
     /// Appends what has arrived to `plain`, at most its spare capacity. 0: the peer ended the session properly; if it
@@ -145,23 +152,36 @@ impl TlsStream {
     }
 
     async fn handshake(&mut self) -> io::Result<()> {
-        self.flush().await?;
+        let broken = |_| io::Error::from(ErrorKind::BrokenPipe);
+        self.flush(false).await.map_err(broken)?;
         while self.session.is_handshaking() {
             if self.session.wants_read() {
                 self.advance().await?;
             }
-            self.flush().await?;
+            self.flush(false).await.map_err(broken)?;
         }
         Ok(())
     }
 
-    /// Gives the session the next ciphertext, from the socket if none is left.
+    /// Gives the session the next ciphertext and sends what it has to say about it: an alert, the answer to a key update.
     async fn advance(&mut self) -> io::Result<()> {
+        let processed = self.take_in().await;
+        // The peer may be saying why it takes no more of a request: then there is nothing to be added, only to be read.
+        if self.outgoing.is_empty() {
+            self.flush(false)
+                .await
+                .map_err(|_| io::Error::from(ErrorKind::BrokenPipe))?;
+        }
+        processed
+    }
+
+    /// Gives the session the next ciphertext, from the socket if none is left.
+    async fn take_in(&mut self) -> io::Result<()> {
         if !self.has_unread() {
             let mut cipher = std::mem::take(&mut self.cipher);
             cipher.clear();
             cipher.reserve(CIPHER_BYTES);
-            let (result, cipher) = self.tcp.read(cipher).await;
+            let (result, cipher) = self.line.receive(cipher).await;
             (self.cipher, self.fed) = (cipher, 0);
             if result? == 0 && self.session.is_handshaking() {
                 return Err(ErrorKind::UnexpectedEof.into());
@@ -174,23 +194,32 @@ impl TlsStream {
             self.fed = self.cipher.len(); // behind a closing alert nothing counts
         }
         let processed = self.session.process_new_packets();
-        self.flush().await?; // an alert, or the answer to a key update
         processed.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
         Ok(())
     }
 
-    async fn flush(&mut self) -> Result<(), Unwritten> {
-        let mut nothing_sent = true;
-        while self.session.wants_write() {
-            let mut cipher = Vec::new();
-            if self.session.write_tls(&mut cipher).is_err() {
-                return Err(Unwritten { nothing_sent });
+    /// Sends what the session has encrypted. With `listen` it stops when the peer says something to the caller instead of
+    /// taking more.
+    async fn flush(&mut self, listen: bool) -> Result<(), Stop> {
+        loop {
+            if self.outgoing.is_empty() {
+                if !self.session.wants_write() {
+                    return Ok(());
+                }
+                self.session.write_tls(&mut self.outgoing).map_err(|_| Stop::Failed)?;
             }
-            send_all(&self.tcp, &cipher).await.map_err(|error| Unwritten {
-                nothing_sent: nothing_sent && error.nothing_sent,
-            })?;
-            nothing_sent = false;
+            let mut taken = 0;
+            let result = self.line.send([&self.outgoing, &[]], &mut taken, listen).await;
+            self.outgoing.drain(..taken);
+            match result {
+                Err(Stop::PeerSpeaks) => {
+                    self.take_in().await.map_err(|_| Stop::PeerSpeaks)?; // the next read finds out
+                    if !self.session.wants_read() || self.line.is_finished() {
+                        return Err(Stop::PeerSpeaks);
+                    }
+                }
+                other => other?,
+            }
         }
-        Ok(())
     }
 }
