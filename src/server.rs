@@ -2,7 +2,7 @@
 //! before the first core starts, and all cores accept before a server that is replaced is told.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, TcpListener, ToSocketAddrs, UdpSocket};
+use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,6 +22,7 @@ use crate::io::clock::Clock;
 use crate::io::core::{self, CoreSetup};
 use crate::io::listen::{self, Listeners, Place};
 use crate::io::mail::{ControlMail, Outlets, ShardMail};
+use crate::io::own_name::OwnName;
 use crate::io::processors::Processors;
 use crate::io::runtime::{ReadyCore, prepare_core, start_side};
 use crate::io::signals::Signals;
@@ -97,7 +98,7 @@ pub fn start(service: Service, signals: &Signals) -> Result<Running, String> {
             port: sockets.ports[0],
             identity: server_identity()?,
         },
-        server_name: format!("{}:{}", own_address(), sockets.ports[0]),
+        server_name: OwnName::start(sockets.ports[0]),
         config: config.clone(),
         file: service.file,
         overrides: service.overrides,
@@ -431,26 +432,6 @@ fn pass_on(signals: Signals, mut outlets: Outlets) -> Result<(), String> {
 
 fn not_started(error: io::Error) -> String {
     format!("a thread could not be started: {error}")
-}
-
-/// The address of this machine's name, as the original tells it; the one packets would leave from if that is of no use.
-fn own_address() -> IpAddr {
-    let named = std::fs::read_to_string("/proc/sys/kernel/hostname")
-        .ok()
-        .and_then(|name| {
-            (name.trim(), 0)
-                .to_socket_addrs()
-                .ok()?
-                .map(|address| address.ip())
-                .find(IpAddr::is_ipv4)
-        });
-    let routed = || {
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
-        // Nothing is sent: connecting a datagram socket only chooses the route.
-        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
-        Some(socket.local_addr().ok()?.ip())
-    };
-    named.or_else(routed).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
 }
 
 fn server_identity() -> Result<[u8; 40], String> {

@@ -42,6 +42,7 @@ use crate::engine::wheel::{TimerId, Wheel};
 use crate::io::clock::Clock;
 use crate::io::http::Client;
 use crate::io::mail::{ControlMail, Outlets, ShardMail, Signal};
+use crate::io::own_name::OwnName;
 use crate::io::takeover::{Offer, Successor};
 use crate::io::ticker::Ticker;
 use crate::io::tls;
@@ -83,7 +84,7 @@ pub struct ControlSetup {
     /// How peers know this server.
     pub announce: Announce,
     /// `ip:port`, what `/serverinfo/` calls this server.
-    pub server_name: String,
+    pub server_name: OwnName,
     /// Static pages by path.
     pub assets: Assets,
     /// Told the exit code when the server has stopped.
@@ -139,7 +140,7 @@ pub struct Control {
     tls_scratch: RefCell<tls::Scratch>,
     next_shard: Cell<usize>,
     usage: process::Usage,
-    server_name: String,
+    server_name: OwnName,
     assets: Assets,
     exit: std::sync::mpsc::Sender<u8>,
     /// Lets another process take over, until this one stops.

@@ -258,7 +258,7 @@ impl Control {
     async fn server_info(&self) -> ServerInfo {
         let channels = self.census().await;
         let (cpu, memory) = self.usage.sample();
-        ServerInfo::new(self.server_name.clone(), channels, std::process::id(), cpu, memory)
+        ServerInfo::new(self.server_name.to_string(), channels, std::process::id(), cpu, memory)
     }
 
     /// Builds a request to a peer, with a fresh signature if the caller has signed.

@@ -13,6 +13,7 @@
 //! | `tls/` | TLS of incoming connections |
 //! | `mail.rs`, `wake.rs`, `ticker.rs`, `clock.rs` | messages between cores, sleeping and waking, time |
 //! | `udp.rs` | the cluster's datagrams |
+//! | `own_name.rs` | what this server calls itself |
 //! | `http/` | outgoing HTTP |
 
 pub mod admission;
@@ -24,6 +25,7 @@ pub mod kernel;
 pub mod listen;
 pub mod mail;
 pub mod memory;
+pub mod own_name;
 pub mod processors;
 pub mod runtime;
 pub mod signals;

@@ -1,5 +1,5 @@
 //! System calls the runtime has no safe form for. The only file of the crate with `unsafe`; every block says why it is
-//! sound. All calls are non-blocking, but those that pass descriptors to another process.
+//! sound. All calls are non-blocking, but those that pass descriptors to another process and the one that looks up names.
 #![allow(unsafe_code)]
 
 use std::io::{self, IoSlice};
@@ -112,6 +112,61 @@ pub fn is_stale(socket: &impl AsRawFd) -> bool {
     // SAFETY: the pointer and length describe `byte`.
     let n = unsafe { libc::recv(socket.as_raw_fd(), (&raw mut byte).cast(), 1, flags) };
     n >= 0 || io::Error::last_os_error().kind() != io::ErrorKind::WouldBlock
+}
+
+/// Why a name has no address.
+#[derive(Debug)]
+pub enum NoAddress {
+    /// The name is unknown, or has no address.
+    NoSuchName,
+    /// Nobody could say: name servers that refuse, fail or are silent.
+    NotTold(String),
+}
+
+/// The addresses of a name as the system's resolver tells them. The one call here that blocks, for many seconds if name servers
+/// are silent: not for a core.
+pub fn look_up(host: &str) -> Result<Vec<std::net::IpAddr>, NoAddress> {
+    let Ok(name) = std::ffi::CString::new(host) else {
+        return Err(NoAddress::NoSuchName);
+    };
+    // SAFETY: an all-zero addrinfo is a valid one: any family, no flags, null pointers.
+    let mut hints: libc::addrinfo = unsafe { std::mem::zeroed() };
+    hints.ai_socktype = libc::SOCK_STREAM;
+    let mut list = std::ptr::null_mut();
+    // SAFETY: `name` ends with a zero byte and lives through the call, as do `hints` and `list`; the service may be null.
+    let code = unsafe { libc::getaddrinfo(name.as_ptr(), std::ptr::null(), &raw const hints, &raw mut list) };
+    match code {
+        0 => {}
+        libc::EAI_NONAME | libc::EAI_NODATA => return Err(NoAddress::NoSuchName),
+        libc::EAI_SYSTEM => return Err(NoAddress::NotTold(io::Error::last_os_error().to_string())),
+        code => {
+            // SAFETY: returns a constant text that ends with a zero byte, whatever the code.
+            let text = unsafe { std::ffi::CStr::from_ptr(libc::gai_strerror(code)) };
+            return Err(NoAddress::NotTold(text.to_string_lossy().into_owned()));
+        }
+    }
+    let mut addresses = Vec::new();
+    let mut next = list;
+    // SAFETY: the list is the resolver's and valid until it is freed below; `ai_addr` is of the length and family said.
+    while let Some(entry) = unsafe { next.as_ref() } {
+        // SAFETY: `ai_addr` points to `ai_addrlen` bytes of an address of `ai_family`, no more than fit into the storage.
+        let address = unsafe {
+            socket2::SockAddr::try_init(|storage, length| {
+                std::ptr::copy_nonoverlapping(
+                    entry.ai_addr.cast::<u8>(),
+                    storage.cast::<u8>(),
+                    entry.ai_addrlen as usize,
+                );
+                *length = entry.ai_addrlen;
+                Ok(())
+            })
+        };
+        addresses.extend(address.ok().and_then(|(_, address)| Some(address.as_socket()?.ip())));
+        next = entry.ai_next;
+    }
+    // SAFETY: `list` came from a call that succeeded, and nothing points into it any more.
+    unsafe { libc::freeaddrinfo(list) };
+    Ok(addresses)
 }
 
 /// Bytes sent over a TCP connection that the peer's kernel has not acknowledged; also after it was reset. 0 if that cannot be told.

@@ -8,6 +8,7 @@
 mod common;
 
 mod load;
+mod names;
 mod servers;
 
 use std::time::{Duration, Instant};

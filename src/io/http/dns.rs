@@ -1,15 +1,17 @@
 //! Names to addresses, off the core: two threads call the system's resolver, the core remembers what they said.
 //!
 //! * A name is asked for once at a time, however many calls wait for it.
-//! * Answers are kept [`KEEP`], failures [`KEEP_FAILURE`]: a business that moved is found, one that is missing is not
-//!   asked for a thousand times a second.
+//! * Addresses are used for [`KEEP`]; then the name is asked for anew while they go on being used. A look-up that fails (name
+//!   servers that refuse, fail, are silent) replaces nothing: what worked is used until a name server says something else, if
+//!   only that there is no such name. Nobody waits for longer than [`PATIENCE`] where there is something to go by.
+//! * Failures are kept for [`KEEP_FAILURE`]: what is missing is not asked for a thousand times a second.
 //! * The threads answer through a channel and a byte on a socket pair, not through a waker: no foreign thread touches a task.
 //! * Bounds: [`NAMES_MAX`] names remembered, [`QUERIES_MAX`] questions waiting; beyond them a name is unresolved.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io::{self, Write};
-use std::net::{IpAddr, ToSocketAddrs};
+use std::net::IpAddr;
 use std::os::unix::net::UnixStream as WakeStream;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
@@ -21,11 +23,17 @@ use monoio::io::AsyncReadRent;
 use monoio::net::UnixStream;
 
 use crate::io::runtime::start_side;
+use crate::io::sys::{self, NoAddress};
 
-/// How long an answer is used.
+/// How long addresses are used without asking again.
 const KEEP: Duration = Duration::from_secs(30);
 /// How long a failure is used.
 const KEEP_FAILURE: Duration = Duration::from_secs(2);
+/// Addresses that nobody has asked for in this time may be wrong by now: the new answer is waited for. As long as a connection
+/// gets old by default.
+const OLD: Duration = Duration::from_secs(300);
+/// The longest wait for a new answer.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Threads that may be stuck in the system's resolver at a time.
 const THREADS: usize = 2;
 /// Questions waiting for a thread. Names come from the configuration and from redirects, so there are few.
@@ -44,23 +52,100 @@ pub(super) struct Resolver {
 
 #[derive(Default)]
 struct Name {
-    /// The last answer and when it came.
+    /// The last answer that said something, and when it came.
     known: Option<(Instant, Addresses)>,
-    /// Who waits for the next answer, while it is being looked for.
-    asking: Option<Vec<Waker>>,
+    /// None of them could be connected to.
+    doubted: bool,
+    /// When a look-up failed, if the last one did although `known` has addresses.
+    failed: Option<Instant>,
+    /// A question on its way.
+    asking: Option<Asking>,
+}
+
+struct Asking {
+    since: Instant,
+    /// Who waits for the answer.
+    waiting: Vec<Waker>,
+}
+
+/// What a name is good for at this moment.
+#[derive(Debug, PartialEq, Eq)]
+enum Standing {
+    /// To be used.
+    Fresh(Addresses),
+    /// To be used, and asked for anew.
+    Stale(Addresses),
+    /// To be asked for anew, and used if there is no answer soon.
+    Old(Addresses),
+    Unknown,
 }
 
 impl Name {
-    fn fresh(&self, now: Instant) -> Option<Addresses> {
-        let (since, addresses) = self.known.as_ref()?;
-        let keep = if addresses.is_empty() { KEEP_FAILURE } else { KEEP };
-        (now.duration_since(*since) < keep).then(|| addresses.clone())
+    fn standing(&self, now: Instant) -> Standing {
+        let Some((since, addresses)) = &self.known else {
+            return Standing::Unknown;
+        };
+        let (age, addresses) = (now.duration_since(*since), addresses.clone());
+        let recent = |at: Instant| now.duration_since(at) < KEEP_FAILURE;
+        if addresses.is_empty() {
+            return if recent(*since) {
+                Standing::Fresh(addresses)
+            } else {
+                Standing::Unknown
+            };
+        }
+        let waited = |asking: &Asking| now.duration_since(asking.since) >= PATIENCE;
+        match self.failed {
+            Some(at) if recent(at) => Standing::Fresh(addresses),
+            Some(_) => Standing::Stale(addresses),
+            None if age < KEEP && !self.doubted => Standing::Fresh(addresses),
+            None if (age < OLD && !self.doubted) || self.asking.as_ref().is_some_and(waited) => {
+                Standing::Stale(addresses)
+            }
+            None => Standing::Old(addresses),
+        }
     }
+
+    /// False: there are no addresses.
+    fn on_answer(&mut self, found: Result<Vec<IpAddr>, NoAddress>, now: Instant) -> Turn {
+        let usable = self.known.as_ref().is_some_and(|(_, addresses)| !addresses.is_empty());
+        let turn = match (&found, self.failed) {
+            (Err(NoAddress::NotTold(_)), None) if usable => Turn::Lost,
+            (Err(NoAddress::NotTold(_)), _) => Turn::None,
+            (_, Some(_)) => Turn::Back,
+            (_, None) => Turn::None,
+        };
+        let mut addresses = match found {
+            Err(NoAddress::NotTold(_)) if usable => {
+                (self.failed, self.doubted) = (Some(now), false);
+                return turn;
+            }
+            found => found.unwrap_or_default(),
+        };
+        let last_good = self.known.take().and_then(|(_, old)| old.first().copied());
+        addresses.dedup();
+        addresses.sort_by_key(|&address| Some(address) != last_good); // stable: only the good one moves
+        *self = Name {
+            known: Some((now, addresses.into())),
+            ..Name::default()
+        };
+        turn
+    }
+}
+
+/// What an operator may want to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    None,
+    /// Look-ups fail from now on.
+    Lost,
+    /// They work again.
+    Back,
 }
 
 struct Answer {
     host: String,
-    addresses: Vec<IpAddr>,
+    found: Result<Vec<IpAddr>, NoAddress>,
 }
 
 impl Resolver {
@@ -88,8 +173,14 @@ impl Resolver {
         if let Ok(address) = host.parse::<IpAddr>() {
             return Rc::new([address]);
         }
-        let mut waits = false;
-        poll_fn(|context| self.poll(host, &mut waits, context)).await
+        match self.ask(host) {
+            Standing::Fresh(addresses) | Standing::Stale(addresses) => addresses,
+            Standing::Old(addresses) => {
+                let answer = poll_fn(|context| self.poll(host, context));
+                monoio::time::timeout(PATIENCE, answer).await.unwrap_or(addresses)
+            }
+            Standing::Unknown => poll_fn(|context| self.poll(host, context)).await,
+        }
     }
 
     /// The address that worked goes first next time.
@@ -107,39 +198,75 @@ impl Resolver {
     /// None of the addresses worked: ask anew next time, unless the answer is as young as a failure may be.
     pub(super) fn doubt(&self, host: &str) {
         if let Some(name) = self.names.borrow_mut().get_mut(host) {
-            name.known.take_if(|(since, _)| since.elapsed() > KEEP_FAILURE);
+            let is_old = |(since, _): &(Instant, Addresses)| since.elapsed() > KEEP_FAILURE;
+            name.doubted = name.known.as_ref().is_some_and(is_old);
         }
     }
 
-    fn poll(&self, host: &str, waits: &mut bool, context: &mut Context<'_>) -> Poll<Addresses> {
+    /// How a name stands; asks for it if that is due and nobody has.
+    fn ask(&self, host: &str) -> Standing {
         let mut names = self.names.borrow_mut();
         if !names.contains_key(host) && names.len() >= NAMES_MAX {
             names.retain(|_, name| name.asking.is_some());
         }
         let name = names.entry_ref(host).or_default();
-        if let Some(addresses) = name.fresh(Instant::now()) {
-            return Poll::Ready(addresses);
+        let now = Instant::now();
+        let standing = name.standing(now);
+        if matches!(standing, Standing::Fresh(_)) || name.asking.is_some() {
+            return standing;
         }
-        match &mut name.asking {
-            None if self.queries.try_send(host.to_owned()).is_ok() => name.asking = Some(vec![context.waker().clone()]),
-            None => return Poll::Ready(Rc::new([])),
-            Some(_) if *waits => {}
-            Some(waiting) => waiting.push(context.waker().clone()),
+        if self.queries.try_send(host.to_owned()).is_ok() {
+            name.asking = Some(Asking {
+                since: now,
+                waiting: Vec::new(),
+            });
+            return standing;
         }
-        *waits = true;
-        Poll::Pending
+        match standing {
+            Standing::Old(addresses) => Standing::Stale(addresses),
+            Standing::Unknown => Standing::Fresh(Rc::new([])),
+            other => other,
+        }
     }
 
-    fn on_answer(&self, answer: Answer) {
+    /// Waits for the answer that is on its way.
+    fn poll(&self, host: &str, context: &mut Context<'_>) -> Poll<Addresses> {
         let mut names = self.names.borrow_mut();
-        let Some(name) = names.get_mut(&answer.host) else {
+        let Some(name) = names.get_mut(host) else {
+            return Poll::Ready(Rc::new([]));
+        };
+        match &mut name.asking {
+            Some(Asking { waiting, .. }) => {
+                if !waiting.iter().any(|waker| waker.will_wake(context.waker())) {
+                    waiting.push(context.waker().clone());
+                }
+                Poll::Pending
+            }
+            None => {
+                let known = name.known.as_ref().map(|(_, addresses)| addresses.clone());
+                Poll::Ready(known.unwrap_or_else(|| Rc::new([])))
+            }
+        }
+    }
+
+    fn on_answer(&self, Answer { host, found }: Answer) {
+        let mut names = self.names.borrow_mut();
+        let Some(name) = names.get_mut(&host) else {
             return;
         };
-        let last_good = name.known.take().and_then(|(_, old)| old.first().copied());
-        let mut addresses = answer.addresses;
-        addresses.sort_by_key(|&address| Some(address) != last_good); // stable: only the good one moves
-        name.known = Some((Instant::now(), addresses.into()));
-        for waker in name.asking.take().into_iter().flatten() {
+        let asking = name.asking.take();
+        let why = match &found {
+            Err(NoAddress::NotTold(why)) => why.clone(),
+            _ => String::new(),
+        };
+        match name.on_answer(found, Instant::now()) {
+            Turn::Lost => tracing::warn!(
+                %host, why, "the name cannot be looked up: its last known addresses are used; check the name servers"
+            ),
+            Turn::Back => tracing::info!(%host, "the name can be looked up again"),
+            Turn::None => {}
+        }
+        for waker in asking.into_iter().flat_map(|asking| asking.waiting) {
             waker.wake();
         }
     }
@@ -148,13 +275,11 @@ impl Resolver {
 /// The body of one resolver thread.
 fn look_up(questions: &Receiver<String>, answers: &Sender<Answer>, mut wake: WakeStream) {
     while let Ok(host) = questions.recv() {
-        let mut addresses = Vec::new();
-        match (host.as_str(), 0).to_socket_addrs() {
-            Ok(found) => addresses.extend(found.map(|address| address.ip())),
-            Err(error) => tracing::debug!(%host, %error, "name does not resolve"),
+        let found = sys::look_up(&host);
+        if let Err(error) = &found {
+            tracing::debug!(%host, ?error, "name does not resolve");
         }
-        addresses.dedup();
-        if answers.send(Answer { host, addresses }).is_err() || wake.write_all(&[1]).is_err() {
+        if answers.send(Answer { host, found }).is_err() || wake.write_all(&[1]).is_err() {
             return;
         }
     }
@@ -188,7 +313,7 @@ mod tests {
             self.names.borrow_mut().entry_ref(host).or_default();
             self.on_answer(Answer {
                 host: host.to_owned(),
-                addresses,
+                found: Ok(addresses),
             });
         }
     }
@@ -232,18 +357,68 @@ mod tests {
         });
     }
 
+    fn address(last: u8) -> IpAddr {
+        IpAddr::from([10, 0, 0, last])
+    }
+
+    fn failure() -> Result<Vec<IpAddr>, NoAddress> {
+        Err(NoAddress::NotTold("refused".into()))
+    }
+
+    fn seconds(count: u64) -> Duration {
+        Duration::from_secs(count)
+    }
+
     #[test]
-    fn failures_are_kept_for_a_shorter_time() {
-        let now = Instant::now();
-        let at = |age: Duration, addresses: &[IpAddr]| {
-            let name = Name {
-                known: Some((now, addresses.into())),
-                asking: None,
-            };
-            name.fresh(now + age).is_some()
-        };
-        let address = IpAddr::from([127, 0, 0, 1]);
-        assert!(at(KEEP - Duration::from_secs(1), &[address]) && !at(KEEP, &[address]));
-        assert!(at(Duration::from_secs(1), &[]) && !at(KEEP_FAILURE, &[]));
+    fn a_failed_look_up_replaces_nothing() {
+        let (mut name, now) = (Name::default(), Instant::now());
+        assert_eq!(name.on_answer(Ok(vec![address(1)]), now), Turn::None);
+        let known: Addresses = [address(1)].into();
+        assert_eq!(name.standing(now + seconds(29)), Standing::Fresh(known.clone()));
+        assert_eq!(name.standing(now + seconds(30)), Standing::Stale(known.clone()));
+        assert_eq!(name.standing(now + seconds(300)), Standing::Old(known.clone()));
+        let later = now + seconds(301);
+        assert_eq!(name.on_answer(failure(), later), Turn::Lost);
+        assert_eq!(
+            name.standing(later + seconds(1)),
+            Standing::Fresh(known.clone()),
+            "not asked at once"
+        );
+        assert_eq!(name.standing(later + seconds(2)), Standing::Stale(known.clone()));
+        assert_eq!(name.on_answer(failure(), later + seconds(4)), Turn::None);
+        assert_eq!(name.standing(later + seconds(86_400)), Standing::Stale(known));
+        assert_eq!(name.on_answer(Ok(vec![address(2)]), later), Turn::Back);
+        assert_eq!(name.standing(later), Standing::Fresh([address(2)].into()), "moved");
+    }
+
+    #[test]
+    fn a_name_that_is_gone_is_gone() {
+        let (mut name, now) = (Name::default(), Instant::now());
+        name.on_answer(Ok(vec![address(1)]), now);
+        name.on_answer(failure(), now);
+        name.on_answer(Err(NoAddress::NoSuchName), now);
+        assert_eq!(name.standing(now + seconds(1)), Standing::Fresh(Rc::new([])));
+        assert_eq!(name.standing(now + KEEP_FAILURE), Standing::Unknown, "asked for again");
+    }
+
+    #[test]
+    fn what_never_worked_is_asked_for_again_soon() {
+        let (mut name, now) = (Name::default(), Instant::now());
+        assert_eq!(name.on_answer(failure(), now), Turn::None);
+        assert_eq!(name.standing(now + seconds(1)), Standing::Fresh(Rc::new([])));
+        assert_eq!(name.standing(now + KEEP_FAILURE), Standing::Unknown);
+    }
+
+    #[test]
+    fn a_silent_name_server_is_waited_for_once() {
+        let (mut name, now) = (Name::default(), Instant::now());
+        name.on_answer(Ok(vec![address(1)]), now);
+        name.doubted = true;
+        assert_eq!(name.standing(now), Standing::Old([address(1)].into()));
+        name.asking = Some(Asking {
+            since: now,
+            waiting: Vec::new(),
+        });
+        assert_eq!(name.standing(now + PATIENCE), Standing::Stale([address(1)].into()));
     }
 }

@@ -155,7 +155,12 @@ pub struct Business {
 impl Business {
     /// Starts on a free port with the usual answers: every client is let in, forwards are answered `ok`, anything else 404.
     pub fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("free port");
+        Self::start_on(0)
+    }
+
+    /// Listens on a port that another one has left.
+    pub fn start_on(port: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", port)).expect("free port");
         let port = listener.local_addr().expect("local address").port();
         let state = Arc::new(State::default());
         let shared = Arc::clone(&state);
