@@ -12,6 +12,7 @@
 //! | --- | --- | --- |
 //! | [`ws`] | frames in place, fragmentation, close codes, server and client encoders | RFC 6455, spec §14 |
 //! | [`deflate`] | compressed messages | RFC 7692 |
+//! | [`gzip`] | packed answers | RFC 1952 |
 //! | [`mask`] | the XOR of client frames | RFC 6455 §5.3 |
 //! | [`http1`] | request and response heads, body framing, encoders | RFC 9110, RFC 9112, spec §15 |
 //! | [`date`] | the text of a `Date` header | RFC 9110 §5.6.7 |
@@ -22,6 +23,7 @@
 pub mod date;
 pub mod deflate;
 pub mod forwarded;
+pub mod gzip;
 pub mod http1;
 pub mod mask;
 pub mod proxy;

@@ -1,6 +1,7 @@
 //! The callback client and its scheduler against scripted servers. Every test runs on both drivers of the runtime.
 #![cfg(feature = "runtime")]
 
+mod bent;
 mod client;
 mod cost;
 mod fire;

@@ -215,3 +215,23 @@ fn an_unusable_authority_file_is_an_error() {
         assert!(client.reload(&Options::default()).is_ok());
     });
 }
+
+#[test]
+fn an_answer_while_the_body_is_stuck_is_an_answer() {
+    let (path, config) = authority("early");
+    on_both_drivers(async || {
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let held = std::sync::Mutex::new(held);
+        let server = start_tls(config.clone(), move |peer| {
+            crate::bent::head_only(peer);
+            peer.send("HTTP/1.1 413 Payload Too Large\r\nContent-Length: 0\r\n\r\n");
+            let _ = held.lock().unwrap().recv();
+        });
+        let client = trusting(&path);
+        let url = server.url("/").replace("http:", "https:");
+        let reply = client.call(post(&url, crate::bent::large()), far()).await.unwrap();
+        assert_eq!((reply.status, client.usage().idle), (413, 0));
+        drop(release);
+    });
+    std::fs::remove_file(path).unwrap();
+}

@@ -3,10 +3,7 @@
 //! The outcome tells the caller two things it cannot guess: whether the connection may carry another request, and, after
 //! a failure, how much the peer can have seen of this one.
 
-use std::io::Read;
-
 use bytes::Bytes;
-use flate2::read::MultiGzDecoder;
 use http::header::{CONTENT_ENCODING, LOCATION};
 use http::{Method, StatusCode};
 
@@ -14,6 +11,7 @@ use super::Request;
 use super::conn::Conn;
 use super::line::Stop;
 use crate::engine::command::{CallbackFailure, CallbackReply};
+use crate::wire::gzip;
 use crate::wire::http1::{
     BodyDecoder, BodyError, Headers, KeepAlive, ResponseHead, head_end, parse_response, push_decimal,
 };
@@ -259,7 +257,7 @@ fn reply(head: &ResponseHead, body: Vec<u8>, body_max: usize) -> Result<Callback
         .first(CONTENT_ENCODING)
         .is_some_and(|coding| coding.eq_ignore_ascii_case(b"gzip") || coding.eq_ignore_ascii_case(b"x-gzip"));
     let body = if packed && !body.is_empty() {
-        unpack(&body, body_max)?
+        gzip::unpack(&body, body_max).ok_or(GARBAGE)?
     } else {
         body
     };
@@ -268,17 +266,6 @@ fn reply(head: &ResponseHead, body: Vec<u8>, body_max: usize) -> Result<Callback
         headers: lower_case(&head.headers),
         body: body.into(),
     })
-}
-
-/// Inflates, but not beyond `body_max` bytes: a small answer may claim to be a huge one.
-fn unpack(packed: &[u8], body_max: usize) -> Result<Vec<u8>, Broken> {
-    let mut body = Vec::new();
-    let beyond = (body_max as u64).saturating_add(1);
-    MultiGzDecoder::new(packed)
-        .take(beyond)
-        .read_to_end(&mut body)
-        .map_err(|_| GARBAGE)?;
-    if body.len() > body_max { Err(GARBAGE) } else { Ok(body) }
 }
 
 /// All header lines, in one allocation for their text.
