@@ -181,19 +181,37 @@ pub fn load(file: &Path, overrides: &Overrides) -> Result<(Config, Vec<Warning>)
             text,
         })]);
     }
-    let (config, mut warnings) = Config::from_file_text(&label, &String::from_utf8_lossy(&bytes), overrides)?;
-    let located = |fault: Fault| located(&label, &config, fault);
-    let faults = file_faults(&config);
-    if faults.is_empty() {
-        let expiring = file_warnings(&config, Clock::start().unix_micros() / 1_000_000);
-        warnings.extend(expiring.into_iter().map(|fault| Warning(located(fault))));
-        return Ok((config, warnings));
+    if bytes.starts_with(b"\xff\xfe")
+        || bytes.starts_with(b"\xfe\xff")
+        || bytes.get(..2).is_some_and(|two| two.contains(&0))
+    {
+        return Err(vec![ConfigError(Note {
+            file: label,
+            line: None,
+            key: None,
+            text: "is UTF-16; save it as UTF-8".into(),
+        })]);
     }
-    Err(faults.into_iter().map(|fault| ConfigError(located(fault))).collect())
+    let (config, mut warnings) = Config::from_file_text(&label, &String::from_utf8_lossy(&bytes), overrides)?;
+    // The parser cannot look at files; a wrong one should not wait for the first https call or client to show.
+    match tls::check(&config) {
+        Ok(mut remarks) => {
+            remarks.extend(expiring(&config, Clock::start().unix_micros() / 1_000_000));
+            let remarks = remarks.into_iter();
+            warnings.extend(remarks.map(|fault| Warning(located(&label, &config, fault))));
+            Ok((config, warnings))
+        }
+        Err(faults) => {
+            let faults = faults.into_iter();
+            Err(faults
+                .map(|fault| ConfigError(located(&label, &config, fault)))
+                .collect())
+        }
+    }
 }
 
 /// Certificates that have ended, or soon will: they are served all the same, and clients refuse them.
-fn file_warnings(config: &Config, now: u64) -> Vec<Fault> {
+fn expiring(config: &Config, now: u64) -> Vec<Fault> {
     const DAY: u64 = 24 * 3600;
     let warning = |expiry: Expiry| {
         let what = match expiry.unix_seconds.checked_sub(now) {
@@ -207,16 +225,6 @@ fn file_warnings(config: &Config, now: u64) -> Vec<Fault> {
         })
     };
     tls::expiries(config).into_iter().filter_map(warning).collect()
-}
-
-/// The parser cannot look at files; a wrong path should not wait for the first https call or client to show.
-fn file_faults(config: &Config) -> Vec<Fault> {
-    let ca = config.ca_file.as_ref().and_then(|path| std::fs::File::open(path).err());
-    let ca = ca.map(|error| Fault {
-        key: "ca_file",
-        text: format!("cannot be read: {error}"),
-    });
-    ca.into_iter().chain(tls::check(config)).collect()
 }
 
 fn located(label: &str, config: &Config, fault: Fault) -> Note {
@@ -376,7 +384,7 @@ mod tests {
         assert!(
             check(&ca.0, &Overrides::default())
                 .expect_err("no such file")
-                .contains(":6: ca_file: cannot be read")
+                .contains(":6: ca_file: /nonexistent/ca.pem: cannot be read")
         );
     }
 

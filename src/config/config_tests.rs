@@ -332,13 +332,13 @@ fn the_explanation_names_every_origin() {
 #[test]
 fn a_reload_keeps_what_needs_a_restart() {
     let extra = "http_port = 2000\ncluster_peers = a:1, [::1]:2\nbind = ::1\ncluster_udp_ports = 1-2\nworkers = 3\ndriver = epoll\n\
-                 socket_port = 7\nca_file = /x\ncluster_broadcast = 10.0.0.255\ncluster_name = n\npin = no\n";
+                 socket_port = 7\ncluster_broadcast = 10.0.0.255\ncluster_name = n\npin = no\n";
     let (old, _) = load(&format!("{GOOD}{extra}"));
     let (new, _) = load(&GOOD.replace("s3cret", "other").replace("http://a/x", "http://b/y"));
     let (merged, changes) = old.reloaded(new);
     assert_eq!(merged.security_token.expose(), "other%");
     assert_eq!(merged.close_url.host, "b");
-    let names = "http_port socket_port bind ca_file cluster_name cluster_udp cluster_peers cluster_udp_ports cluster_broadcast workers pin driver";
+    let names = "http_port socket_port bind cluster_name cluster_udp cluster_peers cluster_udp_ports cluster_broadcast workers pin driver";
     assert_eq!(changes.restart.join(" "), names);
     assert_eq!(changes.hot, ["close_url", "security_token"]);
     assert!(changes.new_connections.is_empty());

@@ -692,8 +692,9 @@ static CALLBACKS: &[Key] = &[
         "ca_file",
         Path(|c| &mut c.ca_file),
         "",
-        Restart,
-        "PEM file with the certificate authorities of https URLs. Empty: those of the system.",
+        Hot,
+        "PEM file with certificate authorities of https URLs, beside those of the system. Read again when it has changed, at \
+         every reload.",
     ),
     key(
         "callback_cert",

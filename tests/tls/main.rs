@@ -9,6 +9,7 @@ mod api;
 mod authority;
 mod certificates;
 mod clients;
+mod files;
 mod hostile;
 mod limits;
 mod memory;

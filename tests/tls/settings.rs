@@ -8,7 +8,7 @@ use super::common::{SOON, http};
 use std::path::Path;
 
 /// What `--check-config` says about a file with these lines in front of the required ones: (line, text).
-fn refusal(lines: &[(&str, String)]) -> (Option<usize>, String) {
+pub fn refusal(lines: &[(&str, String)]) -> (Option<usize>, String) {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
     static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);

@@ -5,14 +5,12 @@
 //! A stream whose call was dropped in the middle must be dropped too: ciphertext may have been lost.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::path::Path;
 use std::sync::Arc;
 
 use monoio::net::TcpStream;
 use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName};
+use rustls_pki_types::ServerName;
 
 use super::Options;
 use super::line::{Line, Stop, remaining};
@@ -36,7 +34,8 @@ impl Trust {
         }
         roots.add_parsable_certificates(native.certs);
         if let Some(path) = &options.ca_file {
-            add_file(&mut roots, path)?;
+            let (own, _) = tls::authorities(path).map_err(|fault| io::Error::other(fault.text))?;
+            roots.roots.extend(own.roots);
         }
         if roots.is_empty() {
             tracing::warn!("no root certificates: callbacks to https URLs will fail; set ca_file");
@@ -49,7 +48,7 @@ impl Trust {
         let mut config = match &options.identity {
             None => builder.with_no_client_auth(),
             Some((cert, key)) => {
-                let identity = tls::client_identity(cert, key).map_err(|fault| io::Error::other(fault.text))?;
+                let (identity, _) = tls::client_identity(cert, key).map_err(|fault| io::Error::other(fault.text))?;
                 builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity)))
             }
         };
@@ -75,18 +74,6 @@ impl Trust {
         stream.handshake().await?;
         Ok(stream)
     }
-}
-
-fn add_file(roots: &mut RootCertStore, path: &Path) -> io::Result<()> {
-    let named = |error: &dyn std::fmt::Display| io::Error::other(format!("{}: {error}", path.display()));
-    let before = roots.len();
-    for certificate in CertificateDer::pem_file_iter(path).map_err(|e| named(&e))? {
-        roots.add(certificate.map_err(|e| named(&e))?).map_err(|e| named(&e))?;
-    }
-    if roots.len() == before {
-        return Err(named(&"no certificate in this file"));
-    }
-    Ok(())
 }
 
 /// One encrypted connection.

@@ -3,9 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
-
+use super::der::{Reader, SEQUENCE};
+use super::{files, pem};
 use crate::config::Config;
 
 /// The end of a file's certificates.
@@ -35,13 +34,13 @@ pub fn expiries(config: &Config) -> Vec<Expiry> {
 }
 
 fn first_end(file: &Path) -> Option<u64> {
-    let chain = CertificateDer::pem_file_iter(file).ok()?;
-    chain.filter_map(|certificate| not_after(&certificate.ok()?)).min()
+    let sections = pem::sections(&pem::read(file).ok()?);
+    let chain = sections.iter().filter(|section| section.label == files::CERTIFICATE);
+    chain.filter_map(|section| not_after(section.der.as_ref().ok()?)).min()
 }
 
 /// `notAfter` of a certificate in seconds since 1970; `None` if it is none, or before 1970.
 fn not_after(der: &[u8]) -> Option<u64> {
-    const SEQUENCE: u8 = 0x30;
     const VERSION: u8 = 0xa0;
     let (_, certificate) = Reader(der).of(SEQUENCE)?;
     let (_, mut fields) = Reader(certificate).of(SEQUENCE)?;
@@ -58,35 +57,6 @@ fn not_after(der: &[u8]) -> Option<u64> {
     let (rest, _not_before) = Reader(validity).any()?;
     let (_, end) = Reader(rest).any()?;
     time(end)
-}
-
-/// Elements of DER.
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    /// The first element, if it has this tag: what follows it, and its content.
-    fn of(&self, tag: u8) -> Option<(&'a [u8], &'a [u8])> {
-        if self.0.first() == Some(&tag) { self.any() } else { None }
-    }
-
-    /// The first element: what follows it, and its content. Lengths of up to four bytes.
-    fn any(&self) -> Option<(&'a [u8], &'a [u8])> {
-        let (_tag, rest) = self.0.split_first()?;
-        let (&first, rest) = rest.split_first()?;
-        let (length, rest) = match usize::from(first) {
-            short @ ..=0x7f => (short, rest),
-            long @ 0x81..=0x84 => {
-                let (bytes, rest) = rest.split_at_checked(long - 0x80)?;
-                (
-                    bytes.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)),
-                    rest,
-                )
-            }
-            _ => return None,
-        };
-        let (content, rest) = rest.split_at_checked(length)?;
-        Some((rest, content))
-    }
 }
 
 /// `YYMMDDHHMMSSZ` (years 1950 to 2049) or `YYYYMMDDHHMMSSZ`.

@@ -3,26 +3,30 @@
 //! | file | what |
 //! | --- | --- |
 //! | `mod.rs` | settings → what new connections are served with |
-//! | `files.rs` | PEM files → certificate with its key |
-//! | `expiry.rs` | when certificates end |
+//! | `files.rs` | PEM files → certificate with its key, authorities; `pem.rs` takes a file apart, `keys.rs` names a key's kind |
+//! | `expiry.rs` | when certificates end; `der.rs` reads their bytes |
 //! | `names.rs` | the name a client asks for → certificate |
 //! | `session.rs` | one connection: ciphertext ↔ plaintext; `parts.rs` cuts records |
 //!
 //! rustls with its ring provider, named explicitly: another provider in the same binary changes nothing here.
 //! TLS 1.2 and 1.3, no early data (it could be replayed), one ticket per TLS 1.3 connection, no session cache: a ticket is
-//! sealed with a key of this process, so resuming costs no memory here and works on every shard.
+//! sealed with a key of this process, so resuming costs no memory here and works on every shard, also after a reload.
 
+mod der;
 mod expiry;
 mod files;
+mod keys;
 mod names;
 mod parts;
+mod pem;
 mod session;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
-use rustls::server::NoServerSessionStorage;
+use rustls::server::{NoServerSessionStorage, ProducesTickets};
 use rustls::sign::CertifiedKey;
 
 pub use self::expiry::{Expiry, expiries};
@@ -48,41 +52,66 @@ pub struct Fault {
 /// # Errors
 /// The first file that cannot be used; then nothing is.
 pub fn load(config: &Config) -> Result<Option<Identity>, Fault> {
-    if config.tls_port.is_none() || config.tls_cert.is_empty() {
+    let (certificates, _) = pairs(config)?;
+    let Some(names) = Names::new(certificates) else {
         return Ok(None);
-    }
-    let provider = provider();
-    let pairs = config.tls_cert.iter().zip(&config.tls_key);
-    let certificates = pairs
-        .map(|(cert, key)| files::certified(("tls_cert", cert), ("tls_key", key), &provider).map(Arc::new))
-        .collect::<Result<Vec<_>, _>>()?;
-    let names = Names::new(certificates).ok_or_else(|| Fault {
-        key: "tls_cert",
-        text: "lists no certificate".into(),
-    })?;
-    let built = build(provider, names).map_err(|error| Fault {
+    };
+    let built = build(provider(), names).map_err(|error| Fault {
         key: "tls_cert",
         text: format!("TLS cannot be set up: {error}"),
     });
     Ok(Some(Arc::new(built?)))
 }
 
-/// Reads a certificate and key of ours for outgoing connections.
+/// The certificates to listen with, and what is to be said about them.
+fn pairs(config: &Config) -> Result<(Vec<Arc<CertifiedKey>>, Vec<Fault>), Fault> {
+    let (mut certificates, mut remarks) = (Vec::new(), Vec::new());
+    if config.tls_port.is_some() {
+        for (cert, key) in config.tls_cert.iter().zip(&config.tls_key) {
+            let (certified, said) = files::certified(("tls_cert", cert), ("tls_key", key), &provider())?;
+            certificates.push(Arc::new(certified));
+            remarks.extend(said);
+        }
+    }
+    Ok((certificates, remarks))
+}
+
+/// Reads a certificate and key of ours for outgoing connections; also what is to be said about them.
 ///
 /// # Errors
 /// The file that cannot be used.
-pub fn client_identity(cert: &Path, key: &Path) -> Result<Arc<CertifiedKey>, Fault> {
-    files::certified(("callback_cert", cert), ("callback_key", key), &provider()).map(Arc::new)
+pub fn client_identity(cert: &Path, key: &Path) -> Result<(Arc<CertifiedKey>, Vec<Fault>), Fault> {
+    let (certified, remarks) = files::certified(("callback_cert", cert), ("callback_key", key), &provider())?;
+    Ok((Arc::new(certified), remarks))
 }
 
-/// Tries every file the settings name, so that `--check-config` and a reload refuse what would fail later.
-pub fn check(config: &Config) -> Vec<Fault> {
-    let listening = load(config).err();
+/// Reads the authorities of `ca_file`; also which of them are left out.
+///
+/// # Errors
+/// The file cannot be read, is cut off, or none in it can be used.
+pub fn authorities(file: &Path) -> Result<(RootCertStore, Vec<Fault>), Fault> {
+    files::authorities(("ca_file", file))
+}
+
+/// Reads every file the settings name as it will be read to be used: what is to be said about them.
+///
+/// # Errors
+/// The files that cannot be used, so that `--check-config`, a start and a reload refuse what would fail later.
+pub fn check(config: &Config) -> Result<Vec<Fault>, Vec<Fault>> {
+    let trusting = config.ca_file.as_ref().map(|file| Ok(authorities(file)?.1));
+    let listening = Some(pairs(config).map(|(_, remarks)| remarks));
     let calling = match (&config.callback_cert, &config.callback_key) {
-        (Some(cert), Some(key)) => client_identity(cert, key).err(),
+        (Some(cert), Some(key)) => Some(client_identity(cert, key).map(|(_, remarks)| remarks)),
         _ => None,
     };
-    listening.into_iter().chain(calling).collect()
+    let (mut remarks, mut faults) = (Vec::new(), Vec::new());
+    for outcome in [trusting, listening, calling].into_iter().flatten() {
+        match outcome {
+            Ok(said) => remarks.extend(said),
+            Err(fault) => faults.push(fault),
+        }
+    }
+    if faults.is_empty() { Ok(remarks) } else { Err(faults) }
 }
 
 /// The cryptography of all TLS connections.
@@ -96,9 +125,20 @@ fn build(provider: Arc<CryptoProvider>, names: Names) -> Result<rustls::ServerCo
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(names));
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.ticketer = rustls::crypto::ring::Ticketer::new()?;
+    config.ticketer = tickets()?;
     config.send_tls13_tickets = 1;
     config.max_early_data_size = 0;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
+}
+
+/// What seals tickets, one for the life of the process: a reload must not make every client do a full handshake. It takes a
+/// new key by itself every six hours.
+fn tickets() -> Result<Arc<dyn ProducesTickets>, rustls::Error> {
+    static TICKETS: OnceLock<Arc<dyn ProducesTickets>> = OnceLock::new();
+    if let Some(tickets) = TICKETS.get() {
+        return Ok(tickets.clone());
+    }
+    let new = rustls::crypto::ring::Ticketer::new()?;
+    Ok(TICKETS.get_or_init(|| new).clone())
 }
