@@ -400,6 +400,18 @@ mod tests {
         );
         let latin = Scratch::new("latin", &[b"# caf\xe9\n", GOOD.as_bytes()].concat());
         assert!(load(&latin.0, &Overrides::default()).is_ok());
+        for marked in ["\u{feff}", ""] {
+            let wide = format!("{marked}{GOOD}")
+                .encode_utf16()
+                .flat_map(u16::to_le_bytes)
+                .collect::<Vec<_>>();
+            let wide = Scratch::new("wide", &wide);
+            let refused = load(&wide.0, &Overrides::default()).expect_err("UTF-16");
+            assert!(
+                refused[0].to_string().ends_with("is UTF-16; save it as UTF-8"),
+                "{refused:?}"
+            );
+        }
         let value = Scratch::new("value", &[GOOD.as_bytes(), b"cluster_name=caf\xe9\n"].concat());
         assert!(
             load(&value.0, &Overrides::default()).expect_err("value")[0]

@@ -85,3 +85,21 @@ fn every_row_is_complete_and_every_name_is_there_once() {
     let config = load(&render::server_ini());
     assert_eq!(config.settings.len(), keys::all().count());
 }
+
+/// nginx ends a connection that was silent for 60 seconds; two servers that nobody configured must not join.
+#[test]
+fn the_shipped_file_fits_what_stands_around_it() {
+    let config = load(&render::server_ini());
+    let nginx = std::time::Duration::from_secs(60);
+    assert!(!config.ping_interval.is_zero() && config.ping_interval < nginx / 2);
+    assert!(config.idle_timeout > config.ping_interval + config.ping_timeout);
+    let shown = |name: &str| {
+        config
+            .settings
+            .iter()
+            .find(|setting| setting.name == name)
+            .map(|s| s.shown.clone())
+    };
+    assert_eq!(shown("cluster_udp").as_deref(), Some("no"));
+    assert_eq!(shown("port_search").as_deref(), Some("no"));
+}

@@ -122,7 +122,7 @@ fn a_file_with_an_error_changes_nothing() {
             "callback_cert",
         ),
         ("ca_file = /nonexistent", "ca_file"),
-        ("origins = a\n[main", ""),
+        ("origins = http://a\n[main", ""),
     ] {
         let good = std::fs::read_to_string(&server.ini).expect("ini file");
         let log = reload(

@@ -31,8 +31,14 @@ fn error_of(line: &str) -> String {
     errors(&format!("{GOOD}{line}\n")).join("\n")
 }
 
+/// The line takes the place of one with the same key.
 fn warning_of(line: &str) -> String {
-    load(&format!("{GOOD}{line}\n")).1.join("\n")
+    let key = |line: &str| line.split(['=', ' ']).next().unwrap_or_default().to_owned();
+    let kept = GOOD
+        .lines()
+        .map(|own| if key(own) == key(line) { "# replaced" } else { own });
+    let kept: String = kept.map(|own| format!("{own}\n")).collect();
+    load(&format!("{kept}{line}\n")).1.join("\n")
 }
 
 #[test]
@@ -270,6 +276,127 @@ fn warnings() {
 }
 
 #[test]
+fn values_that_may_not_mean_what_they_say_draw_a_warning() {
+    let hash = "a # after a value starts no comment, it is part of the value; write comments on lines of their own";
+    let cut = "a ; after a space starts a comment: what stands from there on is not part of the value; if it should be, leave the \
+               space out, and write comments on lines of their own";
+    let cure = "take away the white space in front of it";
+    let table = [
+        ("security_token = s3cret # mine", format!("t.ini:6: security_token: {hash}")),
+        ("security_token = s3cret ;x", format!("t.ini:6: security_token: {cut}")),
+        ("cluster_name = a # b", format!("t.ini:6: cluster_name: {hash}")),
+        ("origins = https://a.example ;https://b.example", format!("t.ini:6: origins: {cut}")),
+        (
+            "security_token = \"s3cret\"",
+            "t.ini:6: security_token: quotes are part of the value here; write it without them".into(),
+        ),
+        (
+            "security_token = s3cret\n  http_port = 80",
+            format!("t.ini:6: security_token: line 7 is indented, so http_port is not set there but is part of this value; {cure}"),
+        ),
+        (
+            "security_token = s3cret\n  # mine",
+            format!("t.ini:6: security_token: line 7 is indented, so it is no comment but part of this value; {cure}"),
+        ),
+        (
+            "security_token = s3cret\n  more",
+            format!("t.ini:6: security_token: goes on on line 7, because that line is indented; {cure} if it is not part of this value"),
+        ),
+        (
+            "http_port = 80 # main",
+            format!("t.ini:6: http_port: is not an integer; 1984 is used ({hash})"),
+        ),
+        (
+            "colour = red\n  origins = https://a",
+            format!(
+                "t.ini:6: colour: unknown key, ignored\n\
+                 t.ini:6: colour: line 7 is indented, so origins is not set there but is part of this value; {cure}"
+            ),
+        ),
+        ("pin = no\npin = yes", "t.ini:7: pin: is set on line 6 too; the last one counts".into()),
+        (
+            "connect_url = http://u:p%%40x@a/",
+            "t.ini:6: connect_url: has a percent-encoded character in user:password@, which is sent as it is written, not decoded; \
+             write the character itself (an @ or a : in the password does no harm)"
+                .into(),
+        ),
+        // What is plain draws none.
+        ("http_port = 80 ; main", String::new()),
+        ("connect_url = http://a/ ; asked", String::new()),
+        ("security_token = a;b#c%%d", String::new()),
+        ("bind = 127.0.0.1,\n  ::1", String::new()),
+    ];
+    for (line, expected) in table {
+        let said = warning_of(line);
+        assert_eq!(said, expected, "{line}");
+        assert!(!said.contains("s3cret"), "{said}");
+    }
+    // The bytes stay those of the original.
+    let token = |line: &str| {
+        load(&format!("{GOOD}security_token = {line}\n"))
+            .0
+            .security_token
+            .expose()
+            .to_owned()
+    };
+    assert_eq!(token("a # b"), "a # b");
+    assert_eq!(token("a ; b"), "a");
+    assert_eq!(token("\"a\""), "\"a\"");
+    assert_eq!(token("a\n  http_port = 80\n # c"), "a\nhttp_port = 80\n# c");
+}
+
+#[test]
+fn values_that_cannot_mean_what_they_say_are_refused_with_the_cause() {
+    let table = [
+        ("origins = a.example", "has no scheme; write https://a.example"),
+        (
+            "origins = \"https://a\"",
+            "has quotes, which are part of the value here",
+        ),
+        ("origins = https://a; https://b", "separate items with commas or spaces"),
+        ("origins = https://a # mine", "a # after a value starts no comment"),
+        (
+            "origins = https://a\n  # mine",
+            "line 7 is indented, so it is no comment",
+        ),
+        (
+            "origins = https://a\n  pin = no",
+            "line 7 is indented, so pin is not set there",
+        ),
+        ("trusted_proxies = 10.0.0.0/8;", "separate items with commas or spaces"),
+        ("bind = '127.0.0.1'", "has quotes"),
+        ("ca_file = \"/etc/ca.pem\"", "quotes are part of the value here"),
+        ("ca_file = /etc/ca.pem # mine", "a # after a value starts no comment"),
+        (
+            "tls_cert = /a.pem #x\ntls_key = /a.key",
+            "a # after a value starts no comment",
+        ),
+        ("workers = 4 # all", "is not a whole number 0..1024 (a # after a value"),
+        ("workers = \"4\"", "is not a whole number 0..1024 (quotes are part"),
+        (
+            "pin = no\n  driver = epoll",
+            "is neither yes nor no (line 7 is indented, so driver is not set there",
+        ),
+        (
+            "close_url = http://a/\n  http_port = 80",
+            "(line 7 is indented, so http_port is not set there",
+        ),
+    ];
+    for (line, cause) in table {
+        assert!(error_of(line).contains(cause), "{line}: {}", error_of(line));
+    }
+    let token = GOOD.replace("security_token", "  security_token");
+    let said = errors(&token).join("\n");
+    assert!(
+        said.contains("t.ini:5: security_token: is missing; line 5 has it, but is indented"),
+        "{said}"
+    );
+    assert!(!said.contains("s3cret"), "{said}");
+    let said = error_of("workers = 4\n  security_token_previous = s3cret");
+    assert!(!said.contains("s3cret"), "{said}");
+}
+
+#[test]
 fn the_older_layout_is_served_on_both_ports_or_told_what_is_missing() {
     let older = "[main]\nauth_url = http://a/c\nsecurity_key = k\nsocket_port = 1984\nhttp_port = 2501\n";
     let reason = "is missing; this file has the older layout, which this server reads, but add a line like";
@@ -369,7 +496,7 @@ fn each_change_is_reported_in_its_class() {
         "10.0.0.1:7",
         "7-9",
         "/x",
-        "words",
+        "https://words",
         "70000",
         "warn",
     ];

@@ -95,12 +95,18 @@ impl fmt::Display for IniError {
 impl std::error::Error for IniError {}
 
 /// A value as written (before interpolation) and the line its key stands on, from 1.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Entry {
     /// Trimmed text; continuation lines are joined with a newline.
     pub raw: String,
     /// Line of the key, from 1.
     pub line: u32,
+    /// Lines of the continuations, in the order they are joined in.
+    pub continued: Vec<u32>,
+    /// A `;` after white space has cut the text.
+    pub is_cut: bool,
+    /// Line of an equal key above it in the same section, whose value it has replaced.
+    pub replaced: Option<u32>,
 }
 
 /// Keys of one section, in lower case.
@@ -228,7 +234,7 @@ impl Reader {
         if trimmed.is_empty() || line.starts_with(['#', ';']) || is_remark(line) {
             return;
         }
-        if line.starts_with(is_space) && self.continues(trimmed) {
+        if line.starts_with(is_space) && self.continues(trimmed, number) {
             return;
         }
         if let Some(name) = header(line) {
@@ -236,20 +242,22 @@ impl Reader {
         } else if self.section.is_none() {
             self.fail(number, Problem::NoSection);
         } else if let Some((key, value)) = option(line) {
-            self.store(key, value, number);
+            let entry = Entry { line: number, ..value };
+            self.store(key, entry);
         } else {
             self.fail(number, Problem::NotAnOption);
         }
     }
 
     /// Appends an indented line to the key above it; false when there is none.
-    fn continues(&mut self, trimmed: &str) -> bool {
+    fn continues(&mut self, trimmed: &str, number: u32) -> bool {
         let Some(key) = self.key.clone() else { return false };
         let Some(entry) = self.target().and_then(|section| section.get_mut(&key)) else {
             return false;
         };
         entry.raw.push('\n');
         entry.raw.push_str(trimmed);
+        entry.continued.push(number);
         true
     }
 
@@ -265,10 +273,11 @@ impl Reader {
     }
 
     /// The last of several equal keys wins.
-    fn store(&mut self, key: String, raw: String, line: u32) {
+    fn store(&mut self, key: String, entry: Entry) {
         self.key = Some(key.clone());
         if let Some(section) = self.target() {
-            section.insert(key, Entry { raw, line });
+            let replaced = section.get(&key).map(|earlier| earlier.line);
+            section.insert(key, Entry { replaced, ..entry });
         }
     }
 
@@ -293,16 +302,29 @@ fn header(line: &str) -> Option<&str> {
     (!name.is_empty()).then_some(name)
 }
 
+/// The key of a line that would set one if it were not indented.
+pub(super) fn option_name(line: &str) -> Option<String> {
+    option(line).map(|(key, _)| key)
+}
+
 /// `key = value` or `key: value`, whichever sign comes first. The key is lowered, the value trimmed.
-fn option(line: &str) -> Option<(String, String)> {
+fn option(line: &str) -> Option<(String, Entry)> {
     let (key, value) = line.split_once([':', '='])?;
     if key.is_empty() || key.starts_with(is_space) {
         return None;
     }
-    let value = without_comment(value.trim_start_matches(is_space)).trim_matches(is_space);
+    let written = value.trim_start_matches(is_space);
+    let kept = without_comment(written);
+    let is_cut = kept.len() < written.len();
+    let value = kept.trim_matches(is_space);
     // `""` is the one place where the original looks at quotes.
     let value = if value == "\"\"" { "" } else { value };
-    Some((key.trim_end_matches(is_space).to_ascii_lowercase(), value.to_owned()))
+    let entry = Entry {
+        raw: value.to_owned(),
+        is_cut,
+        ..Entry::default()
+    };
+    Some((key.trim_end_matches(is_space).to_ascii_lowercase(), entry))
 }
 
 /// Cuts an inline comment: only the first `;` counts, and only after white space. For a `;` at the very start Python

@@ -127,10 +127,10 @@ const fn key(name: &'static str, kind: Kind, default: &'static str, reload: Relo
 }
 
 use Kind::{
-    Address, Addresses, Bool, Bytes, Choice, Headers, Ignored, Integer, Networks, OptionalPort, Path, Paths, Peers,
-    Port, Ports,
+    Address, Addresses, Bool, Bytes, Choice, Headers, Ignored, Integer, Networks, OptionalPort, Origins, Path, Paths,
+    Peers, Port, Ports,
 };
-use Kind::{Schemes, SecondPort, Seconds, Secret, Text, Url, Words};
+use Kind::{Schemes, SecondPort, Seconds, Secret, Text, Url};
 use Reload::{Hot, NewConnections, Restart};
 
 const K: usize = 1024;
@@ -372,11 +372,12 @@ static LISTENING: &[Key] = &[
     ),
     key(
         "origins",
-        Words(|c| &mut c.origins),
+        Origins(|c| &mut c.origins),
         "",
         NewConnections,
-        "Origins of web pages that may connect, for example https://example.com; others are answered 403. A request \
-         without Origin does not come from a browser and passes. Empty: any.",
+        "Origins of web pages that may connect, for example https://example.com, https://*.example.com (every name below it) or \
+         null (files and sandboxed frames); others are answered 403. A request without Origin does not come from a browser and \
+         passes. Empty, or *: any.",
     ),
     key(
         "trusted_proxies",
@@ -476,8 +477,10 @@ static CLIENTS: &[Key] = &[
         Seconds(0, HOUR, |c| &mut c.ping_interval),
         "0",
         NewConnections,
-        "A client that has sent nothing for this long is sent a ping. 0: never, as versions up to 0.05 do.",
-    ),
+        "A client that has sent nothing for this long is sent a ping. 0: never, as versions up to 0.05 do. Proxies close \
+         connections that are silent, nginx after 60 seconds.",
+    )
+    .shipped("25"),
     key(
         "ping_timeout",
         Seconds(100, HOUR, |c| &mut c.ping_timeout),
@@ -490,8 +493,10 @@ static CLIENTS: &[Key] = &[
         Seconds(0, 24 * HOUR, |c| &mut c.idle_timeout),
         "0",
         NewConnections,
-        "A client that has sent nothing for this long, no pong either, is closed. 0: never.",
-    ),
+        "A client that has sent nothing for this long, no pong either, is closed; longer than ping_interval and ping_timeout \
+         together. 0: never.",
+    )
+    .shipped("120"),
     key(
         "tcp_user_timeout",
         Seconds(0, HOUR, |c| &mut c.tcp_user_timeout),

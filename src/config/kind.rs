@@ -6,6 +6,7 @@
 
 use super::Config;
 use super::headers::QueryHeaders;
+use super::origins::OriginRule;
 use super::types::{Network, Peer, PortRange, Scheme, Secret};
 use super::url::Endpoint;
 use super::value::*;
@@ -60,8 +61,8 @@ pub enum Kind {
     Address(Place<Option<Ipv4Addr>>),
     /// Addresses and networks, may be empty.
     Networks(Place<Vec<Network>>),
-    /// Words, may be empty.
-    Words(Place<Vec<String>>),
+    /// Origins of web pages, may be empty.
+    Origins(Place<Vec<OriginRule>>),
     /// Names of headers, or `any`; may be empty.
     Headers(Place<QueryHeaders>),
     /// A file or empty.
@@ -112,7 +113,7 @@ impl Kind {
             Kind::Ports(place) => *place(config) = port_range(text)?,
             Kind::Address(place) => *place(config) = optional(text, address_v4)?,
             Kind::Networks(place) => *place(config) = items(text, network)?,
-            Kind::Words(place) => *place(config) = items(text, one_line)?,
+            Kind::Origins(place) => *place(config) = items(text, origin)?,
             Kind::Headers(place) => *place(config) = QueryHeaders::from_words(items(text, one_line)?)?,
             Kind::Path(place) => *place(config) = optional(text, one_path)?,
             Kind::Paths(place) => *place(config) = items(text, one_path)?,
@@ -141,7 +142,7 @@ impl Kind {
             Kind::Ports(place) => place(config).to_string(),
             Kind::Address(place) => place(config).map(|address| address.to_string()).unwrap_or_default(),
             Kind::Networks(place) => joined(place(config)),
-            Kind::Words(place) => joined(place(config)),
+            Kind::Origins(place) => joined(place(config)),
             Kind::Headers(place) => place(config).to_string(),
             Kind::Path(place) => place(config)
                 .as_ref()
@@ -185,7 +186,7 @@ impl Kind {
             Kind::Ports(_) => "ports first-last".into(),
             Kind::Address(_) => "IPv4 address or empty".into(),
             Kind::Networks(_) => "list of IP addresses or address/bits, may be empty".into(),
-            Kind::Words(_) => "list of words, may be empty".into(),
+            Kind::Origins(_) => "list of origins, may be empty".into(),
             Kind::Headers(_) => "list of header names, any, or empty".into(),
             Kind::Path(_) => "file or empty".into(),
             Kind::Paths(_) => "list of files, may be empty".into(),

@@ -3,6 +3,7 @@
 //! Steps: read the ini text → section → every row of the table → command line → remarks about what was not used.
 //! Nothing stops at the first error. Caller: `Config::from_file_text`.
 
+use super::doubt;
 use super::ini::{self, Entry, Ini, Problem};
 use super::keys::{self, Key};
 use super::kind::{Kind, Reading};
@@ -139,13 +140,10 @@ impl Loader<'_> {
             self.fail(name, Some(line), "value is not UTF-8; save the file as UTF-8");
             return None;
         }
-        match key.kind.read(&text, &mut self.config) {
-            Ok(Reading::AsWritten) => {}
-            Ok(Reading::Fallback(remark)) => self.warn(name, Some(line), remark),
-            Err(refusal) => {
-                self.fail(name, Some(line), refusal);
-                return None;
-            }
+        let read = key.kind.read(&text, &mut self.config);
+        if let Err(refusal) = self.weigh(key, name, &text, read) {
+            self.fail(name, Some(line), refusal);
+            return None;
         }
         if matches!(key.kind, Kind::Ignored) {
             self.warn(name, Some(line), "has no effect since version 0.02; remove it");
@@ -154,6 +152,44 @@ impl Loader<'_> {
             label: self.ini.label().to_owned(),
             line,
         })
+    }
+
+    /// What is to be said about a value that was read, or could not be; the error is why it is refused.
+    fn weigh(
+        &mut self,
+        key: &Key,
+        name: &'static str,
+        text: &str,
+        read: Result<Reading, String>,
+    ) -> Result<(), String> {
+        let Some(entry) = self.entry(name) else {
+            return read.map(drop);
+        };
+        let (line, mut doubts) = (Some(entry.line), doubt::doubts(entry, is_known));
+        let mut remarks = Vec::new();
+        if let Some(earlier) = entry.replaced {
+            remarks.push(format!("is set on line {earlier} too; the last one counts"));
+        }
+        match (&read, doubts.first()) {
+            (Err(refusal), Some(doubt)) => return Err(format!("{refusal} ({})", doubt.text)),
+            (Err(refusal), None) => return Err(refusal.clone()),
+            (Ok(Reading::Fallback(remark)), Some(doubt)) => remarks.push(format!("{remark} ({})", doubt.text)),
+            (Ok(Reading::Fallback(remark)), None) => remarks.push((*remark).to_owned()),
+            (Ok(Reading::AsWritten), Some(doubt)) if doubt.is_certain && doubt::is_ours(&key.kind) => {
+                return Err(doubt.text.clone());
+            }
+            (Ok(Reading::AsWritten), _) if doubt::takes_any_text(&key.kind) => {
+                remarks.extend(doubts.drain(..).map(|doubt| doubt.text));
+            }
+            (Ok(Reading::AsWritten), _) => {}
+        }
+        match key.kind {
+            Kind::Secret(_) if remarks.is_empty() => remarks.extend(doubt::goes_on(entry)),
+            Kind::Url(_) => remarks.extend(doubt::encoded_user(text).map(str::to_owned)),
+            _ => {}
+        }
+        remarks.into_iter().for_each(|remark| self.warn(name, line, remark));
+        Ok(())
     }
 
     fn default(&mut self, key: &Key, default: &str) -> Option<Origin> {
@@ -175,12 +211,26 @@ impl Loader<'_> {
         } else {
             "is missing;"
         };
+        if let Some(line) = self.swallowed(key) {
+            let text = format!("is missing; line {line} has it, but is indented and so continues the value above it");
+            self.fail(key.name, Some(line), text);
+            return None;
+        }
         self.fail(
             key.name,
             None,
             format!("{reason} add a line like `{} = {example}` under [{SECTION}]", key.name),
         );
         None
+    }
+
+    /// The line of this key if it has become part of another one's value.
+    fn swallowed(&self, key: &Key) -> Option<u32> {
+        let entries = self.ini.section(SECTION)?.values();
+        let all = entries.flat_map(|entry| doubt::doubts(entry, is_known));
+        let swallowed = all.filter_map(|doubt| doubt.swallowed);
+        let mut lines = swallowed.filter_map(|(name, line)| key.names().any(|known| known == name).then_some(line));
+        lines.next()
     }
 
     /// `-p` beats the file; the older layout's two ports are both served (spec §2).
@@ -313,7 +363,6 @@ impl Loader<'_> {
         let ini = self.ini;
         let Some(section) = ini.section(SECTION) else { return };
         let values: String = section.values().map(|entry| entry.raw.to_ascii_lowercase()).collect();
-        let is_known = |name: &str| keys::all().any(|key| key.names().any(|known| known == name));
         let mut unknown: Vec<(&String, &Entry)> = section.iter().filter(|(name, _)| !is_known(name)).collect();
         unknown.sort_by_key(|(_, entry)| entry.line);
         for (name, entry) in unknown.into_iter().take(ini::ERRORS_MAX) {
@@ -324,7 +373,13 @@ impl Loader<'_> {
                 Some(known) => format!("unknown key, ignored; did you mean {known}?"),
                 None => "unknown key, ignored".to_owned(),
             };
-            self.warn(&name.escape_debug().to_string(), Some(entry.line), advice);
+            let name = name.escape_debug().to_string();
+            self.warn(&name, Some(entry.line), advice);
+            for doubt in doubt::doubts(entry, is_known) {
+                if doubt.swallowed.is_some() {
+                    self.warn(&name, Some(entry.line), doubt.text);
+                }
+            }
         }
     }
 
@@ -367,6 +422,10 @@ impl Loader<'_> {
             );
         }
     }
+}
+
+fn is_known(name: &str) -> bool {
+    keys::all().any(|key| key.names().any(|known| known == name))
 }
 
 /// Most `%` problems are percent-encoded URLs or tokens with a percent sign. A token's text is never repeated.

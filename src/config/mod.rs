@@ -8,14 +8,17 @@ pub mod headers;
 pub mod ini;
 pub mod keys;
 pub mod kind;
+pub mod origins;
 pub mod render;
 pub mod types;
 pub mod url;
 
+mod doubt;
 mod load;
 mod value;
 
 pub use headers::QueryHeaders;
+pub use origins::OriginRule;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -100,7 +103,7 @@ settings! {
     /// Bytes of memory beyond which no client is admitted; 0: nine tenths of what there is.
     memory_max: usize,
     /// Allowed origins of browsers; empty: any.
-    origins: Vec<String>,
+    origins: Vec<OriginRule>,
     /// Whose `X-Forwarded-For` and PROXY headers are believed.
     trusted_proxies: Vec<Network>,
     /// Connections begin with a PROXY header.

@@ -144,18 +144,42 @@ impl Endpoint {
     }
 }
 
-/// The URL without its user information: fit for logs and for `--check-config`.
+/// The URL without its user information and without the values of its query, which may be keys: fit for logs and for
+/// `--check-config`.
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.tls { "https" } else { "http" };
         let user = if self.basic_auth.is_some() { "(set)@" } else { "" };
-        write!(f, "{scheme}://{user}{}{}", self.authority, self.target)
+        let (path, query) = match self.target.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (self.target.as_str(), None),
+        };
+        write!(f, "{scheme}://{user}{}{path}", self.authority)?;
+        for (mark, parameter) in query.into_iter().flat_map(parameters) {
+            write!(f, "{mark}{}", masked(parameter))?;
+        }
+        Ok(())
     }
 }
 
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Endpoint({self})")
+    }
+}
+
+/// The parts of a query with the sign in front of each.
+fn parameters(query: &str) -> impl Iterator<Item = (char, &str)> {
+    std::iter::once('?').chain(std::iter::repeat('&')).zip(query.split('&'))
+}
+
+/// `name=(set)`; the placeholder is no secret, and a parameter without a name may be one.
+fn masked(parameter: &str) -> String {
+    match parameter.split_once('=') {
+        Some((_, "" | PLACEHOLDER)) => parameter.to_owned(),
+        None if matches!(parameter, "" | PLACEHOLDER) => parameter.to_owned(),
+        None => "(set)".to_owned(),
+        Some((name, _)) => format!("{name}=(set)"),
     }
 }
 
@@ -310,6 +334,26 @@ mod tests {
         );
         assert_eq!(url("http://rain@a/").basic_auth.as_deref(), Some("Basic cmFpbjo="));
         assert_eq!(url("http://@a/").basic_auth, None);
+    }
+
+    #[test]
+    fn values_of_the_query_are_not_shown() {
+        let table = [
+            (
+                "http://a/x?key=s3cret&t={message_type}&s3cret&e=",
+                "http://a/x?key=(set)&t={message_type}&(set)&e=",
+            ),
+            (
+                "http://a/{message_type}?{message_type}",
+                "http://a/{message_type}?{message_type}",
+            ),
+            ("http://a/x?a=s3cret=s3cret", "http://a/x?a=(set)"),
+            ("http://a/x?", "http://a/x?"),
+        ];
+        for (text, shown) in table {
+            assert_eq!(url(text).to_string(), shown);
+            assert!(!format!("{:?}", url(text)).contains("s3cret"));
+        }
     }
 
     #[test]

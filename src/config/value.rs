@@ -3,6 +3,7 @@
 //! Refusals are phrases that end in what is accepted and quote at most a short, escaped part of the text.
 
 use super::kind::{PORT_DEFAULT, Reading};
+use super::origins::OriginRule;
 use super::types::{Network, Peer, PortRange, Scheme};
 use super::url;
 use std::fmt::Display;
@@ -15,9 +16,10 @@ const TEXT_BYTES_MAX: usize = 255;
 /// Most items of a list setting (addresses, peers): far above any real cluster, far below a mistake that hurts.
 const LIST_ITEMS_MAX: usize = 256;
 
-/// `text` escaped and cut, for messages.
+/// `text` escaped and cut, for messages. Of its first line only: what follows may be another key by mistake, the token say.
 pub(super) fn quoted(text: &str) -> String {
-    let short: String = text.chars().take(40).collect();
+    let first = text.split('\n').next().unwrap_or_default();
+    let short: String = first.chars().take(40).collect();
     let dots = if short.len() < text.len() { "…" } else { "" };
     format!("\"{}{dots}\"", short.escape_debug())
 }
@@ -159,6 +161,10 @@ pub(super) fn one_line(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+pub(super) fn origin(word: &str) -> Result<OriginRule, String> {
+    OriginRule::parse(word)
+}
+
 pub(super) fn one_path(text: &str) -> Result<PathBuf, String> {
     if text.chars().any(char::is_control) {
         return Err("has a line break or control character; write one path on one line".into());
@@ -183,12 +189,32 @@ pub(super) fn items<T>(text: &str, read: impl Fn(&str) -> Result<T, String>) -> 
     let list = words
         .by_ref()
         .take(LIST_ITEMS_MAX)
-        .map(read)
+        .map(|word| unadorned(word).and_then(&read))
         .collect::<Result<_, _>>()?;
     if words.next().is_some() {
         return Err(format!("lists more than {LIST_ITEMS_MAX} items"));
     }
     Ok(list)
+}
+
+/// Refuses what belongs to other notations of lists.
+fn unadorned(word: &str) -> Result<&str, String> {
+    if word.starts_with(['"', '\'']) || word.ends_with(['"', '\'']) {
+        return Err(format!(
+            "{} has quotes, which are part of the value here; write it without them",
+            quoted(word)
+        ));
+    }
+    if word.contains(';') {
+        return Err(format!(
+            "{}: separate items with commas or spaces, nothing else",
+            quoted(word)
+        ));
+    }
+    if word.starts_with('#') {
+        return Err("a # after a value starts no comment; write comments on lines of their own".into());
+    }
+    Ok(word)
 }
 
 pub(super) fn addresses(text: &str) -> Result<Vec<IpAddr>, String> {

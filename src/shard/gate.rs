@@ -7,6 +7,7 @@
 
 use super::Shard;
 use super::sockets::{Sockets, Verdict};
+use crate::config::OriginRule;
 use crate::engine::ids::ClientId;
 use crate::metrics::Metric;
 use crate::protocol::rainbow::answer::HttpAnswer;
@@ -77,9 +78,9 @@ impl Shard {
 
 /// Whether the page that opens the connection may. Browsers always say where a page comes from; who does not is none.
 /// Versions 7 and 8 of the protocol call the header `Sec-WebSocket-Origin`.
-fn is_allowed(headers: &Headers, origins: &[String]) -> bool {
+fn is_allowed(headers: &Headers, origins: &[OriginRule]) -> bool {
     let said = headers
         .joined("origin")
         .or_else(|| headers.joined("sec-websocket-origin"));
-    said.is_none_or(|origin| origins.iter().any(|own| own.as_bytes().eq_ignore_ascii_case(&origin)))
+    said.is_none_or(|origin| origins.iter().any(|rule| rule.allows(&origin)))
 }
