@@ -73,7 +73,6 @@ impl OriginRule {
         if !host.is_ascii() {
             return refuse("has letters that browsers write in their xn-- form");
         }
-        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
         let is_v6 = host.starts_with('[') && host.ends_with(']');
         if host.is_empty() || !(is_v6 || host.bytes().all(is_name)) {
             return refuse("names no server; write for example https://a.example");
@@ -121,6 +120,10 @@ fn is_of(name: &str, host: &str, is_wildcard: bool) -> bool {
         .checked_sub(host.len())
         .and_then(|at| name.split_at_checked(at));
     below.is_some_and(|(labels, parent)| labels.len() > 1 && labels.ends_with('.') && parent.eq_ignore_ascii_case(host))
+}
+
+fn is_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')
 }
 
 /// `None` if the port is none. An empty one counts as not named.
@@ -221,6 +224,8 @@ mod tests {
             "https://.a.example:8443",
             "https://xa.example:8443",
             "https://x.a.example",
+            "https://evil.example, x.a.example:8443",
+            "https://evil.example/x.a.example:8443",
             "https://x.a.example:8443.evil.example:8443",
             "https://evil.example/x.a.example:8443x",
             "https://\u{e4}.b.example:8443",
