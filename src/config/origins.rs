@@ -119,7 +119,10 @@ fn is_of(name: &str, host: &str, is_wildcard: bool) -> bool {
         .len()
         .checked_sub(host.len())
         .and_then(|at| name.split_at_checked(at));
-    below.is_some_and(|(labels, parent)| labels.len() > 1 && labels.ends_with('.') && parent.eq_ignore_ascii_case(host))
+    below.is_some_and(|(labels, parent)| {
+        let is_whole = labels.len() > 1 && labels.ends_with('.') && labels.bytes().all(is_name);
+        is_whole && parent.eq_ignore_ascii_case(host)
+    })
 }
 
 fn is_name(byte: u8) -> bool {
