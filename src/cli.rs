@@ -167,20 +167,35 @@ fn version() -> String {
 /// # Errors
 /// Everything that is wrong with it, the failure to read it included.
 pub fn load(file: &Path, overrides: &Overrides) -> Result<(Config, Vec<Warning>), Vec<ConfigError>> {
-    let label = file.display().to_string();
+    let bytes = read(file).map_err(|error| vec![error])?;
+    interpret(file, &bytes, overrides)
+}
+
+/// The bytes of a settings file, at most one more than allowed, so that the parser sees that it is too long.
+///
+/// # Errors
+/// The failure to read it.
+pub fn read(file: &Path) -> Result<Vec<u8>, ConfigError> {
     let mut bytes = Vec::new();
-    // One byte more than allowed, so that the parser sees that the file is too long.
     let limit = FILE_BYTES_MAX as u64 + 1;
     let read = std::fs::File::open(file).and_then(|file| file.take(limit).read_to_end(&mut bytes));
-    if let Err(error) = read {
-        let text = format!("cannot be read: {error}; name another file with -f");
-        return Err(vec![ConfigError(Note {
-            file: label,
+    match read {
+        Ok(_) => Ok(bytes),
+        Err(error) => Err(ConfigError(Note {
+            file: file.display().to_string(),
             line: None,
             key: None,
-            text,
-        })]);
+            text: format!("cannot be read: {error}; name another file with -f"),
+        })),
     }
+}
+
+/// Parses what was read of a settings file, and reads the files it names.
+///
+/// # Errors
+/// Everything that is wrong with them.
+pub fn interpret(file: &Path, bytes: &[u8], overrides: &Overrides) -> Result<(Config, Vec<Warning>), Vec<ConfigError>> {
+    let label = file.display().to_string();
     if bytes.starts_with(b"\xff\xfe")
         || bytes.starts_with(b"\xfe\xff")
         || bytes.get(..2).is_some_and(|two| two.contains(&0))
@@ -192,7 +207,7 @@ pub fn load(file: &Path, overrides: &Overrides) -> Result<(Config, Vec<Warning>)
             text: "is UTF-16; save it as UTF-8".into(),
         })]);
     }
-    let (config, mut warnings) = Config::from_file_text(&label, &String::from_utf8_lossy(&bytes), overrides)?;
+    let (config, mut warnings) = Config::from_file_text(&label, &String::from_utf8_lossy(bytes), overrides)?;
     // The parser cannot look at files; a wrong one should not wait for the first https call or client to show.
     match tls::check(&config) {
         Ok(mut remarks) => {

@@ -33,6 +33,20 @@ fn reload(server: &Server, lines: &str, word: &str) -> String {
 const DONE: &str = "configuration read again";
 const REFUSED: &str = "reload refused";
 
+/// A value of `/metrics`.
+fn metric(server: &Server, name: &str) -> f64 {
+    let page = http::call(server.port(), &Request::get("/metrics"), SOON)
+        .expect("metrics")
+        .text();
+    let value = page
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+    value.unwrap_or_else(|| panic!("no {name} in {page}"))
+}
+
+const SUCCESSFUL: &str = "rainbow_reload_successful ";
+const READ_AT: &str = "rainbow_reload_timestamp_seconds ";
+
 fn send_signed_with(server: &Server, token: &str) -> serde_json::Value {
     let send = Request::post("/send/", "x").query("channel", "nobody").signed(token);
     let answer = http::call(server.port(), &send, SOON).expect("an answer");
@@ -145,4 +159,160 @@ fn a_file_with_an_error_changes_nothing() {
     assert_eq!(update.status, 200, "it says nothing about success");
     assert!(eventually(SOON, || server.log_tail().matches(REFUSED).count() > before));
     assert_eq!(send_signed_with(&server, TOKEN)["status"], 0);
+}
+
+#[test]
+fn the_result_of_the_last_reload_is_a_metric() {
+    let business = Business::start();
+    let server = Builder::new(&business).start();
+    let started = metric(&server, READ_AT);
+    assert!(started > 1.7e9 && metric(&server, SUCCESSFUL) == 1.0);
+    let good = std::fs::read_to_string(&server.ini).expect("ini file");
+    reload(&server, "drain_timeout = soon", REFUSED);
+    assert_eq!(metric(&server, SUCCESSFUL), 0.0);
+    let refused = metric(&server, READ_AT);
+    assert!(refused >= started);
+    std::fs::write(&server.ini, good).expect("ini file");
+    reload(&server, "", DONE);
+    assert_eq!(metric(&server, SUCCESSFUL), 1.0);
+    assert!(
+        metric(&server, READ_AT) > refused,
+        "another second: at most one reload in each"
+    );
+}
+
+/// Half a file must not switch protections off.
+#[test]
+fn a_setting_that_protects_does_not_vanish_in_silence() {
+    let business = Business::start();
+    let server = Builder::new(&business)
+        .set("signature", "hmac-sha256")
+        .set("origins", "http://here")
+        .start();
+    let whole = std::fs::read_to_string(&server.ini).expect("ini file");
+    let without = |key: &str| -> String {
+        let kept = whole.lines().filter(|line| !line.starts_with(&format!("{key} =")));
+        kept.map(|line| format!("{line}\n")).collect()
+    };
+    for (key, words) in [
+        ("signature", "signature was hmac-sha256 and is not in the file any more"),
+        ("origins", "origins was http://here and is not in the file any more"),
+    ] {
+        std::fs::write(&server.ini, without(key)).expect("ini file");
+        let log = reload(&server, "", REFUSED);
+        assert!(log.contains(words) && log.contains(&format!("Write `{key} =")), "{log}");
+        assert_ne!(send_signed_with(&server, TOKEN)["status"], 0, "signed with SHA-1");
+        assert_eq!(upgrade(&server, "http://elsewhere"), 403);
+    }
+    // A file that is cut in the middle of its last line.
+    std::fs::write(&server.ini, &whole[..whole.len() - 3]).expect("ini file");
+    server.signal("HUP");
+    let cut = "ends in the middle of a line";
+    assert!(
+        eventually(SOON, || server.log_tail().contains(cut)),
+        "{}",
+        server.log_tail()
+    );
+    // What is meant is written.
+    std::fs::write(&server.ini, without("signature")).expect("ini file");
+    reload(&server, "signature = sha1", DONE);
+    assert_eq!(send_signed_with(&server, TOKEN)["status"], 0);
+}
+
+/// Anybody may ask for a reload; that costs neither kept connections nor more than one reading in a second.
+#[test]
+fn many_requests_are_one_reload_a_second_and_keep_what_has_not_changed() {
+    const REQUESTS: usize = 600;
+    let business = Business::start();
+    let server = Builder::new(&business).set("cluster_udp", "no").start();
+    let began = std::time::Instant::now();
+    let opened = |server: &Server| metric(server, "rainbow_callback_connections_opened_total ");
+    let client = Client::open(server.port());
+    for id in 0..4 {
+        client.send(&common::packet::send(1, 7, id, "x"));
+        client.expect(common::client::Op::Binary, &common::packet::ack(id, "ok"));
+    }
+    let before = opened(&server);
+    let storm = std::thread::scope(|scope| {
+        let ask = || {
+            let answers = (0..REQUESTS / 4).map(|_| http::call(server.port(), &Request::get("/updateconfig/"), SOON));
+            answers
+                .filter(|answer| answer.as_ref().is_ok_and(|answer| answer.status == 200))
+                .count()
+        };
+        let callers: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
+        for id in 4..40 {
+            client.send(&common::packet::send(1, 7, id, "x"));
+            client.expect(common::client::Op::Binary, &common::packet::ack(id, "ok"));
+        }
+        callers
+            .into_iter()
+            .map(|caller| caller.join().expect("a caller"))
+            .sum::<usize>()
+    });
+    assert_eq!(storm, REQUESTS, "each is answered as before");
+    // The last request is heard, though it came while another was waiting.
+    reload(&server, "security_token = otherthere", DONE);
+    let reloads = server.log_tail().matches(DONE).count();
+    let seconds = began.elapsed().as_secs() as usize;
+    assert!(reloads <= seconds + 2, "{reloads} reloads in {seconds} s");
+    assert!(
+        opened(&server) <= before + 2.0,
+        "{} connections opened",
+        opened(&server) - before
+    );
+    assert_eq!(send_signed_with(&server, "otherthere")["status"], 0);
+}
+
+/// A file that is written slowly is read when it is done, however early the reload was asked for.
+#[test]
+fn a_file_that_is_being_written_is_waited_for() {
+    let business = Business::start();
+    let server = Builder::new(&business).start();
+    let whole = std::fs::read_to_string(&server.ini).expect("ini file");
+    let done = || server.log_tail().matches(DONE).count() + server.log_tail().matches(REFUSED).count();
+    std::fs::write(&server.ini, "[main]\n").expect("ini file");
+    server.signal("HUP");
+    std::fs::write(&server.ini, format!("{whole}security_token = otherthere\n")).expect("ini file");
+    assert!(eventually(SOON, || done() == 1), "{}", server.log_tail());
+    assert!(!server.log_tail().contains(REFUSED), "{}", server.log_tail());
+    assert_eq!(send_signed_with(&server, "otherthere")["status"], 0);
+}
+
+/// `systemctl reload` fails on a file that cannot work, and nothing is signalled.
+#[test]
+fn the_unit_checks_before_it_signals() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let unit = std::fs::read_to_string(root.join("packaging/rainbow-server.service")).expect("the unit");
+    let steps: Vec<_> = unit
+        .lines()
+        .filter_map(|line| line.strip_prefix("ExecReload="))
+        .collect();
+    let [check, signal] = steps[..] else {
+        panic!("{steps:?}")
+    };
+    assert_eq!(signal, "/bin/kill -HUP $MAINPID");
+    let ini = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("unit-{}.ini", std::process::id()));
+    let script = check
+        .strip_prefix("/bin/sh -c '")
+        .and_then(|rest| rest.strip_suffix('\''))
+        .expect("a shell line");
+    let script = script
+        .replace("/usr/bin/rainbow-server", env!("CARGO_BIN_EXE_rainbow-server"))
+        .replace("/etc/rainbow-server/server.ini", &ini.display().to_string());
+    let run = |text: &str| {
+        std::fs::write(&ini, text).expect("ini file");
+        std::process::Command::new("/bin/sh")
+            .args(["-c", &script])
+            .output()
+            .expect("sh")
+    };
+    let good = "[main]\nconnect_url=http://a/\nforward_url=http://a/\nclose_url=http://a/\nsecurity_token=t\n";
+    let passed = run(good);
+    assert!(passed.status.success() && passed.stdout.is_empty(), "{passed:?}");
+    let failed = run(&format!("{good}ca_file = /etc/hostname\n"));
+    assert_eq!(failed.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&failed.stderr);
+    assert!(said.contains("ca_file: /etc/hostname: holds no certificate"), "{said}");
+    std::fs::remove_file(&ini).expect("ini file");
 }

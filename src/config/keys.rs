@@ -59,6 +59,8 @@ pub struct Key {
     pub shipped: Option<&'static str>,
     /// When a change takes effect.
     pub reload: Reload,
+    /// A reload does not take its absence for a wish, because the default is less secure than what may be set.
+    pub is_guard: bool,
     /// What it does, in one or two sentences.
     pub meaning: &'static str,
 }
@@ -76,6 +78,11 @@ impl Key {
 
     const fn unit(mut self, unit: &'static str) -> Key {
         self.unit = unit;
+        self
+    }
+
+    const fn guard(mut self) -> Key {
+        self.is_guard = true;
         self
     }
 
@@ -109,6 +116,7 @@ const fn required(name: &'static str, kind: Kind, example: &'static str, meaning
         default: None,
         shipped: Some(example),
         reload: Reload::Hot,
+        is_guard: false,
         meaning,
     }
 }
@@ -122,6 +130,7 @@ const fn key(name: &'static str, kind: Kind, default: &'static str, reload: Relo
         default: Some(default),
         shipped: None,
         reload,
+        is_guard: false,
         meaning,
     }
 }
@@ -221,7 +230,8 @@ static SIGNATURES: &[Key] = &[
         Hot,
         "How calls are signed, in both directions and between servers. sha1: token, timestamp and nonce, as versions up \
          to 0.05 do. hmac-sha256: method, path, query and body as well.",
-    ),
+    )
+    .guard(),
     key(
         "signature_accept",
         Schemes(|c| &mut c.signature_accept),
@@ -249,7 +259,8 @@ static SIGNATURES: &[Key] = &[
         "no",
         Hot,
         "Accept a call signed with sha1 once only. One signed with hmac-sha256 is never accepted twice.",
-    ),
+    )
+    .guard(),
     key(
         "replay_max",
         Integer(1000, 64_000_000, |c| &mut c.replay_max),
@@ -353,6 +364,7 @@ static LISTENING: &[Key] = &[
          may be waiting for their request head; the HTTP interface is not limited. IPv6 addresses count by /64, \
          addresses in trusted_proxies do not count. 0: no limit.",
     )
+    .guard()
     .unit("connections"),
     key(
         "handshakes_max",
@@ -378,7 +390,8 @@ static LISTENING: &[Key] = &[
         "Origins of web pages that may connect, for example https://example.com, https://*.example.com (every name below it) or \
          null (files and sandboxed frames); others are answered 403. A request without Origin does not come from a browser and \
          passes. Empty, or *: any.",
-    ),
+    )
+    .guard(),
     key(
         "trusted_proxies",
         Networks(|c| &mut c.trusted_proxies),
@@ -464,6 +477,7 @@ static CLIENTS: &[Key] = &[
         "Websocket frames of one client per second, with bursts of one second; beyond it the client is not read for a \
          while. Nothing is dropped. 0: no limit.",
     )
+    .guard()
     .unit("frames"),
     key(
         "client_bytes_per_second",
@@ -471,7 +485,8 @@ static CLIENTS: &[Key] = &[
         "0",
         NewConnections,
         "The same for bytes.",
-    ),
+    )
+    .guard(),
     key(
         "ping_interval",
         Seconds(0, HOUR, |c| &mut c.ping_interval),
@@ -683,7 +698,8 @@ static CALLBACKS: &[Key] = &[
         "Query parameters of /connect/ that connect_url is told as headers too, unless the client sent such a header. any: \
          all but names that HTTP, browsers and proxies speak with (docs/headers.md); a name that stands here may be one of \
          those. Versions up to 0.05 copied every one.",
-    ),
+    )
+    .guard(),
     key(
         "connect_head_max",
         Bytes(K, M, |c| &mut c.connect_head_max),
@@ -724,7 +740,8 @@ static API: &[Key] = &[
         "yes",
         Hot,
         "Answer /serverinfo/ and /updateconfig/ without signature, as versions up to 0.05 do. no: they need one.",
-    ),
+    )
+    .guard(),
     key(
         "api_connections",
         Integer(1, 1_000_000, |c| &mut c.api_connections),

@@ -378,6 +378,24 @@ impl Config {
         self
     }
 
+    /// Settings of this configuration that `new` has no more, though without them the server is less secure: what to write.
+    /// A file of which a part is missing must not switch protections off.
+    pub fn lowered_by_absence(&self, new: &Config) -> Vec<String> {
+        let guards = keys::all().filter(|key| key.is_guard);
+        let lowered = guards.filter_map(|key| {
+            let of = |config: &Config| config.settings.iter().find(|setting| setting.name == key.name).cloned();
+            let (was, is) = (of(self)?, of(new)?);
+            let is_gone = matches!(was.origin, Origin::File { .. }) && is.origin == Origin::Default;
+            (is_gone && was.shown != is.shown).then(|| {
+                format!(
+                    "{0} was {1} and is not in the file any more; is it the whole file? Write `{0} = {2}` if you mean that",
+                    key.name, was.shown, is.shown
+                )
+            })
+        });
+        lowered.collect()
+    }
+
     /// What a reload puts in force: `new`, with every setting that needs a restart kept from `self`. Also what has changed,
     /// for the log. Pass `new` loaded with the same options and [`Config::resolved`].
     pub fn reloaded(&self, new: Config) -> (Config, Changes) {

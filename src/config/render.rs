@@ -49,7 +49,14 @@ pub fn server_ini() -> String {
 /// `docs/configuration.md`.
 pub fn markdown() -> String {
     text(|out| {
+        let guards = super::keys::all()
+            .filter(|key| key.is_guard)
+            .map(|key| format!("`{}`", key.name));
+        let guards: Vec<String> = guards.collect();
         out.write_str(MARKDOWN_HEAD)?;
+        for line in wrap(&format!("{MARKDOWN_GUARDS} {}.", guards.join(", ")), 120) {
+            writeln!(out, "{line}")?;
+        }
         for group in GROUPS {
             writeln!(out, "\n## {}\n", group.heading)?;
             writeln!(
@@ -96,6 +103,10 @@ or spaces. `rainbow-server -f FILE --check-config` shows every value in force an
 `restart` only after a restart (or `--takeover`). The log of a reload names what has changed in each class, and `--check-config` shows
 the class of every setting. A file with an error changes nothing.
 ";
+
+const MARKDOWN_GUARDS: &str = "\
+A reload also refuses a file from which a protecting setting has vanished, since half a file must not switch protections off: \
+while the server runs, write the default instead of taking the line away. These are";
 
 /// The section of `--help`.
 pub fn help() -> String {

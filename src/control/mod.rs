@@ -2,7 +2,8 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `mod.rs` | state, mailbox, publish and its answer, reload |
+//! | `mod.rs` | state, mailbox, publish and its answer |
+//! | `reload.rs` | reading the settings again |
 //! | `stop.rs` | the end |
 //! | `http.rs` | API connections |
 //! | `routes.rs` | each route: request → answer |
@@ -16,6 +17,7 @@ pub mod callback;
 pub mod door;
 mod http;
 mod process;
+mod reload;
 mod routes;
 mod scrape;
 mod stop;
@@ -30,9 +32,8 @@ use bytes::Bytes;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
-use crate::cli;
 use crate::cluster::{Announce, Cluster};
-use crate::config::{Changes, Config, Overrides};
+use crate::config::{Config, Overrides};
 use crate::engine::command::{ChannelName, Command, Publish, Qos, Report};
 use crate::engine::ids::{ClientId, IdentityKey, ShardId, Ticket};
 use crate::engine::mailbox::Receiver;
@@ -122,9 +123,10 @@ pub struct Control {
     callbacks: Callbacks,
     client: Client,
     cluster: Cluster,
-    /// What callers signed lately.
     /// When the first certificate of ours ends, in seconds since 1970.
     certificate_expiry: Cell<Option<u64>>,
+    reloads: reload::Reloads,
+    /// What callers signed lately.
     replays: RefCell<Replays>,
     tickets: RefCell<Tickets>,
     receipts: RefCell<Receipts>,
@@ -175,6 +177,8 @@ pub async fn run(setup: ControlSetup) {
     let callbacks = Callbacks::start(client.clone(), builder, completion, door::settings(&setup.config));
     let cluster = Cluster::start(&setup.config, setup.announce, client.clone(), setup.clock);
     let certificate_expiry = Cell::new(certificate_expiry(&setup.config));
+    let started = setup.clock.unix_micros() / 1_000_000;
+    let reloads = reload::Reloads::new(&setup.config, setup.file.as_deref(), started);
     let control = Rc::new(Control {
         config: RefCell::new(setup.config),
         file: setup.file,
@@ -189,6 +193,7 @@ pub async fn run(setup: ControlSetup) {
         client,
         cluster,
         certificate_expiry,
+        reloads,
         replays: RefCell::default(),
         tickets: RefCell::default(),
         receipts: RefCell::default(),
@@ -228,11 +233,7 @@ async fn mail(control: Rc<Control>, mailbox: Receiver<ControlMail>, sleeper: Sle
             ControlMail::Replaced(successor) => control.give_way(successor),
             ControlMail::Predecessor(address) => control.cluster.set_predecessor(address),
             ControlMail::Signal(Signal::Stop) => control.stop(),
-            ControlMail::Signal(Signal::Reload) => {
-                if let Err(error) = control.reload() {
-                    tracing::error!(%error, "reload refused, the old settings stay in force");
-                }
-            }
+            ControlMail::Signal(Signal::Reload) => reload::request(&control),
         });
         control.outlets.borrow_mut().kick();
         if handled == MAILBOX_BATCH || control.outlets.borrow().overflow() > 0 {
@@ -401,55 +402,8 @@ impl Control {
         outlets.post_shard(shard, mail);
         outlets.kick();
     }
-
-    /// Reads the configuration again: all of it takes effect, or nothing. Listening sockets, ports, threads and the cluster
-    /// name stay.
-    fn reload(&self) -> Result<(), String> {
-        let Some(file) = &self.file else {
-            return Err("there is no file to read again".into());
-        };
-        let (fresh, warnings) = cli::load(file, &self.overrides).map_err(|errors| join(&errors))?;
-        for warning in warnings {
-            tracing::warn!("{warning}");
-        }
-        let fresh = fresh.resolved(self.machine.cores, self.machine.descriptors_max);
-        let (config, changes) = self.config().reloaded(fresh);
-        let identity = tls::load(&config).map_err(|fault| format!("{}: {}", fault.key, fault.text))?;
-        self.client
-            .reload(&door::options(&config))
-            .map_err(|error| format!("https callbacks: {error}"))?;
-        let config = Arc::new(config);
-        self.certificate_expiry.set(certificate_expiry(&config));
-        *self.config.borrow_mut() = config.clone();
-        self.callbacks.rebuild(Rc::new(door::Door::new(config.clone())));
-        self.callbacks.reload(door::settings(&config));
-        self.cluster.reload(&config);
-        for shard in self.shards() {
-            self.post_mail(shard, ShardMail::Reload(config.clone()));
-            if let Some(identity) = &identity {
-                self.post_mail(shard, ShardMail::Identity(identity.clone()));
-            }
-        }
-        let Changes {
-            hot,
-            new_connections,
-            restart,
-        } = changes;
-        tracing::info!(
-            hot = hot.join(" "),
-            new_connections = new_connections.join(" "),
-            needs_restart = restart.join(" "),
-            "configuration read again, certificates too"
-        );
-        Ok(())
-    }
 }
 
 fn certificate_expiry(config: &Config) -> Option<u64> {
     tls::expiries(config).iter().map(|expiry| expiry.unix_seconds).min()
-}
-
-/// Several errors on one line of log.
-fn join<E: std::fmt::Display>(errors: &[E]) -> String {
-    errors.iter().map(E::to_string).collect::<Vec<_>>().join("; ")
 }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use super::Control;
+use super::reload;
 use super::scrape::metrics;
 use super::wait::Countdown;
 use crate::engine::command::{CallbackOutcome, Command, Publish, Qos};
@@ -231,9 +232,7 @@ fn update_config(control: &Rc<Control>, caller: Caller, local_only: bool) -> Htt
     drop(Others::ask(control, caller, local_only, &Bytes::new(), |_, relay| {
         PeerRequest::update_config(relay)
     }));
-    if let Err(error) = control.reload() {
-        tracing::error!(%error, "reload refused, the old settings stay in force");
-    }
+    reload::request(control);
     // The answer says nothing about success, as in the original.
     HttpAnswer::done()
 }

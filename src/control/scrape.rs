@@ -106,6 +106,17 @@ fn gauges(control: &Control) -> Vec<Gauge<'static>> {
             crate::log::dropped_lines() as f64,
         ),
     ];
+    let (read_at, is_in_force) = control.reloads.result();
+    gauges.push(gauge(
+        "rainbow_reload_timestamp_seconds",
+        "When the settings were read last, at start or by a reload, in seconds since 1970.",
+        read_at as f64,
+    ));
+    gauges.push(gauge(
+        "rainbow_reload_successful",
+        "1: what was read then is in force. 0: that reload was refused, the log says why, older settings are in force.",
+        f64::from(u8::from(is_in_force)),
+    ));
     let expiry = control.certificate_expiry.get();
     gauges.extend(expiry.map(|at| {
         gauge(

@@ -10,6 +10,7 @@
 //! | `admission.rs`, `memory.rs` | who may connect: addresses, memory; `core/greet.rs` PROXY headers, refusals |
 //! | `sockets.rs`, `kernel.rs` | the shard's sockets by slot; what the kernel does for them |
 //! | `stream.rs` | a connection of the control core |
+//! | `stamp.rs` | whether a file has changed |
 //! | `tls/` | TLS of incoming connections |
 //! | `mail.rs`, `wake.rs`, `ticker.rs`, `clock.rs` | messages between cores, sleeping and waking, time |
 //! | `udp.rs` | the cluster's datagrams |
@@ -30,6 +31,7 @@ pub mod processors;
 pub mod runtime;
 pub mod signals;
 pub mod sockets;
+pub mod stamp;
 pub mod stream;
 pub mod sys;
 pub mod takeover;

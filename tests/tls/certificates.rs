@@ -107,6 +107,49 @@ fn a_reload_serves_new_connections_with_new_certificates() {
     setup.expect_healthy();
 }
 
+/// A storm of returning clients must not cost a full handshake each because somebody asked for a reload.
+#[test]
+fn tickets_stay_good_over_a_reload() {
+    use rustls::HandshakeKind;
+    use std::io::{Read, Write};
+    let setup = setup(|builder| builder.set("workers", 1));
+    let config = setup.authority.client(Version::Tls13);
+    let handshake = || {
+        let mut secure = connect(setup.port.number, &config, "a.test").expect("handshake");
+        // The ticket comes with the first answer.
+        secure
+            .write_all(b"GET /hello/ HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            .expect("write");
+        let _ = secure.read_to_end(&mut Vec::new());
+        secure.conn.handshake_kind()
+    };
+    assert_eq!(handshake(), Some(HandshakeKind::Full));
+    assert_eq!(handshake(), Some(HandshakeKind::Resumed));
+    let reloads = || setup.server.log_tail().matches("configuration read again").count();
+    setup.server.signal("HUP");
+    assert!(eventually(SOON, || reloads() == 1), "{}", setup.server.log_tail());
+    assert!(
+        setup.server.log_tail().contains("certificates=\"unchanged\""),
+        "{}",
+        setup.server.log_tail()
+    );
+    assert_eq!(handshake(), Some(HandshakeKind::Resumed), "nothing has changed");
+    setup.authority.issue("own", &["a.test"]);
+    setup.server.signal("HUP");
+    assert!(eventually(SOON, || reloads() == 2), "{}", setup.server.log_tail());
+    assert!(
+        setup.server.log_tail().contains("certificates=\"new\""),
+        "{}",
+        setup.server.log_tail()
+    );
+    assert_eq!(
+        handshake(),
+        Some(HandshakeKind::Resumed),
+        "other certificates, the same keys of tickets"
+    );
+    setup.expect_healthy();
+}
+
 /// They are served all the same; it is for the log, `--check-config` and whoever watches the metric to say so.
 #[test]
 fn certificates_that_end_soon_are_warned_of() {

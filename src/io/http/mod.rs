@@ -66,7 +66,7 @@ pub struct Request {
 }
 
 /// What an operator may set.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// How long an unused connection is kept at most; zero keeps none. Below the 60 s after which common servers close theirs.
     pub idle: Duration,
