@@ -15,7 +15,17 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Series that tests with other configurations move: the series, the file that tests it, and a word found there.
-const MOVED_ELSEWHERE: [(&str, &str, &str); 33] = [
+const MOVED_ELSEWHERE: [(&str, &str, &str); 35] = [
+    (
+        "rainbow_reload_successful",
+        "tests/reload.rs",
+        "rainbow_reload_successful",
+    ),
+    (
+        "rainbow_reload_timestamp_seconds",
+        "tests/reload.rs",
+        "rainbow_reload_timestamp_seconds",
+    ),
     (
         "rainbow_mailbox_overflows_total",
         "tests/limits/overload.rs",

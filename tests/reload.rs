@@ -264,19 +264,36 @@ fn many_requests_are_one_reload_a_second_and_keep_what_has_not_changed() {
     assert_eq!(send_signed_with(&server, "otherthere")["status"], 0);
 }
 
-/// A file that is written slowly is read when it is done, however early the reload was asked for.
+/// A file that is written slowly is read when it is done, however early the reload was asked for. On a machine that stands still
+/// between two pieces the file is old enough to be read, so one of several rounds has to show it.
 #[test]
 fn a_file_that_is_being_written_is_waited_for() {
     let business = Business::start();
     let server = Builder::new(&business).start();
     let whole = std::fs::read_to_string(&server.ini).expect("ini file");
-    let done = || server.log_tail().matches(DONE).count() + server.log_tail().matches(REFUSED).count();
-    std::fs::write(&server.ini, "[main]\n").expect("ini file");
-    server.signal("HUP");
-    std::fs::write(&server.ini, format!("{whole}security_token = otherthere\n")).expect("ini file");
-    assert!(eventually(SOON, || done() == 1), "{}", server.log_tail());
-    assert!(!server.log_tail().contains(REFUSED), "{}", server.log_tail());
-    assert_eq!(send_signed_with(&server, "otherthere")["status"], 0);
+    let ended = |word: &str| server.log_tail().matches(word).count();
+    for round in 1..=6 {
+        let (done, before) = (ended(DONE), ended(DONE) + ended(REFUSED));
+        std::fs::write(&server.ini, "[main]\n").expect("ini file");
+        server.signal("HUP");
+        for piece in 0..60 {
+            std::fs::write(&server.ini, format!("[main]\n# {piece}\n")).expect("ini file");
+            std::thread::sleep(common::ms(5));
+        }
+        let token = format!("written-in-round-{round}");
+        std::fs::write(&server.ini, format!("{whole}security_token = {token}\n")).expect("ini file");
+        assert!(
+            eventually(SOON, || ended(DONE) + ended(REFUSED) > before),
+            "{}",
+            server.log_tail()
+        );
+        if ended(DONE) > done {
+            assert_eq!(send_signed_with(&server, &token)["status"], 0);
+            return;
+        }
+        std::fs::write(&server.ini, &whole).expect("ini file");
+    }
+    panic!("read while it was being written: {}", server.log_tail());
 }
 
 /// `systemctl reload` fails on a file that cannot work, and nothing is signalled.
