@@ -116,6 +116,9 @@ metrics! {
     AuthGone Counter "auth_total" [r#"result="gone""#] Sum "Connect callbacks by result.";
     ParametersWithheld Counter "query_headers_withheld_total" [""] Sum "Clients with a query parameter that query_headers does not let them set as a header.";
     SignaturesWrong Counter "signatures_refused_total" [r#"reason="wrong""#] Sum "Calls whose signature was not accepted.";
+    SignaturesMissing Counter "signatures_refused_total" [r#"reason="missing""#] Sum "Calls whose signature was not accepted.";
+    SignaturesStale Counter "signatures_refused_total" [r#"reason="clock""#] Sum "Calls whose signature was not accepted.";
+    SignaturesScheme Counter "signatures_refused_total" [r#"reason="scheme""#] Sum "Calls whose signature was not accepted.";
     SignaturesReplayed Counter "signatures_refused_total" [r#"reason="replayed""#] Sum "Calls whose signature was not accepted.";
     SignaturesAstray Counter "signatures_refused_total" [r#"reason="astray""#] Sum "Calls whose signature was not accepted.";
     SignaturesNoRoom Counter "signatures_refused_total" [r#"reason="no_room""#] Sum "Calls whose signature was not accepted.";
@@ -140,7 +143,10 @@ metrics! {
     RefusedAuthQueue Counter "refused_total" [r#"reason="auth_queue""#] Sum "Connections refused by reason.";
     RefusedApiConnections Counter "refused_total" [r#"reason="api_connections""#] Sum "Connections refused by reason.";
     RefusedApiBodies Counter "refused_total" [r#"reason="api_bodies""#] Sum "Connections refused by reason.";
+    RefusedApiAddress Counter "refused_total" [r#"reason="api_address""#] Sum "Connections refused by reason.";
+    RefusedApiSlow Counter "refused_total" [r#"reason="api_body_rate""#] Sum "Connections refused by reason.";
     RefusedProxyHeader Counter "refused_total" [r#"reason="proxy_header""#] Sum "Connections refused by reason.";
+    ApiGaveWay Counter "api_gave_way_total" [""] Sum "Connections to the HTTP interface closed to make room for others.";
     Draining Gauge "draining" [""] Sum "Workers that are closing their clients, because the server stops or is replaced.";
     Panics Counter "panics_total" [""] Sum "Panics contained; each cost one client.";
 }

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Series that tests with other configurations move: the series, the file that tests it, and a word found there.
-const MOVED_ELSEWHERE: [(&str, &str, &str); 35] = [
+const MOVED_ELSEWHERE: [(&str, &str, &str); 42] = [
     (
         "rainbow_reload_successful",
         "tests/reload.rs",
@@ -30,6 +30,41 @@ const MOVED_ELSEWHERE: [(&str, &str, &str); 35] = [
         "rainbow_mailbox_overflows_total",
         "tests/limits/overload.rs",
         "mailbox_overflows_total",
+    ),
+    (
+        "rainbow_signatures_refused_total{reason=\"clock\"}",
+        "tests/hostile/callers.rs",
+        "signatures_refused_total",
+    ),
+    (
+        "rainbow_signatures_refused_total{reason=\"scheme\"}",
+        "tests/hostile/callers.rs",
+        "signatures_refused_total",
+    ),
+    (
+        "rainbow_signatures_refused_total{reason=\"missing\"}",
+        "tests/hostile/callers.rs",
+        "signatures_refused_total",
+    ),
+    (
+        "rainbow_signatures_refused_total{reason=\"wrong\"}",
+        "tests/hostile/callers.rs",
+        "signatures_refused_total",
+    ),
+    (
+        "rainbow_refused_total{reason=\"api_address\"}",
+        "tests/hostile/callers.rs",
+        "api_address",
+    ),
+    (
+        "rainbow_refused_total{reason=\"api_body_rate\"}",
+        "tests/hostile/callers.rs",
+        "api_body_rate",
+    ),
+    (
+        "rainbow_api_gave_way_total",
+        "tests/hostile/callers.rs",
+        "api_gave_way_total",
     ),
     ("rainbow_log_lines_dropped_total", "src/log.rs", "dropped_lines"),
     (
@@ -54,7 +89,7 @@ const MOVED_ELSEWHERE: [(&str, &str, &str); 35] = [
         "tests/signature/calls.rs",
         "signatures_refused_total",
     ),
-    ("rainbow_signatures_remembered", "src/control/routes.rs", "replays"),
+    ("rainbow_signatures_remembered", "src/control/callers.rs", "replays"),
     (
         "rainbow_tls_handshakes_total{result=\"done\"}",
         "tests/tls/clients.rs",

@@ -747,7 +747,17 @@ static API: &[Key] = &[
         Integer(1, 1_000_000, |c| &mut c.api_connections),
         "4096",
         NewConnections,
-        "Most connections to the HTTP interface at one time; more are refused with 503.",
+        "Most connections to the HTTP interface at one time; more are refused with 503. One in eight is kept for callers from \
+         this machine and for signed calls; where there is no room, kept connections of others that have never signed and wait \
+         for nothing are closed first.",
+    )
+    .unit("connections"),
+    key(
+        "api_connections_per_address",
+        Integer(0, 1_000_000, |c| &mut c.api_connections_per_address),
+        "1024",
+        NewConnections,
+        "Most of them from one address (IPv6: one /64). This machine and trusted_proxies are not counted. 0: no limit.",
     )
     .unit("connections"),
     key(
@@ -764,6 +774,13 @@ static API: &[Key] = &[
         Hot,
         "Most memory of request bodies while they are received, all together; a body that goes beyond it is refused with 503. \
          One alone may have api_body_max.",
+    ),
+    key(
+        "api_body_rate",
+        Bytes(0, 1024 * M, |c| &mut c.api_body_rate),
+        "4k",
+        NewConnections,
+        "Slowest pace of a request body, per second over ten seconds; a slower one is cut off. 0: any, within api_idle_timeout.",
     ),
     key(
         "api_idle_timeout",

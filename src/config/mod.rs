@@ -192,6 +192,10 @@ settings! {
     api_open: bool,
     /// API connections at once.
     api_connections: usize,
+    /// Of them from one address; 0: no limit.
+    api_connections_per_address: usize,
+    /// Bytes per second a request body comes with at least; 0: any.
+    api_body_rate: usize,
     /// Bytes of all request bodies under way.
     api_bodies_max: usize,
     /// Largest request body in bytes.

@@ -1,22 +1,26 @@
 //! API connections: keep-alive, pipelining in order, HTTP/1.0, chunked bodies, `Expect` (spec: section 15). A connection
 //! that asks for a door's path is handed to a shard.
 //!
-//! Bounds: heads by `head_bytes`, bodies by `api_body_max`, all of them together by `api_bodies_max`, both buffers grow only as
-//! bytes arrive; at most `api_connections`, further ones are answered 503. Who does not send (or take) bytes in time is cut off by
-//! one sweep per second, so that no connection holds a timer; without connections it rests.
+//! A request is refused by its head where that is possible (`routes::begin`). A body nobody will read is thrown away as it
+//! comes if it is at most [`SKIPPED_MAX`]; before a longer one the connection ends. So without the secret nobody makes the server
+//! hold a body, except where the signature covers it, and such a body is hashed as it arrives.
+//!
+//! Bounds: heads by `head_bytes`, bodies by `api_body_max` and `api_body_rate`, all of them together by `api_bodies_max`, both
+//! buffers grow only as bytes arrive; connections by `places.rs`, further ones are answered 503. Who does not send (or take)
+//! bytes in time is cut off by one sweep per second.
 
-use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
-use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::time::Duration;
 
 use http::StatusCode;
-use slab::Slab;
 
 use super::Control;
 use super::bodies::Bodies;
-use super::routes;
+use super::callers::{self, Caller};
+use super::places::{Full, Phase, Places, Watch};
+use super::routes::{self, Received};
+use crate::config::Config;
 use crate::engine::ids::ShardId;
 use crate::io::mail::{Handover, ShardMail};
 use crate::io::stream::Stream;
@@ -24,7 +28,7 @@ use crate::io::sys;
 use crate::metrics::Metric;
 use crate::protocol::Door;
 use crate::protocol::rainbow::answer::{HttpAnswer, Manner};
-use crate::time::Instant;
+use crate::protocol::rainbow::sign::BodyHash;
 use crate::wire::date::http_date;
 use crate::wire::http1::{self, BodyDecoder, BodyError, RequestHead};
 
@@ -34,45 +38,33 @@ const LINGERING_MAX: usize = 256;
 const SWEEP: Duration = Duration::from_secs(1);
 /// Answers collected for pipelined requests before they are written.
 const CORKED_BYTES_MAX: usize = 64 * 1024;
+/// Longest body of a refused request, or of one that takes none, that is thrown away to keep the connection: a caller with a
+/// pool should not lose a connection with each mistake.
+const SKIPPED_MAX: u64 = 64 * 1024;
+/// What `api_body_rate` is measured over.
+const RATE_WINDOW: Duration = Duration::from_secs(10);
 
 /// All API connections.
 #[derive(Default)]
 pub struct Connections {
-    watches: RefCell<Slab<Rc<Watch>>>,
+    /// Who holds them.
+    pub places: Places,
     bodies: Bodies,
-    /// The sweep runs.
-    sweeping: Cell<bool>,
-}
-
-/// What the sweep looks at.
-pub struct Watch {
-    fd: RawFd,
-    /// When to cut the connection off; `None` while its request is being answered.
-    deadline: Cell<Option<Instant>>,
-    /// Nothing of a request has been received, or it was answered.
-    idle: Cell<bool>,
-}
-
-impl Connections {
-    /// No request is waiting for its answer.
-    pub fn all_answered(&self) -> bool {
-        self.watches.borrow().iter().all(|(_, watch)| watch.idle.get())
-    }
 }
 
 /// Cuts off connections whose time is over; ends with the last connection.
 async fn sweep(control: Rc<Control>) {
+    let places = &control.connections.places;
     loop {
         monoio::time::sleep(SWEEP).await;
-        let now = control.clock.now();
-        let connections = &control.connections;
-        if connections.watches.borrow().is_empty() {
-            return connections.sweeping.set(false);
-        }
-        for (_, watch) in connections.watches.borrow().iter() {
-            if watch.deadline.get().is_some_and(|deadline| deadline <= now) {
-                sys::shutdown(watch.fd);
+        let cut = |fd, phase| {
+            if phase == Phase::Receiving {
+                control.own_metrics().add(Metric::RefusedApiSlow, 1);
             }
+            sys::shutdown(fd);
+        };
+        if !places.sweep(control.clock.now(), cut) {
+            return places.sweeping.set(false);
         }
     }
 }
@@ -87,13 +79,12 @@ pub fn serve(control: &Rc<Control>, handover: Handover) {
 }
 
 async fn run(control: Rc<Control>, stream: Stream, bytes: Vec<u8>, told: Option<IpAddr>) {
-    let watch = Rc::new(Watch {
-        fd: stream.fd(),
-        deadline: Cell::new(None),
-        idle: Cell::new(true),
-    });
-    let key = control.connections.watches.borrow_mut().insert(watch.clone());
-    if !control.connections.sweeping.replace(true) {
+    let address = told.or_else(|| sys::peer_address(stream.fd()).map(|peer| peer.ip()));
+    let config = control.config();
+    let watch = Watch::new(stream.fd(), Caller::new(address, &config), control.clock.now());
+    let places = &control.connections.places;
+    let key = places.enter(watch.clone());
+    if !places.sweeping.replace(true) {
         monoio::spawn(sweep(control.clone()));
     }
     let mut connection = Connection {
@@ -104,18 +95,15 @@ async fn run(control: Rc<Control>, stream: Stream, bytes: Vec<u8>, told: Option<
         input: bytes,
         output: Vec::new(),
     };
-    let open = control.connections.watches.borrow().len();
-    let beyond = open.saturating_sub(control.config().api_connections);
-    if beyond > 0 {
-        control.own_metrics().add(Metric::RefusedApiConnections, 1);
-        connection.tell(StatusCode::SERVICE_UNAVAILABLE).await;
-        if beyond <= LINGERING_MAX {
-            connection.linger().await;
+    match connection.find_place(&config) {
+        Ok(()) => {
+            if connection.requests().await == End::HandBack {
+                connection.hand_back();
+            }
         }
-    } else if connection.requests().await == End::HandBack {
-        connection.hand_back();
+        Err(full) => connection.turn_away(full).await,
     }
-    control.connections.watches.borrow_mut().remove(key);
+    places.leave(key);
 }
 
 /// How a connection ended.
@@ -140,6 +128,33 @@ struct Connection {
 }
 
 impl Connection {
+    /// Looks for a place, which may be one that somebody else has to give up.
+    fn find_place(&self, config: &Config) -> Result<(), Full> {
+        let signs = || {
+            let head = http1::parse_request(&self.input, config.head_bytes).ok().flatten();
+            head.is_some_and(|head| callers::seems_signed(&self.control, &head))
+        };
+        let gives_way = self.control.connections.places.admit(&self.watch, config, signs)?;
+        if let Some(fd) = gives_way {
+            self.control.own_metrics().add(Metric::ApiGaveWay, 1);
+            sys::shutdown(fd);
+        }
+        Ok(())
+    }
+
+    /// There is no place.
+    async fn turn_away(&mut self, full: Full) {
+        let metric = match full {
+            Full::All => Metric::RefusedApiConnections,
+            Full::Address => Metric::RefusedApiAddress,
+        };
+        self.control.own_metrics().add(metric, 1);
+        self.tell(StatusCode::SERVICE_UNAVAILABLE).await;
+        if self.control.connections.places.leaving() <= LINGERING_MAX {
+            self.linger().await;
+        }
+    }
+
     async fn requests(&mut self) -> End {
         loop {
             let head = match self.head().await {
@@ -153,38 +168,59 @@ impl Connection {
             if Door::at(head.path(), &self.control.config()).is_some() {
                 return if self.write().await { End::HandBack } else { End::Closed };
             }
-            self.watch.idle.set(false);
+            self.enter(Phase::Receiving);
             self.input.drain(..head.head_len);
-            let body = match self.body(&head).await {
-                Ok(Some(body)) => body,
-                Ok(None) => return End::Closed,
-                Err(status) => {
-                    self.refuse(status).await;
-                    return End::Closed;
-                }
-            };
-            self.watch.deadline.set(None);
-            // Whoever waits long for this answer must not hold back the answers before it.
-            let corked = self.output.len() < CORKED_BYTES_MAX && !self.input.is_empty();
-            if !self.output.is_empty() && !corked && !self.write().await {
+            let Some((answer, mut manner)) = self.answer(&head).await else {
                 return End::Closed;
-            }
-            self.control.decongested().await;
-            let answer = routes::respond(&self.control, &head, body, self.stream.fd()).await;
-            let mut manner = Manner::of(&head);
+            };
             manner.keep_alive &= self.control.keeps_connection(&head);
             answer.write(
                 &mut self.output,
                 manner,
                 &http_date(self.control.clock.unix_micros() / 1_000_000),
             );
-            self.watch.idle.set(true);
+            self.enter(Phase::Idle);
             if !manner.keep_alive {
                 self.write().await;
                 self.linger().await;
                 return End::Closed;
             }
         }
+    }
+
+    /// What a request is answered, and how. `None`: the connection has ended.
+    async fn answer(&mut self, head: &RequestHead) -> Option<(HttpAnswer, Manner)> {
+        let manner = Manner::of(head);
+        let last = Manner {
+            keep_alive: false,
+            ..manner
+        };
+        let control = self.control.clone();
+        let begun = routes::begin(&control, head, &self.watch.caller);
+        let received = match &begun {
+            Ok(begun) if begun.takes_body() => self.body(head, begun).await,
+            _ => self
+                .skip(head)
+                .await
+                .map(|skipped| skipped.map(|()| Received::default())),
+        };
+        let (begun, body) = match (begun, received) {
+            (_, Ok(None)) => return None,
+            (Err(answer), Ok(Some(_))) => return Some((answer, manner)),
+            (Err(answer), Err(status)) if status != StatusCode::BAD_REQUEST => return Some((answer, last)),
+            (_, Err(status)) => return Some((HttpAnswer::page(status), last)),
+            (Ok(begun), Ok(Some(body))) => (begun, body),
+        };
+        self.watch.deadline.set(None);
+        self.enter(Phase::Answering);
+        // Whoever waits long for this answer must not hold back the answers before it.
+        let corked = self.output.len() < CORKED_BYTES_MAX && !self.input.is_empty();
+        if !self.output.is_empty() && !corked && !self.write().await {
+            return None;
+        }
+        control.decongested().await;
+        let answer = routes::respond(&control, head, begun, body, &self.watch.caller).await;
+        Some((answer, manner))
     }
 
     /// The next request head, or `None` at the end of the connection.
@@ -216,37 +252,75 @@ impl Connection {
     }
 
     /// The body of the request, or `None` if the connection ended inside it.
-    async fn body(&mut self, head: &RequestHead) -> Result<Option<Vec<u8>>, StatusCode> {
+    async fn body(&mut self, head: &RequestHead, begun: &routes::Begun) -> Result<Option<Received>, StatusCode> {
         let config = self.control.config();
-        let mut decoder = BodyDecoder::new(head.framing, config.api_body_max as u64).map_err(body_status)?;
+        let most = begun.body_max(&config) as u64;
+        let mut decoder = BodyDecoder::new(head.framing, most).map_err(body_status)?;
         let mut body = Vec::new();
+        let mut hash = begun.is_hashed.then(BodyHash::default);
         let control = self.control.clone();
         let mut share = control.connections.bodies.begin();
         if head.expect_continue && self.input.is_empty() && !decoder.is_done() {
             self.output.extend_from_slice(http1::CONTINUE);
-            if !self.write().await {
-                return Ok(None);
-            }
         }
+        let mut pace = Pace::new(&config);
+        self.give(pace.window);
         while !decoder.is_done() {
+            let before = body.len();
             let progress = decoder.feed(&self.input, &mut body).map_err(body_status)?;
             self.input.drain(..progress.consumed);
+            if let Some(hash) = &mut hash {
+                hash.update(body.get(before..).unwrap_or_default());
+            }
             if !share.grow(body.len(), config.api_bodies_max) {
                 control.own_metrics().add(Metric::RefusedApiBodies, 1);
                 return Err(StatusCode::SERVICE_UNAVAILABLE);
             }
-            if progress.done {
-                break;
-            }
-            if !self.write().await {
-                return Ok(None);
-            }
-            self.give(config.api_idle_timeout);
-            if !self.read().await {
+            if !progress.done && !self.more(&mut pace).await {
                 return Ok(None);
             }
         }
-        Ok(Some(body))
+        Ok(Some(Received {
+            bytes: body,
+            sha256: hash.map(BodyHash::finish),
+        }))
+    }
+
+    /// Throws the body of a request away, keeping nothing of it. An error: the connection has to end behind the answer, since
+    /// the body is too long for that, or broken, or its sender waits to be told to go on. `None`: it has ended.
+    async fn skip(&mut self, head: &RequestHead) -> Result<Option<()>, StatusCode> {
+        let mut decoder = BodyDecoder::new(head.framing, SKIPPED_MAX).map_err(body_status)?;
+        if head.expect_continue && self.input.is_empty() && !decoder.is_done() {
+            return Err(StatusCode::EXPECTATION_FAILED);
+        }
+        let mut pace = Pace::new(&self.control.config());
+        self.give(pace.window);
+        let mut piece = Vec::new();
+        while !decoder.is_done() {
+            let progress = decoder.feed(&self.input, &mut piece).map_err(body_status)?;
+            self.input.drain(..progress.consumed);
+            piece.clear();
+            if !progress.done && !self.more(&mut pace).await {
+                return Ok(None);
+            }
+        }
+        Ok(Some(()))
+    }
+
+    /// Receives more of a body, and gives time for the rest as long as it comes fast enough; false at the end of the connection.
+    async fn more(&mut self, pace: &mut Pace) -> bool {
+        if !self.output.is_empty() {
+            if !self.write().await {
+                return false;
+            }
+            self.give(pace.window);
+        }
+        let before = self.input.len();
+        let is_open = self.read().await;
+        if pace.is_kept_with(self.input.len().saturating_sub(before)) {
+            self.give(pace.window);
+        }
+        is_open
     }
 
     /// Receives into the input; false at the end of the connection.
@@ -317,11 +391,16 @@ impl Connection {
     /// Lets the peer read the last answer: closing with unread input would reset the connection under it.
     async fn linger(&mut self) {
         self.stream.finish();
+        self.enter(Phase::Leaving);
         self.give(Duration::from_secs(2));
         self.input.clear();
         while self.read().await {
             self.input.clear();
         }
+    }
+
+    fn enter(&self, phase: Phase) {
+        self.watch.enter(phase, self.control.clock.now());
     }
 
     fn give(&self, patience: Duration) {
@@ -337,6 +416,38 @@ impl Connection {
             Ok(handover) => control.post_mail(ShardId(shard as u16), ShardMail::Adopt(handover)),
             Err(error) => tracing::warn!(%error, "a client could not be handed to a shard"),
         }
+    }
+}
+
+/// How fast a body comes: each window has to bring its bytes before it ends.
+struct Pace {
+    window: Duration,
+    bytes_per_window: usize,
+    received: usize,
+}
+
+impl Pace {
+    fn new(config: &Config) -> Self {
+        let window = match config.api_body_rate {
+            0 => config.api_idle_timeout,
+            _ => config.api_idle_timeout.min(RATE_WINDOW),
+        };
+        let bytes = u128::from(config.api_body_rate as u64) * window.as_millis() / 1000;
+        Self {
+            window,
+            bytes_per_window: usize::try_from(bytes).unwrap_or(usize::MAX).max(1),
+            received: 0,
+        }
+    }
+
+    /// With these bytes the window has brought enough: the next one begins.
+    fn is_kept_with(&mut self, bytes: usize) -> bool {
+        self.received = self.received.saturating_add(bytes);
+        let is_enough = self.received >= self.bytes_per_window;
+        if is_enough {
+            self.received = 0;
+        }
+        is_enough
     }
 }
 

@@ -5,7 +5,7 @@
 //! | `mod.rs` | state, mailbox, publish and its answer |
 //! | `reload.rs` | reading the settings again |
 //! | `stop.rs` | the end |
-//! | `http.rs` | API connections |
+//! | `http.rs` | API connections; `places.rs` who may hold one, `callers.rs` who calls and whether the signature is good |
 //! | `routes.rs` | each route: request → answer |
 //! | `callback.rs` | the callback scheduler; `door.rs` what its requests look like |
 //! | `scrape.rs` | what `/metrics` says beyond the counters |
@@ -14,8 +14,10 @@
 
 mod bodies;
 pub mod callback;
+mod callers;
 pub mod door;
 mod http;
+mod places;
 mod process;
 mod reload;
 mod routes;
@@ -128,6 +130,8 @@ pub struct Control {
     reloads: reload::Reloads,
     /// What callers signed lately.
     replays: RefCell<Replays>,
+    /// Warnings about their signatures.
+    complaints: callers::Complaints,
     tickets: RefCell<Tickets>,
     receipts: RefCell<Receipts>,
     /// Deadlines of receipts.
@@ -195,6 +199,7 @@ pub async fn run(setup: ControlSetup) {
         certificate_expiry,
         reloads,
         replays: RefCell::default(),
+        complaints: callers::Complaints::default(),
         tickets: RefCell::default(),
         receipts: RefCell::default(),
         wheel: RefCell::new(Wheel::new()),

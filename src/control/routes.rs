@@ -1,18 +1,19 @@
 //! Each route of the HTTP API: request → answer (spec: sections 10 and 12). Reading requests and writing answers is the
-//! door's (`protocol::rainbow::api`, `answer`); here they are carried out.
+//! door's (`protocol::rainbow::api`, `answer`); here they are carried out. [`begin`] takes a head, [`respond`] the whole request.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
-use std::os::fd::RawFd;
 use std::rc::Rc;
 
 use bytes::Bytes;
 use http::StatusCode;
 
 use super::Control;
+use super::callers::Caller;
 use super::reload;
 use super::scrape::metrics;
 use super::wait::Countdown;
+use crate::config::Config;
 use crate::engine::command::{CallbackOutcome, Command, Publish, Qos};
 use crate::engine::ids::Ticket;
 use crate::engine::receipt::{Answer, Status};
@@ -21,52 +22,137 @@ use crate::protocol::rainbow::answer::HttpAnswer;
 use crate::protocol::rainbow::api::{self, Ask, SendAsk, SubAsk};
 use crate::protocol::rainbow::relay::{self, PeerRequest, Relay, SubTally};
 use crate::protocol::rainbow::serverinfo::{self, ServerInfo};
-use crate::protocol::rainbow::sign::{Body, Refusal, Rules, Scheme, Signed, Signer};
-use crate::wire::http1::RequestHead;
+use crate::protocol::rainbow::sign::{Body, Scheme, Signer};
+use crate::wire::http1::{Framing, RequestHead};
 use crate::wire::query;
 
-/// Answers one request whose body is complete.
-pub async fn respond(control: &Rc<Control>, head: &RequestHead, body: Vec<u8>, socket: RawFd) -> HttpAnswer {
-    let route = api::route(head.path());
-    let answer = match control.asset(head) {
-        Some(asset) => asset,
-        None => dispatch(control, head, body, socket).await,
-    };
-    control.own_metrics().count_api(route as usize, answer.status.as_u16());
-    answer
+/// A request whose head was let in.
+pub struct Begun {
+    call: api::Begun,
+    trust: Trust,
+    /// When its head came, in microseconds since 1970: what its timestamp is measured by, however long the body takes.
+    at_micros: u64,
+    /// Its SHA-256 will be asked for.
+    pub is_hashed: bool,
 }
 
-async fn dispatch(control: &Rc<Control>, head: &RequestHead, body: Vec<u8>, socket: RawFd) -> HttpAnswer {
-    let body = Bytes::from(body);
-    if let Some(answer) = control.cluster.hello(head.path(), head.query()) {
-        return HttpAnswer::ok(answer);
+impl Begun {
+    /// Whether its body is needed.
+    pub fn takes_body(&self) -> bool {
+        self.call.takes_body()
     }
-    let request = api::Request {
+
+    /// Longest body it may have.
+    pub fn body_max(&self, config: &Config) -> usize {
+        self.call.body_max(config.api_body_max)
+    }
+}
+
+/// Takes the head of a request; `Err` is its answer, if no body is needed for it.
+pub fn begin(control: &Rc<Control>, head: &RequestHead, caller: &Caller) -> Result<Begun, HttpAnswer> {
+    let begun = match control.asset(head) {
+        Some(asset) => Err(asset),
+        None => look(control, head, caller),
+    };
+    begun.inspect_err(|answer| control.count_answer(head, answer))
+}
+
+fn look(control: &Rc<Control>, head: &RequestHead, caller: &Caller) -> Result<Begun, HttpAnswer> {
+    if let Some(answer) = control.cluster.hello(head.path(), head.query()) {
+        return Err(HttpAnswer::ok(answer));
+    }
+    let at_micros = control.clock.unix_micros();
+    let request = request(head, b"");
+    let mut call = api::begin(&request, || control.verify_head(head, caller, at_micros))?;
+    if call.is_unproven() && matches!(head.framing, Framing::None | Framing::Length(0)) {
+        call = api::prove(call, &request, |signed| {
+            control.verify(signed, &Body::default(), caller, at_micros)
+        })?;
+    }
+    let is_guarded = matches!(
+        call,
+        api::Begun::Whole(Ask::ServerInfo { .. } | Ask::UpdateConfig { .. } | Ask::Metrics)
+    );
+    let trust = if is_guarded {
+        Trust::of(control, &request, caller, at_micros)
+    } else {
+        Trust::Signed
+    };
+    // With `api_open = no`, what the original leaves unsigned is for this machine and for whoever signs (peers do).
+    if is_guarded && !control.config().api_open && trust == Trust::Unsigned && !caller.is_local() {
+        return Err(HttpAnswer::page(StatusCode::FORBIDDEN));
+    }
+    let is_signed_on = control.config().signature == Scheme::HmacSha256 && !control.cluster.targets(false).is_empty();
+    Ok(Begun {
+        is_hashed: call.takes_body() && (call.is_unproven() || is_signed_on),
+        call,
+        trust,
+        at_micros,
+    })
+}
+
+fn request<'a>(head: &'a RequestHead, body: &'a [u8]) -> api::Request<'a> {
+    api::Request {
         method: &head.method,
         path: head.path(),
         query: head.query(),
-        body: &body,
-    };
-    let ask = match api::parse(&request, |signed| control.verify(signed)) {
-        Ok(ask) => ask,
-        Err(answer) => return answer,
-    };
-    let is_guarded = matches!(ask, Ask::ServerInfo { .. } | Ask::UpdateConfig { .. } | Ask::Metrics);
-    let caller = if is_guarded {
-        Caller::of(control, &request)
-    } else {
-        Caller::Signed
-    };
-    if is_guarded && !control.config().api_open && caller == Caller::Unsigned && !is_local(socket) {
-        return HttpAnswer::page(StatusCode::FORBIDDEN);
+        body,
     }
+}
+
+/// A body that was received, with its SHA-256 if that was asked for.
+#[derive(Default)]
+pub struct Received {
+    /// The body.
+    pub bytes: Vec<u8>,
+    /// Of all of it.
+    pub sha256: Option<[u8; 32]>,
+}
+
+/// Answers a request whose body is complete.
+pub async fn respond(
+    control: &Rc<Control>,
+    head: &RequestHead,
+    begun: Begun,
+    body: Received,
+    caller: &Caller,
+) -> HttpAnswer {
+    let payload = Payload {
+        bytes: Bytes::from(body.bytes),
+        sha256: body.sha256,
+    };
+    let finished = api::finish(begun.call, &request(head, &payload.bytes), |signed| {
+        control.verify(signed, &payload.hashed(), caller, begun.at_micros)
+    });
+    let answer = match finished {
+        Ok(ask) => perform(control, ask, begun.trust, payload).await,
+        Err(answer) => answer,
+    };
+    control.count_answer(head, &answer);
+    answer
+}
+
+/// A body on its way to shards and peers.
+#[derive(Clone, Default)]
+struct Payload {
+    bytes: Bytes,
+    sha256: Option<[u8; 32]>,
+}
+
+impl Payload {
+    fn hashed(&self) -> Body<'_> {
+        Body::hashed(&self.bytes, self.sha256)
+    }
+}
+
+async fn perform(control: &Rc<Control>, ask: Ask, trust: Trust, body: Payload) -> HttpAnswer {
     match ask {
         Ask::Send(ask) => send(control, ask, body).await,
         Ask::Sub(ask) => sub(control, ask, body).await,
         Ask::Unsub(ask) => unsub(control, ask, body).await,
-        Ask::ServerInfo { local_only: true } => HttpAnswer::ok(control.server_info().await.to_json()),
-        Ask::ServerInfo { local_only: false } => server_info(control, caller).await,
-        Ask::UpdateConfig { local_only } => update_config(control, caller, local_only),
+        Ask::ServerInfo { local_only: true } => HttpAnswer::json(control.server_info().await.to_json()),
+        Ask::ServerInfo { local_only: false } => server_info(control, trust).await,
+        Ask::UpdateConfig { local_only } => update_config(control, trust, local_only),
         Ask::Metrics => metrics(control),
         Ask::Healthz => healthz(control),
         // The connection loop hands clients to a shard before it comes to this.
@@ -74,30 +160,30 @@ async fn dispatch(control: &Rc<Control>, head: &RequestHead, body: Vec<u8>, sock
     }
 }
 
-/// Who asks for what needs no signature. Peers are asked in the same way: signed only for who has signed.
+/// What a call to the other servers is worth: it is signed only for a caller who has signed.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Caller {
+enum Trust {
     Signed,
     Unsigned,
 }
 
-impl Caller {
-    fn of(control: &Control, request: &api::Request<'_>) -> Self {
+impl Trust {
+    /// Of a caller who asks for what needs no signature.
+    fn of(control: &Control, request: &api::Request<'_>, caller: &Caller, at_micros: u64) -> Self {
         let claims = query::last(request.query, "signature").is_some();
-        if claims && control.verify(&request.signed()).is_ok() {
-            Caller::Signed
+        if claims
+            && control
+                .verify(&request.signed(), &Body::default(), caller, at_micros)
+                .is_ok()
+        {
+            Trust::Signed
         } else {
-            Caller::Unsigned
+            Trust::Unsigned
         }
     }
 }
 
-/// With `api_open = no`, endpoints the original leaves unsigned are for this machine and for whoever signs (peers do).
-fn is_local(socket: RawFd) -> bool {
-    crate::io::sys::peer_address(socket).is_some_and(|peer| peer.ip().to_canonical().is_loopback())
-}
-
-async fn send(control: &Rc<Control>, ask: SendAsk, body: Bytes) -> HttpAnswer {
+async fn send(control: &Rc<Control>, ask: SendAsk, body: Payload) -> HttpAnswer {
     let Some(msgtype) = ask.wire_type() else {
         return bad_type(control, &ask).await;
     };
@@ -109,7 +195,7 @@ async fn send(control: &Rc<Control>, ask: SendAsk, body: Bytes) -> HttpAnswer {
         channel: ask.channel.clone(),
         msgtype,
         qos: ask.qos,
-        payload: body.clone(),
+        payload: body.bytes.clone(),
         retries: schedule.retries,
         deadline: started + schedule.deadline,
         at_deadline: schedule.at_deadline,
@@ -139,14 +225,16 @@ fn told(control: &Control, qos: Qos, answer: &Answer) -> HttpAnswer {
 }
 
 /// Passes a publish to every peer, each in a task of its own; each answer or failure is counted under `ticket`.
-fn ask_peers(control: &Rc<Control>, peers: &[SocketAddr], ask: &SendAsk, body: &Bytes, ticket: Ticket) {
-    let signed = Body::new(body);
+fn ask_peers(control: &Rc<Control>, peers: &[SocketAddr], ask: &SendAsk, body: &Payload, ticket: Ticket) {
+    let signed = body.hashed();
     for peer in peers {
-        let request = control.relay(*peer, Caller::Signed, |relay| PeerRequest::send(ask, &signed, relay));
+        let request = control.relay(*peer, Trust::Signed, |relay| PeerRequest::send(ask, &signed, relay));
         let (control, peer, ask, body) = (control.clone(), *peer, ask.clone(), body.clone());
         monoio::spawn(async move {
-            let again = |relay: &Relay<'_>| PeerRequest::send(&ask, &Body::new(&body), relay);
-            let outcome = control.call_peer(peer, Caller::Signed, request, &body, again).await;
+            let again = |relay: &Relay<'_>| PeerRequest::send(&ask, &body.hashed(), relay);
+            let outcome = control
+                .call_peer(peer, Trust::Signed, request, &body.bytes, again)
+                .await;
             control.on_peer(ticket, relay::peer_part(&outcome));
         });
     }
@@ -163,8 +251,8 @@ async fn bad_type(control: &Rc<Control>, ask: &SendAsk) -> HttpAnswer {
     }
 }
 
-async fn sub(control: &Rc<Control>, ask: SubAsk, body: Bytes) -> HttpAnswer {
-    let others = Others::ask(control, Caller::Signed, ask.local_only, &body, PeerRequest::sub);
+async fn sub(control: &Rc<Control>, ask: SubAsk, body: Payload) -> HttpAnswer {
+    let others = Others::ask(control, Trust::Signed, ask.local_only, &body, PeerRequest::sub);
     let client = control.identities.client(ask.identity.as_bytes());
     let channel = ask.channel;
     let found = match (ask.occupy, client) {
@@ -199,8 +287,8 @@ async fn sub(control: &Rc<Control>, ask: SubAsk, body: Bytes) -> HttpAnswer {
     tally.answer()
 }
 
-async fn unsub(control: &Rc<Control>, ask: SubAsk, body: Bytes) -> HttpAnswer {
-    let others = Others::ask(control, Caller::Signed, ask.local_only, &body, PeerRequest::unsub);
+async fn unsub(control: &Rc<Control>, ask: SubAsk, body: Payload) -> HttpAnswer {
+    let others = Others::ask(control, Trust::Signed, ask.local_only, &body, PeerRequest::unsub);
     if let Some(client) = control.identities.client(ask.identity.as_bytes()) {
         let channel = ask.channel;
         control
@@ -215,8 +303,8 @@ async fn unsub(control: &Rc<Control>, ask: SubAsk, body: Bytes) -> HttpAnswer {
     HttpAnswer::done()
 }
 
-async fn server_info(control: &Rc<Control>, caller: Caller) -> HttpAnswer {
-    let others = Others::ask(control, caller, false, &Bytes::new(), |_, relay| {
+async fn server_info(control: &Rc<Control>, trust: Trust) -> HttpAnswer {
+    let others = Others::ask(control, trust, false, &Payload::default(), |_, relay| {
         PeerRequest::server_info(relay)
     });
     let mut servers = vec![control.server_info().await];
@@ -228,10 +316,14 @@ async fn server_info(control: &Rc<Control>, caller: Caller) -> HttpAnswer {
     HttpAnswer::ok(serverinfo::page(servers))
 }
 
-fn update_config(control: &Rc<Control>, caller: Caller, local_only: bool) -> HttpAnswer {
-    drop(Others::ask(control, caller, local_only, &Bytes::new(), |_, relay| {
-        PeerRequest::update_config(relay)
-    }));
+fn update_config(control: &Rc<Control>, trust: Trust, local_only: bool) -> HttpAnswer {
+    drop(Others::ask(
+        control,
+        trust,
+        local_only,
+        &Payload::default(),
+        |_, relay| PeerRequest::update_config(relay),
+    ));
     reload::request(control);
     // The answer says nothing about success, as in the original.
     HttpAnswer::done()
@@ -241,13 +333,18 @@ fn healthz(control: &Control) -> HttpAnswer {
     if control.stopping.get() {
         return HttpAnswer::new(StatusCode::SERVICE_UNAVAILABLE, "stopping");
     }
-    HttpAnswer::ok("ok")
+    // Some health checks ask with OPTIONS.
+    HttpAnswer {
+        extra: Some(("Allow", HttpAnswer::READ_ONLY)),
+        ..HttpAnswer::ok("ok")
+    }
 }
 
 impl Control {
     /// Pages of the demo.
     fn asset(&self, head: &RequestHead) -> Option<HttpAnswer> {
-        let (content_type, body) = (self.assets)(head.path()).filter(|_| head.method == http::Method::GET)?;
+        let is_read = matches!(head.method, http::Method::GET | http::Method::HEAD);
+        let (content_type, body) = (self.assets)(head.path()).filter(|_| is_read)?;
         Some(HttpAnswer {
             content_type,
             ..HttpAnswer::ok(body)
@@ -261,7 +358,7 @@ impl Control {
     }
 
     /// Builds a request to a peer, with a fresh signature if the caller has signed.
-    fn relay(&self, peer: SocketAddr, caller: Caller, build: impl FnOnce(&Relay<'_>) -> PeerRequest) -> PeerRequest {
+    fn relay(&self, peer: SocketAddr, trust: Trust, build: impl FnOnce(&Relay<'_>) -> PeerRequest) -> PeerRequest {
         let config = self.config();
         let unix_seconds = self.clock.unix_micros() / 1_000_000;
         let nonce = self.cluster.nonce(unix_seconds, getrandom::u64().unwrap_or_default());
@@ -271,7 +368,7 @@ impl Control {
         };
         let node = self.cluster.identity(peer);
         build(&Relay {
-            signer: (caller == Caller::Signed).then_some(signer),
+            signer: (trust == Trust::Signed).then_some(signer),
             node: node.as_deref(),
         })
     }
@@ -281,48 +378,23 @@ impl Control {
     async fn call_peer(
         &self,
         peer: SocketAddr,
-        caller: Caller,
+        trust: Trust,
         request: PeerRequest,
         body: &Bytes,
         build: impl FnOnce(&Relay<'_>) -> PeerRequest,
     ) -> CallbackOutcome {
-        let is_named = caller == Caller::Signed && self.cluster.identity(peer).is_some();
+        let is_named = trust == Trust::Signed && self.cluster.identity(peer).is_some();
         let outcome = self.cluster.call(peer, &request, body.clone()).await;
         if is_named && relay::is_refused(&outcome) && self.cluster.has_changed(peer).await {
-            let request = self.relay(peer, caller, build);
+            let request = self.relay(peer, trust, build);
             return self.cluster.call(peer, &request, body.clone()).await;
         }
         outcome
     }
 
-    /// Whether a caller's request may be believed. Remembers it where replays are refused: ask once per request.
-    fn verify(&self, request: &Signed<'_>) -> Result<(), Refusal> {
-        let verdict = self.admit(request);
-        if let Err(refusal) = verdict {
-            let metric = match refusal {
-                Refusal::Incomplete | Refusal::NotANumber | Refusal::Wrong => Metric::SignaturesWrong,
-                Refusal::Astray => Metric::SignaturesAstray,
-                Refusal::Used | Refusal::TooOld => Metric::SignaturesReplayed,
-                Refusal::NoRoom => Metric::SignaturesNoRoom,
-            };
-            self.own_metrics().add(metric, 1);
-        }
-        verdict
-    }
-
-    fn admit(&self, request: &Signed<'_>) -> Result<(), Refusal> {
-        let config = self.config();
-        let proof = Rules::of(&config).check(request, self.clock.unix_micros())?;
-        if !self.cluster.is_for_us(request.query) {
-            return Err(Refusal::Astray);
-        }
-        if proof.scheme == Scheme::Sha1 && !config.replay_protection {
-            return Ok(());
-        }
-        let (window, capacity) = (config.signature_window, config.replay_max);
-        self.replays
-            .borrow_mut()
-            .admit(&proof, window, capacity, self.clock.now())
+    fn count_answer(&self, head: &RequestHead, answer: &HttpAnswer) {
+        let route = api::route(head.path());
+        self.own_metrics().count_api(route as usize, answer.status.as_u16());
     }
 }
 
@@ -335,21 +407,21 @@ struct Others {
 impl Others {
     fn ask(
         control: &Rc<Control>,
-        caller: Caller,
+        trust: Trust,
         local_only: bool,
-        body: &Bytes,
+        body: &Payload,
         build: impl Fn(&Body<'_>, &Relay<'_>) -> PeerRequest + Copy + 'static,
     ) -> Self {
         let peers = control.cluster.targets(local_only);
         let arrived = Rc::new(RefCell::new(Vec::new()));
         let all = Countdown::new(peers.len());
-        let signed = Body::new(body);
+        let signed = body.hashed();
         for peer in peers {
-            let request = control.relay(peer, caller, |relay| build(&signed, relay));
+            let request = control.relay(peer, trust, |relay| build(&signed, relay));
             let (control, body, arrived, all) = (control.clone(), body.clone(), arrived.clone(), all.clone());
             monoio::spawn(async move {
-                let again = |relay: &Relay<'_>| build(&Body::new(&body), relay);
-                let outcome = control.call_peer(peer, caller, request, &body, again).await;
+                let again = |relay: &Relay<'_>| build(&body.hashed(), relay);
+                let outcome = control.call_peer(peer, trust, request, &body.bytes, again).await;
                 arrived.borrow_mut().push(outcome);
                 all.count();
             });

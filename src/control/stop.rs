@@ -145,7 +145,7 @@ async fn stop(control: Rc<Control>) {
         let quiet = control.drained.get() == shards
             && control.open_callbacks() == 0
             && control.sends.is_empty()
-            && control.connections.all_answered();
+            && control.connections.places.all_answered();
         quiet_looks = if quiet { quiet_looks + 1 } else { 0 };
         if Instant::now() >= tell_at {
             tell_at += PROGRESS;

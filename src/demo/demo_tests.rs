@@ -99,7 +99,7 @@ fn a_client_comes_speaks_and_goes() {
         ),
         (
             "channel=lobby&msgtype=7&qos=1&timeout=4",
-            r#"{"from": "Zo\u00eb 1", "text": "<b>\"hi\"</b>"}"#,
+            r#"{"from": "Zo\u00eb 1", "text": "\u003cb\u003e\"hi\"\u003c/b\u003e"}"#,
         ),
         (
             "channel=lobby&msgtype=2&qos=2&timeout=4",

@@ -106,7 +106,7 @@ impl Addresses {
 }
 
 /// What is counted as one address: whoever has one IPv6 address usually has its whole /64.
-fn counted(address: IpAddr) -> IpAddr {
+pub fn counted(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !(u128::MAX >> 64))),
         v4 => v4,

@@ -7,6 +7,7 @@ mod common;
 
 mod api;
 mod business;
+mod callers;
 mod frames;
 mod heads;
 

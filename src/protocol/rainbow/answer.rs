@@ -14,6 +14,9 @@ pub const SERVER: &str = concat!("rainbow-server/", env!("CARGO_PKG_VERSION"));
 /// Content type of everything the original answers.
 pub const HTML: &str = "text/html; charset=UTF-8";
 
+/// Content type of the listing, which has names in it that anybody may have chosen.
+pub const JSON: &str = "application/json";
+
 /// One answer, without what depends on the connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpAnswer {
@@ -83,6 +86,34 @@ impl HttpAnswer {
             status,
             format!("<html><title>{title}</title><body>{title}</body></html>"),
         )
+    }
+
+    /// `Allow` of what can only be read.
+    pub const READ_ONLY: &'static str = "GET, HEAD, OPTIONS";
+
+    /// 405 with the methods there are (RFC 9110 §15.5.6).
+    pub fn not_allowed(allow: &'static str) -> Self {
+        Self {
+            extra: Some(("Allow", allow)),
+            ..Self::page(StatusCode::METHOD_NOT_ALLOWED)
+        }
+    }
+
+    /// The answer to OPTIONS.
+    pub fn options(allow: &'static str) -> Self {
+        Self {
+            extra: Some(("Allow", allow)),
+            ..Self::new(StatusCode::NO_CONTENT, Bytes::new())
+        }
+    }
+
+    /// 200 with JSON that is called JSON. The original calls all of it html; where its callers do not look, neither should a
+    /// browser.
+    pub fn json(body: impl Into<Bytes>) -> Self {
+        Self {
+            content_type: JSON,
+            ..Self::ok(body)
+        }
     }
 
     /// 500 without a body: what the original's handlers answer to integers and JSON they cannot read.

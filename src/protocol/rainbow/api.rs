@@ -1,9 +1,12 @@
 //! The HTTP API: which request is which, its parameters in the original's order of checks, and the timing of a publish.
 //!
 //! ```text
-//!   request ── parse ──▶ Ask ── the control core does it ──▶ HttpAnswer
-//!                └─────▶ HttpAnswer: nothing to do
+//!   head ── begin ──▶ Begun ── its body ── finish ──▶ Ask ── the control core does it ──▶ HttpAnswer
+//!             └─────────────────────────────┴───────▶ HttpAnswer: nothing to do
 //! ```
+//! What can be refused without the body is refused by [`begin`], so that a caller without the secret cannot make the server
+//! hold one: unknown paths, methods, parameters, and signatures that are missing, stale, or of SHA-1 and wrong.
+//!
 //! `/send/`, `/sub/` and `/unsub/` check the signature before they look at the method. Source: spec sections 5, 8, 10, 15
 //! and 17. Called by the control core.
 
@@ -170,32 +173,150 @@ pub struct SubAsk {
     pub local_only: bool,
 }
 
-/// Reads a request; `verify` says whether its signature is good, and is asked at most once. `Err` is the answer when there
-/// is nothing to be done.
+/// A request that was not refused by its head.
+#[derive(Debug)]
+pub enum Begun {
+    /// Known as a whole: a body, if one comes, means nothing.
+    Whole(Ask),
+    /// Signed, known but for its payload.
+    Send(SendAsk),
+    /// Signed; the body says what to do.
+    Body(Route),
+    /// The signature covers the body.
+    Unproven(Route),
+}
+
+impl Begun {
+    /// Whether its body is needed.
+    pub fn takes_body(&self) -> bool {
+        !matches!(self, Begun::Whole(_))
+    }
+
+    /// Longest body worth receiving, where `most` is the longest one that is allowed.
+    pub fn body_max(&self, most: usize) -> usize {
+        match self {
+            Begun::Whole(_) => 0,
+            Begun::Send(_) | Begun::Unproven(Route::Send) => most,
+            Begun::Body(_) | Begun::Unproven(_) => most.min(json::JSON_BYTES_MAX),
+        }
+    }
+
+    /// Whether nobody knows yet who sends it.
+    pub fn is_unproven(&self) -> bool {
+        matches!(self, Begun::Unproven(_))
+    }
+}
+
+/// What the head of a request says about its signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is good.
+    Proven,
+    /// It may be, the body will show.
+    Unproven,
+}
+
+/// Reads the head of a request; `request.body` is not looked at. `verify` says whether its signature is good as far as the
+/// head shows, and is asked at most once. `Err` is the answer when there is nothing to be done.
+pub fn begin(request: &Request<'_>, verify: impl FnOnce() -> Result<Standing, Refusal>) -> Result<Begun, HttpAnswer> {
+    let route = route(request.path);
+    let allowed = || HttpAnswer::not_allowed(allow(route));
+    match route {
+        Route::NotFound => return Err(HttpAnswer::page(StatusCode::NOT_FOUND)),
+        _ if !is_known(request.method) => return Err(allowed()),
+        Route::Send | Route::Sub | Route::Unsub => {
+            let standing = verify().map_err(refused)?;
+            return match (standing, request.method) {
+                (Standing::Proven, _) => proven(route, request),
+                (Standing::Unproven, &Method::POST) => Ok(Begun::Unproven(route)),
+                (Standing::Unproven, &Method::GET | &Method::HEAD) if route == Route::Send => {
+                    Ok(Begun::Unproven(route))
+                }
+                (Standing::Unproven, _) => Err(allowed()),
+            };
+        }
+        _ => {}
+    }
+    let local_only = is_local_only(query::last(request.query, "cluster"));
+    let ask = match (route, request.method) {
+        (Route::Connect, &Method::GET) => Ask::Connect,
+        (Route::UpdateConfig, &Method::GET) => Ask::UpdateConfig { local_only },
+        (Route::Healthz, &Method::OPTIONS) => Ask::Healthz,
+        (Route::Connect | Route::UpdateConfig, _) => return Err(allowed()),
+        (_, &Method::OPTIONS) => return Err(HttpAnswer::options(allow(route))),
+        (Route::Hello, &Method::GET | &Method::HEAD) => return Err(HttpAnswer::ok("ok")),
+        (Route::ServerInfo, &Method::GET | &Method::HEAD) => Ask::ServerInfo { local_only },
+        (Route::Metrics, &Method::GET | &Method::HEAD) => Ask::Metrics,
+        (Route::Healthz, &Method::GET | &Method::HEAD) => Ask::Healthz,
+        _ => return Err(allowed()),
+    };
+    Ok(Begun::Whole(ask))
+}
+
+/// A signed route whose signature is good.
+fn proven(route: Route, request: &Request<'_>) -> Result<Begun, HttpAnswer> {
+    match (route, request.method) {
+        (Route::Send, &Method::POST) => send(request.query).map(Begun::Send),
+        (Route::Send, &Method::GET | &Method::HEAD) => Err(HttpAnswer::ok("ok")),
+        (Route::Sub | Route::Unsub, &Method::POST) => Ok(Begun::Body(route)),
+        _ => Err(HttpAnswer::not_allowed(allow(route))),
+    }
+}
+
+/// Asks `verify` about a request whose signature covers the body, now that `request` has all of it.
+pub fn prove(
+    begun: Begun,
+    request: &Request<'_>,
+    verify: impl FnOnce(&Signed<'_>) -> Result<(), Refusal>,
+) -> Result<Begun, HttpAnswer> {
+    match begun {
+        Begun::Unproven(route) => {
+            verify(&request.signed()).map_err(refused)?;
+            proven(route, request)
+        }
+        begun => Ok(begun),
+    }
+}
+
+/// The rest of a request that was begun, now that its body is there; see [`prove`].
+pub fn finish(
+    begun: Begun,
+    request: &Request<'_>,
+    verify: impl FnOnce(&Signed<'_>) -> Result<(), Refusal>,
+) -> Result<Ask, HttpAnswer> {
+    match prove(begun, request, verify)? {
+        Begun::Whole(ask) => Ok(ask),
+        Begun::Send(ask) => Ok(Ask::Send(ask)),
+        Begun::Body(route) | Begun::Unproven(route) => {
+            let local_only = is_local_only(query::last(request.query, "cluster"));
+            let ask = sub(request.body, local_only)?;
+            Ok(if route == Route::Unsub {
+                Ask::Unsub(ask)
+            } else {
+                Ask::Sub(ask)
+            })
+        }
+    }
+}
+
+/// Reads a whole request at once. The control core takes both steps apart.
 pub fn parse(
     request: &Request<'_>,
     verify: impl FnOnce(&Signed<'_>) -> Result<(), Refusal>,
 ) -> Result<Ask, HttpAnswer> {
-    if !is_known(request.method) {
-        return Err(HttpAnswer::page(StatusCode::METHOD_NOT_ALLOWED));
-    }
-    let route = route(request.path);
-    if matches!(route, Route::Send | Route::Sub | Route::Unsub) {
-        verify(&request.signed()).map_err(refused)?;
-    }
-    let local_only = route != Route::Send && is_local_only(query::last(request.query, "cluster"));
-    match (route, request.method) {
-        (Route::NotFound, _) => Err(HttpAnswer::page(StatusCode::NOT_FOUND)),
-        (Route::Send, &Method::POST) => send(request.query).map(Ask::Send),
-        (Route::Send | Route::Hello, &Method::GET) => Err(HttpAnswer::ok("ok")),
-        (Route::Sub, &Method::POST) => sub(request.body, local_only).map(Ask::Sub),
-        (Route::Unsub, &Method::POST) => sub(request.body, local_only).map(Ask::Unsub),
-        (Route::ServerInfo, &Method::GET) => Ok(Ask::ServerInfo { local_only }),
-        (Route::UpdateConfig, &Method::GET) => Ok(Ask::UpdateConfig { local_only }),
-        (Route::Connect, &Method::GET) => Ok(Ask::Connect),
-        (Route::Metrics, &Method::GET) => Ok(Ask::Metrics),
-        (Route::Healthz, &Method::GET) => Ok(Ask::Healthz),
-        _ => Err(HttpAnswer::page(StatusCode::METHOD_NOT_ALLOWED)),
+    let begun = begin(request, || verify(&request.signed()).map(|()| Standing::Proven))?;
+    finish(begun, request, |_| Ok(()))
+}
+
+/// The methods of a route, for `Allow`. `/updateconfig/` has no HEAD: it would reload. Whether a client may connect is not
+/// known without asking the backend, so `/connect/` has none either.
+const fn allow(route: Route) -> &'static str {
+    match route {
+        Route::Connect | Route::UpdateConfig => "GET",
+        Route::Send => "GET, HEAD, POST",
+        Route::Sub | Route::Unsub => "POST",
+        Route::Hello | Route::ServerInfo | Route::Metrics | Route::Healthz => HttpAnswer::READ_ONLY,
+        Route::NotFound => "",
     }
 }
 
@@ -217,7 +338,7 @@ fn refused(refusal: Refusal) -> HttpAnswer {
     match refusal {
         Refusal::Incomplete => HttpAnswer::page(StatusCode::BAD_REQUEST),
         Refusal::NotANumber => HttpAnswer::page(StatusCode::INTERNAL_SERVER_ERROR),
-        Refusal::Wrong | Refusal::Astray => HttpAnswer::failed("signature error"),
+        Refusal::Wrong | Refusal::Astray | Refusal::Stale(_) | Refusal::Scheme => HttpAnswer::failed("signature error"),
         Refusal::Used => HttpAnswer::failed("signature used before"),
         Refusal::TooOld => HttpAnswer::failed("signature too old"),
         Refusal::NoRoom => HttpAnswer::failed("too many signatures"),

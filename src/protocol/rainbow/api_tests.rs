@@ -48,6 +48,11 @@ fn page(status: u16) -> Result<Ask, HttpAnswer> {
     Err(HttpAnswer::page(StatusCode::from_u16(status).unwrap()))
 }
 
+/// 405 with these methods.
+fn only(allow: &'static str) -> Result<Ask, HttpAnswer> {
+    Err(HttpAnswer::not_allowed(allow))
+}
+
 fn failed(msg: &str) -> Result<Ask, HttpAnswer> {
     Err(HttpAnswer::failed(msg))
 }
@@ -66,30 +71,44 @@ fn sending(qos: Qos, msgtype: i64, timeout_s: u32) -> Result<Ask, HttpAnswer> {
 #[test]
 fn the_recorded_methods_and_paths() {
     let ok = || Err(HttpAnswer::ok("ok"));
+    const READ: &str = "GET, HEAD, OPTIONS";
     let good = signed("");
     let cases = [
         ("GET", "/send/", &good[..], ok()),
         ("GET", "/hello/", "", ok()),
-        ("GET", "/sub/", &good, page(405)),
+        ("HEAD", "/send/", &good, ok()),
+        ("HEAD", "/hello/", "", ok()),
+        ("GET", "/sub/", &good, only("POST")),
         ("GET", "/sub/", "", page(400)),
-        ("GET", "/unsub/", &good, page(405)),
-        ("POST", "/hello/", "", page(405)),
-        ("POST", "/serverinfo/", "", page(405)),
-        ("POST", "/updateconfig/", "", page(405)),
-        ("PUT", "/send/", &good, page(405)),
+        ("HEAD", "/unsub/", &good, only("POST")),
+        ("GET", "/unsub/", &good, only("POST")),
+        ("POST", "/hello/", "", only(READ)),
+        ("POST", "/serverinfo/", "", only(READ)),
+        ("POST", "/updateconfig/", "", only("GET")),
+        ("HEAD", "/updateconfig/", "", only("GET")),
+        ("OPTIONS", "/updateconfig/", "", only("GET")),
+        ("PUT", "/send/", &good, only("GET, HEAD, POST")),
+        ("OPTIONS", "/send/", &good, only("GET, HEAD, POST")),
         ("PUT", "/send/", "", page(400)),
-        ("HEAD", "/hello/", "", page(405)),
         ("GET", "/send", &good, page(404)),
         ("GET", "/Send/", &good, page(404)),
         ("GET", "/", "", page(404)),
         ("GET", "/nope/", &good, page(404)),
         ("POST", "/nope/", "", page(404)),
-        ("POST", "/connect/", "", page(405)),
-        ("BREW", "/send/", "", page(405)),
+        ("BREW", "/nope/", "", page(404)),
+        ("POST", "/connect/", "", only("GET")),
+        ("HEAD", "/connect/", "", only("GET")),
+        ("BREW", "/send/", "", only("GET, HEAD, POST")),
+        ("OPTIONS", "/hello/", "", Err(HttpAnswer::options(READ))),
+        ("OPTIONS", "/metrics", "", Err(HttpAnswer::options(READ))),
+        ("OPTIONS", "/healthz", "", Ok(Ask::Healthz)),
+        ("HEAD", "/healthz", "", Ok(Ask::Healthz)),
+        ("HEAD", "/metrics", "", Ok(Ask::Metrics)),
+        ("HEAD", "/serverinfo/", "", Ok(Ask::ServerInfo { local_only: false })),
         ("GET", "/connect/", "", Ok(Ask::Connect)),
         ("GET", "/metrics", "", Ok(Ask::Metrics)),
         ("GET", "/healthz", "", Ok(Ask::Healthz)),
-        ("POST", "/healthz", "", page(405)),
+        ("POST", "/healthz", "", only(READ)),
         ("GET", "/serverinfo/", "", Ok(Ask::ServerInfo { local_only: false })),
         (
             "GET",
@@ -191,6 +210,44 @@ fn parameters_of_send() {
     for (query, expected) in cases {
         assert_eq!(send(query), expected, "{query}");
     }
+}
+
+/// What the head of a request shows when its signature covers the body.
+fn begun(method: &str, path: &str, standing: Result<Standing, Refusal>) -> Result<Begun, HttpAnswer> {
+    let request = Request {
+        method: &Method::from_bytes(method.as_bytes()).unwrap(),
+        path: path.as_bytes(),
+        query: b"channel=x",
+        body: b"",
+    };
+    begin(&request, || standing)
+}
+
+#[test]
+fn a_head_is_refused_as_soon_as_it_can_be() {
+    let unproven = || Ok(Standing::Unproven);
+    for (method, path) in [("PUT", "/send/"), ("GET", "/sub/"), ("DELETE", "/unsub/")] {
+        assert_eq!(
+            begun(method, path, unproven()).unwrap_err().status,
+            405,
+            "{method} {path}"
+        );
+    }
+    for refusal in [Refusal::Wrong, Refusal::Stale(99), Refusal::Scheme] {
+        let answer = begun("POST", "/send/", Err(refusal)).unwrap_err();
+        assert_eq!(answer, HttpAnswer::failed("signature error"));
+    }
+    let most = |begun: Begun| (begun.takes_body(), begun.is_unproven(), begun.body_max(100 << 20));
+    let sizes = |method, path, standing| begun(method, path, Ok(standing)).map(most).unwrap();
+    assert_eq!(sizes("POST", "/send/", Standing::Proven), (true, false, 100 << 20));
+    assert_eq!(sizes("POST", "/send/", Standing::Unproven), (true, true, 100 << 20));
+    assert_eq!(
+        sizes("POST", "/sub/", Standing::Proven),
+        (true, false, 1 << 20),
+        "no JSON is longer"
+    );
+    assert_eq!(sizes("POST", "/unsub/", Standing::Unproven), (true, true, 1 << 20));
+    assert_eq!(sizes("GET", "/metrics", Standing::Proven), (false, false, 0));
 }
 
 #[test]

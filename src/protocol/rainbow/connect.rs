@@ -76,7 +76,7 @@ impl Refusal {
     pub fn answer(self) -> HttpAnswer {
         const UNAVAILABLE: &str = "HTTP/1.1 503 Service Unavailable\r\n\r\n";
         let (status, body, extra) = match self {
-            Refusal::Method => return HttpAnswer::page(StatusCode::METHOD_NOT_ALLOWED),
+            Refusal::Method => return HttpAnswer::not_allowed("GET"),
             Refusal::TooLong => return HttpAnswer::page(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
             Refusal::Anonymous | Refusal::Unauthorized => {
                 (401, "HTTP/1.1 401 Unauthorized\r\n\r\nNot authenticated", None)

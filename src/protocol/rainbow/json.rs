@@ -1,5 +1,6 @@
 //! JSON as this door reads and writes it: the few top-level fields of a small object in, text in the style of Python's
-//! `json.dumps` out (`", "` and `": "` as separators, everything but printable ASCII escaped).
+//! `json.dumps` out (`", "` and `": "` as separators, everything but printable ASCII escaped). `<`, `>` and `&` are escaped as
+//! well: answers of the HTTP interface are declared as html, as in the original, and carry what strangers wrote.
 //!
 //! Invariants: reading does not recurse (the tape is a flat list, nesting is limited to 1024) and its memory is a multiple
 //! of the body, whose size every caller bounds. Of a repeated key the last one counts, as in Python; what only Python
@@ -165,6 +166,7 @@ pub fn push_string(out: &mut Vec<u8>, text: &[u8]) {
             '\t' => out.extend_from_slice(b"\\t"),
             '\x08' => out.extend_from_slice(b"\\b"),
             '\x0c' => out.extend_from_slice(b"\\f"),
+            '<' | '>' | '&' => push_escaped(out, c),
             ' '..='~' => out.push(c as u8),
             _ => push_escaped(out, c),
         }
@@ -290,6 +292,13 @@ mod tests {
         out.clear();
         push_string(&mut out, b"a\xffb");
         assert_eq!(out, br#""a\ufffdb""#);
+    }
+
+    #[test]
+    fn what_is_written_is_no_markup() {
+        let mut out = Vec::new();
+        push_string(&mut out, b"<script>&</script>");
+        assert_eq!(out, br#""\u003cscript\u003e\u0026\u003c/script\u003e""#);
     }
 
     proptest! {

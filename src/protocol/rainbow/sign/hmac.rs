@@ -39,32 +39,41 @@ pub fn digest(secret: &[u8], method: &str, target: &[&[u8]], body_sha256: &[u8; 
     mac.finalize().into_bytes().into()
 }
 
-/// A query that ends in a signature of this scheme: what is signed of it, and the signature.
-pub(super) fn split(query: &[u8]) -> Option<(&[u8], &[u8])> {
+/// A query in this scheme: what is signed of it, and the signature.
+pub(super) type Parts<'q> = (&'q [u8], &'q [u8]);
+
+/// The parts of a query that ends in a signature of this scheme.
+pub(super) fn split(query: &[u8]) -> Option<Parts<'_>> {
     let at = query.len().checked_sub(SIGNATURE_DIGITS)?;
     let (front, claimed) = query.split_at_checked(at)?;
     let is_hex = claimed.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     is_hex.then_some((front.strip_suffix(MARK)?, claimed))
 }
 
+/// The timestamp of a query, of which `signed` is what [`split`] made of it; inside the window.
+pub(super) fn timestamp(rules: &Rules<'_>, signed: &[u8], now_micros: u64) -> Result<i64, Refusal> {
+    let [timestamp, nonce] = query::lasts(signed, ["timestamp", "nonce"]);
+    let (timestamp, nonce) = (text(timestamp)?, text(nonce)?);
+    let timestamp = number::int(&timestamp).ok_or(Refusal::Incomplete)?;
+    if nonce.is_empty() {
+        return Err(Refusal::Wrong);
+    }
+    rules.in_window(timestamp, now_micros).map(|()| timestamp)
+}
+
 /// `parts` as [`split`] made them.
 pub(super) fn check(
     rules: &Rules<'_>,
     request: &Signed<'_>,
-    (signed, claimed): (&[u8], &[u8]),
+    (signed, claimed): Parts<'_>,
+    body: &Body<'_>,
     now_micros: u64,
 ) -> Result<Proof, Refusal> {
-    let [timestamp, nonce] = query::lasts(signed, ["timestamp", "nonce"]);
-    let (timestamp, nonce) = (text(timestamp)?, text(nonce)?);
-    let timestamp = number::int(&timestamp).ok_or(Refusal::Incomplete)?;
-    if nonce.is_empty() || !rules.in_window(timestamp, now_micros) {
-        return Err(Refusal::Wrong);
-    }
-    let body_sha256 = Body::new(request.body).digest();
+    let timestamp = timestamp(rules, signed, now_micros)?;
     let target = [request.path, b"?", signed];
-    let found = rules
-        .secrets
-        .find(claimed, |secret| digest(secret, request.method, &target, &body_sha256));
+    let found = rules.secrets.find(claimed, |secret| {
+        digest(secret, request.method, &target, &body.digest())
+    });
     let found = found.ok_or(Refusal::Wrong)?;
     Ok(Proof {
         scheme: Scheme::HmacSha256,

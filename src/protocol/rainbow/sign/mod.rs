@@ -61,8 +61,12 @@ pub enum Refusal {
     Incomplete,
     /// The timestamp is not an integer (SHA-1 only): 500 with the html page.
     NotANumber,
-    /// Empty, outside the window, wrong, or of a scheme that is not accepted: 200 `signature error`.
+    /// Empty, changed on the way, or made with another secret: 200 `signature error`.
     Wrong,
+    /// Its timestamp is this many seconds ahead of our clock (negative: behind), outside the window: 200 `signature error`.
+    Stale(i64),
+    /// Of a scheme that is not accepted: 200 `signature error`.
+    Scheme,
     /// Accepted before: 200 `signature used before`.
     Used,
     /// Not later than something forgotten, so it may have been accepted before: 200 `signature too old`.
@@ -135,18 +139,52 @@ impl<'a> Rules<'a> {
     }
 
     /// Checks the signature of a request at `now_micros` microseconds since 1970. Whether it was used before is not
-    /// looked at. A request that is not signed by an accepted scheme is [`Refusal::Wrong`], however good its signature.
+    /// looked at. A request that is not signed by an accepted scheme is refused, however good its signature.
     pub fn check(&self, request: &Signed<'_>, now_micros: u64) -> Result<Proof, Refusal> {
-        match hmac::split(request.query) {
-            Some(parts) if self.accept.contains(&Scheme::HmacSha256) => hmac::check(self, request, parts, now_micros),
-            _ if self.accept.contains(&Scheme::Sha1) => sha1::check(self, request.query, now_micros),
-            _ => Parameters::read(request.query).and(Err(Refusal::Wrong)),
+        self.check_body(request, &Body::new(request.body), now_micros)
+    }
+
+    /// The same for a body that may have been hashed as it arrived; `request.body` is not looked at.
+    pub fn check_body(&self, request: &Signed<'_>, body: &Body<'_>, now_micros: u64) -> Result<Proof, Refusal> {
+        match self.scheme_of(request.query)? {
+            Some(parts) => hmac::check(self, request, parts, body, now_micros),
+            None => self.check_sha1(request.query, now_micros),
         }
     }
 
-    fn in_window(&self, seconds: i64, now_micros: u64) -> bool {
-        let distance = (i128::from(seconds) * 1_000_000 - i128::from(now_micros)).unsigned_abs();
-        distance < self.window.as_micros()
+    /// Checks what can be checked before the body has come. `None`: the signature covers the body, so [`Rules::check_body`]
+    /// has to say, at the same `now_micros`; what does not depend on the body is in order.
+    pub fn check_head(&self, query: &[u8], now_micros: u64) -> Result<Option<Proof>, Refusal> {
+        match self.scheme_of(query)? {
+            Some((signed, _)) => hmac::timestamp(self, signed, now_micros).map(|_| None),
+            None => self.check_sha1(query, now_micros).map(Some),
+        }
+    }
+
+    /// A good signature of the other scheme is worth nothing, but is not a wrong secret either.
+    fn check_sha1(&self, query: &[u8], now_micros: u64) -> Result<Proof, Refusal> {
+        sha1::check(self, query, now_micros).map_err(|refusal| match refusal {
+            Refusal::Wrong if hmac::split(query).is_some() => Refusal::Scheme,
+            refusal => refusal,
+        })
+    }
+
+    /// The parts of a query signed with hmac-sha256, or `None` for sha1: whichever is accepted.
+    fn scheme_of<'q>(&self, query: &'q [u8]) -> Result<Option<hmac::Parts<'q>>, Refusal> {
+        match hmac::split(query) {
+            Some(parts) if self.accept.contains(&Scheme::HmacSha256) => Ok(Some(parts)),
+            _ if self.accept.contains(&Scheme::Sha1) => Ok(None),
+            _ => Parameters::read(query).and(Err(Refusal::Scheme)),
+        }
+    }
+
+    /// Whether a timestamp is close enough to our time.
+    fn in_window(&self, seconds: i64, now_micros: u64) -> Result<(), Refusal> {
+        let ahead = i128::from(seconds) * 1_000_000 - i128::from(now_micros);
+        if ahead.unsigned_abs() < self.window.as_micros() {
+            return Ok(());
+        }
+        Err(Refusal::Stale(seconds.saturating_sub_unsigned(now_micros / 1_000_000)))
     }
 }
 
@@ -240,9 +278,31 @@ impl<'a> Body<'a> {
         Self { bytes, digest }
     }
 
+    /// A body that was hashed as it arrived, if it was: no core stands still over a large one.
+    pub fn hashed(bytes: &'a [u8], digest: Option<[u8; 32]>) -> Self {
+        let digest = digest.map_or_else(OnceCell::new, OnceCell::from);
+        Self { bytes, digest }
+    }
+
     /// Its SHA-256.
     pub fn digest(&self) -> [u8; 32] {
         *self.digest.get_or_init(|| Sha256::digest(self.bytes).into())
+    }
+}
+
+/// The SHA-256 of a body that comes in pieces.
+#[derive(Default)]
+pub struct BodyHash(Sha256);
+
+impl BodyHash {
+    /// The next piece.
+    pub fn update(&mut self, piece: &[u8]) {
+        self.0.update(piece);
+    }
+
+    /// Of all of it.
+    pub fn finish(self) -> [u8; 32] {
+        self.0.finalize().into()
     }
 }
 

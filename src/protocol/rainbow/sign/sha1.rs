@@ -45,12 +45,11 @@ pub(super) fn check(rules: &Rules<'_>, query: &[u8], now_micros: u64) -> Result<
     let found = rules.secrets.find(signature.as_bytes(), |token| {
         digest(token, timestamp.as_bytes(), nonce.as_bytes())
     });
-    match found {
-        Some(found) if rules.in_window(seconds, now_micros) => Ok(Proof {
-            scheme: Scheme::Sha1,
-            timestamp: seconds,
-            fingerprint: fingerprint(&found),
-        }),
-        _ => Err(Refusal::Wrong),
-    }
+    let found = found.ok_or(Refusal::Wrong)?;
+    rules.in_window(seconds, now_micros)?;
+    Ok(Proof {
+        scheme: Scheme::Sha1,
+        timestamp: seconds,
+        fingerprint: fingerprint(&found),
+    })
 }

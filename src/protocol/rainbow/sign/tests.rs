@@ -80,7 +80,13 @@ mod of_sha1 {
         assert_eq!(verdict(&signed("other", "1420000000", "1234")), Err(Refusal::Wrong));
         let (head, tail) = good.split_at(good.len() - 40);
         for claimed in [tail.to_uppercase(), tail[1..].to_owned(), "0".repeat(64)] {
-            assert_eq!(verdict(&format!("{head}{claimed}")), Err(Refusal::Wrong));
+            let refusal = verdict(&format!("{head}{claimed}")).unwrap_err();
+            let expected = if claimed.len() == 64 {
+                Refusal::Scheme
+            } else {
+                Refusal::Wrong
+            };
+            assert_eq!(refusal, expected);
         }
     }
 
@@ -96,10 +102,11 @@ mod of_sha1 {
             "99999999999999999999999999",
             "-99999999999999999999999999",
         ] {
-            assert_eq!(at(timestamp, NOW), Err(Refusal::Wrong), "{timestamp}");
+            assert!(matches!(at(timestamp, NOW), Err(Refusal::Stale(_))), "{timestamp}");
         }
         let whole = 1_420_000_000_000_000;
-        assert_eq!(at("1420000010", whole), Err(Refusal::Wrong), "a whole second");
+        assert_eq!(at("1420000010", whole), Err(Refusal::Stale(10)), "a whole second");
+        assert_eq!(at("1419999900", whole), Err(Refusal::Stale(-100)));
     }
 
     #[test]
@@ -211,7 +218,11 @@ mod of_hmac {
             query.replace("&signature", ";signature"),
             query.replace("&signature", "&%73ignature"),
         ] {
-            assert_eq!(verdict(&post(&query, b"")), Err(Refusal::Wrong), "{query}");
+            let refusal = verdict(&post(&query, b"")).unwrap_err();
+            assert!(
+                matches!(refusal, Refusal::Wrong | Refusal::Scheme),
+                "{query}: {refusal:?}"
+            );
         }
     }
 
@@ -261,6 +272,39 @@ fn the_older_secret_is_accepted_and_an_empty_one_is_none() {
 }
 
 #[test]
+fn what_the_head_shows() {
+    let both: &[Scheme] = &[Scheme::Sha1, Scheme::HmacSha256];
+    let head = |query: &[u8], now| rules(both).check_head(query, now);
+    let query = sealed(SECRET, "channel=room&timestamp=1420000000&nonce=f3", b"hello");
+    assert_eq!(head(query.as_bytes(), NOW), Ok(None), "the body has to say");
+    let forged = query.replace("room", "rooms");
+    assert_eq!(head(forged.as_bytes(), NOW), Ok(None));
+    let stale = |now| head(query.as_bytes(), now).unwrap_err();
+    assert_eq!(stale(NOW + 60_000_000), Refusal::Stale(-60));
+    assert_eq!(stale(NOW - 60_000_000), Refusal::Stale(60));
+    assert_eq!(head(b"channel=room", NOW), Err(Refusal::Incomplete));
+    let mut target = b"/send/?channel=room".to_vec();
+    signer(Scheme::Sha1, 7).sign("POST", &mut target, &Body::new(b"x"));
+    let query = target.strip_prefix(b"/send/?").unwrap();
+    assert_eq!(head(query, NOW).unwrap().unwrap().scheme, Scheme::Sha1);
+    let mut wrong = query.to_vec();
+    wrong.pop();
+    assert_eq!(head(&wrong, NOW), Err(Refusal::Wrong));
+}
+
+#[test]
+fn a_body_may_be_hashed_as_it_comes() {
+    let body = vec![b'x'; 300_000];
+    let query = sealed(SECRET, "timestamp=1420000000&nonce=1", &body);
+    let mut hash = BodyHash::default();
+    body.chunks(777).for_each(|piece| hash.update(piece));
+    let rules = only(Scheme::HmacSha256);
+    let check = |hashed: &Body<'_>| rules.check_body(&post(&query, b"not looked at"), hashed, NOW);
+    assert!(check(&Body::hashed(b"neither", Some(hash.finish()))).is_ok());
+    assert_eq!(check(&Body::new(b"other")), Err(Refusal::Wrong));
+}
+
+#[test]
 fn no_scheme_passes_for_another() {
     let both: &[Scheme] = &[Scheme::Sha1, Scheme::HmacSha256];
     for scheme in [Scheme::Sha1, Scheme::HmacSha256] {
@@ -268,7 +312,7 @@ fn no_scheme_passes_for_another() {
         signer(scheme, 7).sign("POST", &mut target, &Body::new(b"x"));
         let query = str::from_utf8(&target).unwrap().strip_prefix("/send/?").unwrap();
         for accept in [Scheme::Sha1, Scheme::HmacSha256] {
-            let expected = if accept == scheme { Ok(()) } else { Err(Refusal::Wrong) };
+            let expected = if accept == scheme { Ok(()) } else { Err(Refusal::Scheme) };
             assert_eq!(only(accept).check(&post(query, b"x"), NOW).map(drop), expected);
         }
         let proof = rules(both).check(&post(query, b"x"), NOW).unwrap();
