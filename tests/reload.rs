@@ -228,10 +228,19 @@ fn many_requests_are_one_reload_a_second_and_keep_what_has_not_changed() {
     let began = std::time::Instant::now();
     let opened = |server: &Server| metric(server, "rainbow_callback_connections_opened_total ");
     let client = Client::open(server.port());
-    for id in 0..4 {
+    let say = |id| {
         client.send(&common::packet::send(1, 7, id, "x"));
         client.expect(common::client::Op::Binary, &common::packet::ack(id, "ok"));
-    }
+    };
+    // Until the backend is known to keep connections.
+    let mut id = 0;
+    let is_kept = eventually(SOON, || {
+        let before = opened(&server);
+        id += 1;
+        say(id);
+        opened(&server) == before
+    });
+    assert!(is_kept, "no connection is kept");
     let before = opened(&server);
     let storm = std::thread::scope(|scope| {
         let ask = || {
@@ -241,10 +250,7 @@ fn many_requests_are_one_reload_a_second_and_keep_what_has_not_changed() {
                 .count()
         };
         let callers: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
-        for id in 4..40 {
-            client.send(&common::packet::send(1, 7, id, "x"));
-            client.expect(common::client::Op::Binary, &common::packet::ack(id, "ok"));
-        }
+        (0..36).for_each(|at| say(id + 1 + at));
         callers
             .into_iter()
             .map(|caller| caller.join().expect("a caller"))
