@@ -112,10 +112,10 @@ impl Habit {
         age < wanted
     }
 
-    /// The server ended the watched connection at this age.
-    pub(super) fn on_ended(&mut self, age: Duration, now: Instant) {
+    /// The server has ended the watched connection since it was last seen open.
+    pub(super) fn on_ended(&mut self, now: Instant) {
         match &mut self.state {
-            State::Earned(shown) => *shown = less_margin(age),
+            State::Earned(shown) => *shown = less_margin(*shown),
             _ => self.on_caught(now),
         }
     }
@@ -186,7 +186,7 @@ mod tests {
     fn the_time_of_an_idle_server_is_learnt() {
         let (mut habit, now) = watched(None);
         assert!(habit.on_open(seconds(10), PROOF, IDLE));
-        habit.on_ended(seconds(10), now);
+        habit.on_ended(now);
         assert_eq!(habit.usable(), seconds(8), "a fifth less");
     }
 
@@ -205,7 +205,7 @@ mod tests {
         let (mut habit, mut now) = watched(None);
         let mut rests = Vec::new();
         for _ in 0..14 {
-            habit.on_ended(Duration::from_millis(100), now);
+            habit.on_ended(now);
             let caught = now;
             while !habit.may_keep(PROOF, now) {
                 now += Duration::from_millis(500);
@@ -216,7 +216,7 @@ mod tests {
         assert_eq!(rests[..3], [4500, 9000, 18000]);
         assert_eq!(rests[13], REST_MAX.as_millis());
         now += 3 * REST_MAX;
-        habit.on_ended(Duration::from_millis(100), now);
+        habit.on_ended(now);
         assert!(habit.may_keep(PROOF, now + PROOF), "long ago is forgotten");
     }
 

@@ -37,7 +37,7 @@ use http::Method;
 use self::conn::Conn;
 use self::dns::Resolver;
 use self::exchange::{Broken, Terms, exchange, redirect};
-use self::pool::{Look, Pool, Returned};
+use self::pool::{LOOK_INTERVAL, Look, Pool, Returned};
 use self::tls::Trust;
 pub use self::url::{Origin, Url};
 use crate::engine::command::{CallbackFailure, CallbackReply};
@@ -46,8 +46,6 @@ use crate::limits::REDIRECTS_MAX;
 /// Working buffers kept for the next call, and the size beyond which one is not kept: 4 MiB at most.
 const BUFFERS_MAX: usize = 64;
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
-/// How often a watched connection is looked at.
-const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 /// At most one warning about unreachable servers in this time.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -314,14 +312,15 @@ impl Drop for Underway<'_> {
 
 /// Looks at a connection nobody uses, to learn how long its server leaves it open. At most one for each server, and seldom.
 async fn watch(client: Weak<Inner>, origin: Rc<Origin>, conn: Conn, epoch: u64) {
-    let since = Instant::now();
+    let (since, mut pause) = (Instant::now(), LOOK_INTERVAL);
     loop {
-        monoio::time::sleep(WATCH_INTERVAL).await;
+        monoio::time::sleep(pause).await;
         let Some(client) = client.upgrade() else { return };
         let now = Instant::now();
         let look = client.pool.borrow_mut().look(&origin, &conn, now - since, epoch, now);
-        if look == Look::Over {
-            return;
+        match look {
+            Look::Again(after) => pause = after,
+            Look::Over => return,
         }
     }
 }

@@ -23,6 +23,9 @@ const ORIGINS_MAX: usize = 256;
 const SWEEP_INTERVAL: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
 /// A watched connection is taken for what holds a server up when calls are waiting and none was answered for this long.
 const STALLED_AFTER: Duration = Duration::from_secs(1);
+/// How often a watched connection is looked at in its first second, and later: an idle process sleeps.
+pub(super) const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+const LOOK_INTERVAL_LATER: Duration = Duration::from_secs(1);
 
 pub(super) struct Pool {
     origins: HashMap<Rc<Origin>, Entry>,
@@ -59,7 +62,8 @@ pub(super) enum Returned {
 /// What a look at a watched connection says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Look {
-    Again,
+    /// After this pause.
+    Again(Duration),
     /// It has shown what it can; close it.
     Over,
 }
@@ -211,9 +215,9 @@ impl Pool {
         if cleared || stalled {
             habit.on_abandoned(stalled, now);
         } else if conn.is_stale() {
-            habit.on_ended(unused, now);
+            habit.on_ended(now);
         } else if habit.on_open(unused, proof, idle) {
-            return Look::Again;
+            return Look::Again(pause(unused, proof));
         }
         Look::Over
     }
@@ -239,5 +243,18 @@ impl Pool {
             }
         }
         self.count = self.idle_max - room;
+    }
+}
+
+/// Pause before the next look at a connection that has been unused for `unused`; one look is at `proof`.
+fn pause(unused: Duration, proof: Duration) -> Duration {
+    let usual = if unused < LOOK_INTERVAL_LATER {
+        LOOK_INTERVAL
+    } else {
+        LOOK_INTERVAL_LATER
+    };
+    match proof.checked_sub(unused) {
+        Some(left) if !left.is_zero() => usual.min(left),
+        _ => usual,
     }
 }
