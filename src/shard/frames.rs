@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn a_large_payload_is_the_same_memory_in_every_outbox() {
         let payload = Bytes::from(vec![b'l'; 1 << 20]);
-        let (one, mut pool) = (frames(&[payload.clone()]), Pool::new());
+        let (one, mut pool) = (frames(std::slice::from_ref(&payload)), Pool::new());
         for _ in 0..3 {
             let mut outbox = Outbox::new();
             Outgoing::Frames(&one).queue(0, &mut outbox, 1, &mut pool).unwrap();

@@ -36,7 +36,7 @@ fn a_message_with_acknowledgement_is_shared_by_those_who_lag() {
         }
         for _ in 0..4 {
             let body = reading.expect_send(SOON).1;
-            assert!(bodies.iter().any(|own| *own == body), "another message");
+            assert!(bodies.contains(&body), "another message");
         }
         let grown = grown_mib(&server, before);
         assert!(grown < 48, "{MEMBERS} members hold {grown} MiB");
