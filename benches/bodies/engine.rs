@@ -2,13 +2,12 @@
 
 use std::hint::black_box;
 use std::io::IoSlice;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use rainbow_server::close::CloseCause;
-use rainbow_server::engine::command::ChannelName;
 use rainbow_server::engine::mailbox::{Wake, mailbox};
+use rainbow_server::engine::name::Name;
 use rainbow_server::engine::outbox::{Outbox, Pool};
 use rainbow_server::engine::registry::Members;
 use rainbow_server::engine::wheel::Wheel;
@@ -127,8 +126,8 @@ fn wheel(timers: u32) -> Vec<Body> {
 }
 
 fn registry(channels: u32) -> Vec<Body> {
-    let names: Vec<ChannelName> = (0..channels)
-        .map(|channel| Arc::from(format!("channel-{channel}").as_bytes()))
+    let names: Vec<Name> = (0..channels)
+        .map(|channel| Name::channel(format!("channel-{channel}").as_bytes()))
         .collect();
     let mut members = Members::new(1);
     for (number, name) in names.iter().enumerate() {

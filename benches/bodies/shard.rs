@@ -10,6 +10,7 @@ use bytes::Bytes;
 use rainbow_server::close::CloseCause;
 use rainbow_server::engine::command::{AtDeadline, CallbackOutcome, CallbackReply, Command, Publish, Qos, Report};
 use rainbow_server::engine::ids::{ClientId, IdentityKey, ShardId};
+use rainbow_server::engine::name::Name;
 use rainbow_server::engine::receipt::Tickets;
 use rainbow_server::engine::registry::HomeHash;
 use rainbow_server::metrics::{CoreMetrics, Labels};
@@ -125,13 +126,14 @@ impl World {
     fn publish(&mut self, qos: Qos) {
         let publish = Publish {
             ticket: self.tickets.issue(),
-            channel: CHANNEL.into(),
+            channel: Name::channel(CHANNEL),
             msgtype: 1,
             qos,
             payload: Bytes::from_static(&[b'x'; 64]),
             retries: 3,
             deadline: Instant::from_micros(11_000_000),
             at_deadline: AtDeadline::TimedOut,
+            tells_online: false,
         };
         self.shard
             .on_command(Command::Deliver(Arc::new(publish), 1), NOW, &mut self.sink);

@@ -225,11 +225,11 @@ impl Inner {
         reply
     }
 
-    /// Publishes to one channel stay in order: its lane, and whether its caller waits for the answer of peers. What such a
+    /// Publishes to one channel or user stay in order: its lane, and whether its caller waits for the answer of peers. What such a
     /// caller publishes next comes later by itself, so it need not keep the lane.
     fn lane(&self, target: &[u8]) -> Option<(Lane, bool)> {
         let query = target.strip_prefix(b"/send/?")?;
-        let channel = query::first(query, "channel")?;
+        let channel = query::first(query, "channel").or_else(|| query::first(query, "uid"))?;
         let is_answered = query::first(query, "qos")?.as_ref() != b"0";
         Some((self.lanes.hash_one(channel.as_ref()), is_answered))
     }

@@ -402,13 +402,18 @@ fn the_older_layout_is_served_on_both_ports_or_told_what_is_missing() {
     let reason = "is missing; this file has the older layout, which this server reads, but add a line like";
     assert_eq!(
         errors(older),
-        [
-            format!(
-                "t.ini: forward_url: {reason} `forward_url = http://127.0.0.1:8000/message/{{message_type}}/` under [main]"
-            ),
-            format!("t.ini: close_url: {reason} `close_url = http://127.0.0.1:8000/close/` under [main]"),
-        ]
+        [format!(
+            "t.ini: forward_url: {reason} `forward_url = http://127.0.0.1:8000/message/{{message_type}}/` under [main]"
+        )]
     );
+    let (config, warnings) = load(&format!("{older}forward_url = http://a/{{{{message_type}}}}\n"));
+    assert_eq!(config.close_url, None);
+    assert_eq!(
+        warnings,
+        ["t.ini: close_url: is not set, as the older layout allows: the backend is not told when a client has gone"]
+    );
+    let newer = "[main]\nconnect_url = http://a/c\nsecurity_token = k\nforward_url = http://a/\n";
+    assert_eq!(errors(newer).len(), 1, "close_url is required there");
     let complete = format!("{older}forward_url = http://a/{{{{message_type}}}}\nclose_url = http://a/x\n");
     let (config, warnings) = load(&complete);
     assert_eq!(
@@ -464,7 +469,7 @@ fn a_reload_keeps_what_needs_a_restart() {
     let (new, _) = load(&GOOD.replace("s3cret", "other").replace("http://a/x", "http://b/y"));
     let (merged, changes) = old.reloaded(new);
     assert_eq!(merged.security_token.expose(), "other%");
-    assert_eq!(merged.close_url.host, "b");
+    assert_eq!(merged.close_url.as_ref().map(|url| &*url.host), Some("b"));
     let names = "http_port socket_port bind cluster_name cluster_udp cluster_peers cluster_udp_ports cluster_broadcast workers pin driver";
     assert_eq!(changes.restart.join(" "), names);
     assert_eq!(changes.hot, ["close_url", "security_token"]);

@@ -136,8 +136,8 @@ const fn key(name: &'static str, kind: Kind, default: &'static str, reload: Relo
 }
 
 use Kind::{
-    Address, Addresses, Bool, Bytes, Choice, Headers, Ignored, Integer, Networks, OptionalPort, Origins, Path, Paths,
-    Peers, Port, Ports,
+    Address, Addresses, Bool, Bytes, Choice, Headers, Ignored, Integer, Networks, OptionalPort, OptionalUrl, Origins,
+    Path, Paths, Peers, Port, Ports,
 };
 use Kind::{Schemes, SecondPort, Seconds, Secret, Text, Url};
 use Reload::{Hot, NewConnections, Restart};
@@ -205,9 +205,9 @@ static BUSINESS: &[Key] = &[
     ),
     required(
         "close_url",
-        Url(|c| &mut c.close_url),
+        OptionalUrl(|c| &mut c.close_url),
         "http://127.0.0.1:8000/close/",
-        "Told (GET) once when a client has gone.",
+        "Told (GET) once when a client has gone. A file of the older layout (auth_url, security_key) may leave it out: then nobody is told.",
     ),
     required(
         "security_token",

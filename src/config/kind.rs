@@ -22,6 +22,8 @@ pub type Place<T> = fn(&mut Config) -> &mut T;
 pub enum Kind {
     /// A business URL.
     Url(Place<Endpoint>),
+    /// A business URL that files of the older layout may leave out.
+    OptionalUrl(Place<Option<Endpoint>>),
     /// Free text on one line.
     Text(Place<String>),
     /// Text that is never shown.
@@ -95,6 +97,9 @@ impl Kind {
             Kind::Port(place) => return read_port(text, place(config)),
             Kind::SecondPort(place) => return read_second_port(text, place(config)),
             Kind::Url(place) => *place(config) = Endpoint::parse(text).map_err(|error| error.to_string())?,
+            Kind::OptionalUrl(place) => {
+                *place(config) = Some(Endpoint::parse(text).map_err(|error| error.to_string())?);
+            }
             Kind::Text(place) => *place(config) = one_line(text)?,
             Kind::Secret(place) => *place(config) = Secret::new(text),
             Kind::OptionalPort(place) => *place(config) = optional_port(text)?,
@@ -126,6 +131,7 @@ impl Kind {
     pub fn show(&self, config: &mut Config) -> String {
         match *self {
             Kind::Url(place) => place(config).to_string(),
+            Kind::OptionalUrl(place) => place(config).as_ref().map(Endpoint::to_string).unwrap_or_default(),
             Kind::Text(place) => place(config).clone(),
             Kind::Secret(place) => format!("{:?}", place(config)),
             Kind::Port(place) => place(config).to_string(),
@@ -161,6 +167,7 @@ impl Kind {
         match *self {
             // They are not shown in full.
             Kind::Url(place) => place(one) == place(other),
+            Kind::OptionalUrl(place) => place(one) == place(other),
             Kind::Secret(place) => place(one) == place(other),
             _ => self.show(one) == self.show(other),
         }
@@ -169,7 +176,7 @@ impl Kind {
     /// Type, unit and range in words, for the documentation.
     pub fn describe(&self) -> String {
         match *self {
-            Kind::Url(_) => "http or https URL".into(),
+            Kind::Url(_) | Kind::OptionalUrl(_) => "http or https URL".into(),
             Kind::Text(_) => "text".into(),
             Kind::Secret(_) => "secret text, may be empty".into(),
             Kind::Port(_) => "port 1..65535".into(),

@@ -115,6 +115,14 @@ impl Loader<'_> {
         let origin = match (name, key.default) {
             (Some(name), _) => self.written(key, name),
             (None, Some(default)) => self.default(key, default),
+            (None, None) if matches!(key.kind, Kind::OptionalUrl(_)) && self.is_older() => {
+                self.warn(
+                    key.name,
+                    None,
+                    "is not set, as the older layout allows: the backend is not told when a client has gone",
+                );
+                None
+            }
             (None, None) => self.missing(key),
         };
         if let Some(origin) = origin {
@@ -203,10 +211,14 @@ impl Loader<'_> {
         }
     }
 
+    /// The layout of the README from before 0.01, which knows no close callback.
+    fn is_older(&self) -> bool {
+        self.entry("auth_url").is_some() || self.entry("security_key").is_some()
+    }
+
     fn missing(&mut self, key: &Key) -> Option<Origin> {
         let example = key.shipped.unwrap_or_default();
-        let is_older = self.entry("auth_url").is_some() || self.entry("security_key").is_some();
-        let reason = if is_older {
+        let reason = if self.is_older() {
             "is missing; this file has the older layout, which this server reads, but"
         } else {
             "is missing;"

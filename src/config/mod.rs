@@ -56,8 +56,8 @@ settings! {
     connect_url: Endpoint,
     /// Message callback.
     forward_url: Endpoint,
-    /// Close callback.
-    close_url: Endpoint,
+    /// Close callback; none: nobody is told.
+    close_url: Option<Endpoint>,
     /// Shared secret of the signature.
     security_token: Secret,
 

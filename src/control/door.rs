@@ -18,37 +18,37 @@ pub struct Door {
     config: Arc<Config>,
     connect: Rc<Origin>,
     message: Rc<Origin>,
-    close: Rc<Origin>,
+    close: Option<Rc<Origin>>,
 }
 
 impl Door {
     /// For one configuration.
     pub fn new(config: Arc<Config>) -> Self {
-        let [connect, message, close] = [&config.connect_url, &config.forward_url, &config.close_url].map(origin);
         Self {
-            connect,
-            message,
-            close,
+            connect: origin(&config.connect_url),
+            message: origin(&config.forward_url),
+            close: config.close_url.as_ref().map(origin),
             config,
         }
     }
 
-    fn endpoint(&self, endpoint: Endpoint) -> (&config::Endpoint, &Rc<Origin>) {
-        match endpoint {
+    /// `None`: there is no such URL any more, since a reload.
+    fn endpoint(&self, endpoint: Endpoint) -> Option<(&config::Endpoint, &Rc<Origin>)> {
+        Some(match endpoint {
             Endpoint::Connect => (&self.config.connect_url, &self.connect),
             Endpoint::Message => (&self.config.forward_url, &self.message),
-            Endpoint::Close => (&self.config.close_url, &self.close),
-        }
+            Endpoint::Close => (self.config.close_url.as_ref()?, self.close.as_ref()?),
+        })
     }
 }
 
 impl Builder for Door {
     fn origin(&self, request: &CallbackRequest) -> Option<Rc<Origin>> {
-        Some(self.endpoint(request.endpoint).1.clone())
+        Some(self.endpoint(request.endpoint)?.1.clone())
     }
 
     fn build(&self, request: &CallbackRequest, unix_seconds: u64, nonce: u64) -> Option<Request> {
-        let (url, origin) = self.endpoint(request.endpoint);
+        let (url, origin) = self.endpoint(request.endpoint)?;
         let is_message = request.endpoint == Endpoint::Message;
         let (method, body) = if is_message {
             (Method::POST, request.body.clone())
@@ -75,7 +75,7 @@ impl Builder for Door {
     }
 
     fn neutral(&self, endpoint: Endpoint) -> Option<Request> {
-        let (url, origin) = self.endpoint(endpoint);
+        let (url, origin) = self.endpoint(endpoint)?;
         Some(neutral(url, origin))
     }
 

@@ -36,9 +36,10 @@ use hashbrown::HashMap;
 
 use crate::cluster::{Announce, Cluster};
 use crate::config::{Config, Overrides};
-use crate::engine::command::{ChannelName, Command, Publish, Qos, Report};
+use crate::engine::command::{Command, Publish, Qos, Report};
 use crate::engine::ids::{ClientId, IdentityKey, ShardId, Ticket};
 use crate::engine::mailbox::Receiver;
+use crate::engine::name::{Name, Space};
 use crate::engine::receipt::{Answer, Deadline, PeerPart, Question, Receipts, Status, Tickets};
 use crate::engine::registry::HomeHash;
 use crate::engine::wheel::{TimerId, Wheel};
@@ -100,7 +101,7 @@ pub struct ControlSetup {
 pub type Assets = fn(&[u8]) -> Option<(&'static str, &'static [u8])>;
 
 /// Some channels with their members, and where the next page starts.
-type CensusPage = (Vec<(ChannelName, u32)>, Option<u32>);
+type CensusPage = (Vec<(Name, u32)>, Option<u32>);
 
 /// What the machine offers.
 #[derive(Clone, Copy, Debug)]
@@ -295,6 +296,14 @@ impl Control {
                 let answer = self.receipts.borrow_mut().on_part(part);
                 self.answer(ticket, answer);
             }
+            Report::Online {
+                ticket,
+                shards,
+                platforms,
+            } => {
+                let answer = self.receipts.borrow_mut().on_online(ticket, shards, &platforms);
+                self.answer(ticket, answer);
+            }
             Report::Done { ticket, found } => self.dones.complete(ticket, found),
             Report::Callback(request) => self.callbacks.submit(request),
             Report::Census { ticket, channels, next } => self.censuses.complete(ticket, (channels, next)),
@@ -311,7 +320,7 @@ impl Control {
         let wait = self.sends.open(&self.tickets);
         let publish = Arc::new(publish(wait.ticket));
         let home = self.home.home_of(&publish.channel);
-        if publish.qos == Qos::AtMostOnce && self.outlets.borrow().shards() == 1 {
+        if publish.qos == Qos::AtMostOnce && !publish.tells_online && self.outlets.borrow().shards() == 1 {
             // One mailbox is one order: nothing that follows this answer can overtake the publish. With several shards the
             // home has to have passed it on first.
             asked(wait.ticket);
@@ -320,6 +329,7 @@ impl Control {
                 status: Status::Complete,
                 connections: 0,
                 data: Bytes::new(),
+                platforms: Vec::new(),
             };
         }
         let question = Question {
@@ -327,6 +337,7 @@ impl Control {
             at_deadline: publish.at_deadline,
             deadline: publish.deadline,
             peers,
+            tells_online: publish.tells_online,
         };
         self.receipts.borrow_mut().open(wait.ticket, question);
         self.arm(wait.ticket, publish.deadline);
@@ -372,8 +383,8 @@ impl Control {
         wait.await
     }
 
-    /// All channels of this server with their members, page by page.
-    async fn census(&self) -> Vec<(ChannelName, u64)> {
+    /// All channels of this server with their members, page by page. Users are nobody's to list.
+    async fn census(&self) -> Vec<(Name, u64)> {
         let mut channels = Vec::new();
         for shard in self.shards() {
             let mut cursor = Some(0);
@@ -387,7 +398,8 @@ impl Control {
                     },
                 );
                 let (page, next) = wait.await;
-                channels.extend(page.into_iter().map(|(name, members)| (name, u64::from(members))));
+                let page = page.into_iter().filter(|(name, _)| name.space() == Space::Channel);
+                channels.extend(page.map(|(name, members)| (name, u64::from(members))));
                 cursor = next;
             }
         }

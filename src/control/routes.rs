@@ -16,6 +16,7 @@ use super::wait::Countdown;
 use crate::config::Config;
 use crate::engine::command::{CallbackOutcome, Command, Publish, Qos};
 use crate::engine::ids::Ticket;
+use crate::engine::name::Space;
 use crate::engine::receipt::{Answer, Status};
 use crate::metrics::Metric;
 use crate::protocol::rainbow::answer::HttpAnswer;
@@ -192,13 +193,14 @@ async fn send(control: &Rc<Control>, ask: SendAsk, body: Payload) -> HttpAnswer 
     let peers = control.cluster.targets(ask.local_only);
     let publish = |ticket| Publish {
         ticket,
-        channel: ask.channel.clone(),
+        channel: ask.to.clone(),
         msgtype,
         qos: ask.qos,
         payload: body.bytes.clone(),
         retries: schedule.retries,
         deadline: started + schedule.deadline,
         at_deadline: schedule.at_deadline,
+        tells_online: ask.to.space() == Space::User,
     };
     let answer = control
         .publish(publish, peers.len() as u32, |ticket| {
@@ -208,12 +210,19 @@ async fn send(control: &Rc<Control>, ask: SendAsk, body: Payload) -> HttpAnswer 
     control
         .own_metrics()
         .observe_publish(control.clock.now().since(started));
-    told(control, ask.qos, &answer)
+    told(control, &ask, &answer)
 }
 
 /// What the caller of a publish is told.
-fn told(control: &Control, qos: Qos, answer: &Answer) -> HttpAnswer {
-    match (qos, answer.status) {
+fn told(control: &Control, ask: &SendAsk, answer: &Answer) -> HttpAnswer {
+    if ask.to.space() == Space::User {
+        if answer.status == Status::TimedOut {
+            control.own_metrics().add(Metric::PublishTimeouts, 1);
+        }
+        // A peer that passed it on puts our platforms in order with its own.
+        return HttpAnswer::online(&answer.platforms, ask.local_only.then(|| control.clock.now()));
+    }
+    match (ask.qos, answer.status) {
         (Qos::AtMostOnce, Status::Complete) => HttpAnswer::done(),
         (_, Status::Complete) => HttpAnswer::delivered(answer.connections, &answer.data),
         (_, Status::TimedOut) => {
@@ -227,6 +236,7 @@ fn told(control: &Control, qos: Qos, answer: &Answer) -> HttpAnswer {
 /// Passes a publish to every peer, each in a task of its own; each answer or failure is counted under `ticket`.
 fn ask_peers(control: &Rc<Control>, peers: &[SocketAddr], ask: &SendAsk, body: &Payload, ticket: Ticket) {
     let signed = body.hashed();
+    let is_user = ask.to.space() == Space::User;
     for peer in peers {
         let request = control.relay(*peer, Trust::Signed, |relay| PeerRequest::send(ask, &signed, relay));
         let (control, peer, ask, body) = (control.clone(), *peer, ask.clone(), body.clone());
@@ -235,14 +245,19 @@ fn ask_peers(control: &Rc<Control>, peers: &[SocketAddr], ask: &SendAsk, body: &
             let outcome = control
                 .call_peer(peer, Trust::Signed, request, &body.bytes, again)
                 .await;
-            control.on_peer(ticket, relay::peer_part(&outcome));
+            let part = match is_user {
+                true => relay::online_part(&outcome, control.clock.now()),
+                false => relay::peer_part(&outcome),
+            };
+            control.on_peer(ticket, part);
         });
     }
 }
 
 /// A message type that does not fit into a packet: the original does not notice as long as nobody is in the channel.
 async fn bad_type(control: &Rc<Control>, ask: &SendAsk) -> HttpAnswer {
-    if control.census().await.iter().any(|(name, _)| *name == ask.channel) {
+    // No caller of the older interface relies on what the original does to channels.
+    if ask.to.space() == Space::User || control.census().await.iter().any(|(name, _)| *name == ask.to) {
         return HttpAnswer::bad_type();
     }
     match ask.qos {

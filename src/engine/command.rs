@@ -14,11 +14,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::ids::{ClientId, ShardId, Ticket};
+use super::name::Name;
+use super::registry::Presence;
 use crate::close::CloseCause;
 use crate::time::{Duration, Instant};
-
-/// Name of a channel: any bytes but empty. Shared, because registry, commands and answers all hold it.
-pub type ChannelName = Arc<[u8]>;
 
 /// Delivery guarantee of one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,8 +35,8 @@ pub enum Qos {
 pub struct Publish {
     /// Whom to answer.
     pub ticket: Ticket,
-    /// Where to.
-    pub channel: ChannelName,
+    /// Where to: a channel, or a user.
+    pub channel: Name,
     /// Application's message type.
     pub msgtype: u16,
     /// Guarantee; above [`Qos::AtMostOnce`] every shard sends a [`Report::Part`].
@@ -50,6 +49,8 @@ pub struct Publish {
     pub deadline: Instant,
     /// What members that did not answer by the deadline count as.
     pub at_deadline: AtDeadline,
+    /// Every shard with members sends a [`Report::Online`] too, whatever the guarantee.
+    pub tells_online: bool,
 }
 
 /// How the deadline of a publish is told to its caller.
@@ -71,7 +72,7 @@ pub enum Command {
     /// To the home of the channel: `shard` has its first member, or lost its last.
     Interest {
         /// The channel.
-        channel: ChannelName,
+        channel: Name,
         /// Who tells.
         shard: ShardId,
         /// First member came (true) or last one left (false).
@@ -82,7 +83,7 @@ pub enum Command {
         /// The client.
         client: ClientId,
         /// The channel.
-        channel: ChannelName,
+        channel: Name,
         /// Whom to answer.
         ticket: Ticket,
     },
@@ -91,14 +92,14 @@ pub enum Command {
         /// The client.
         client: ClientId,
         /// The channel.
-        channel: ChannelName,
+        channel: Name,
         /// Whom to answer.
         ticket: Ticket,
     },
     /// To the home of the channel: empty it everywhere, then put `client` in. Answered by [`Report::Done`].
     Occupy {
         /// The channel.
-        channel: ChannelName,
+        channel: Name,
         /// The holder to be, if its identity is one of this process.
         client: Option<ClientId>,
         /// Whom to answer.
@@ -107,7 +108,7 @@ pub enum Command {
     /// From the home of the channel: all your members leave it.
     Vacate {
         /// The channel.
-        channel: ChannelName,
+        channel: Name,
     },
     /// To the owning shard: a callback it asked for has ended.
     CallbackDone {
@@ -151,6 +152,15 @@ pub enum Report {
     },
     /// What one shard knows of a publish once all of its members are done or failed, or at the deadline; sent once.
     Part(Part),
+    /// The platforms one shard's members of a publish are on; sent once, before its [`Report::Part`] if there is one.
+    Online {
+        /// Of the publish.
+        ticket: Ticket,
+        /// How many shards tell theirs.
+        shards: u32,
+        /// Each once, in order of connecting.
+        platforms: Vec<Presence>,
+    },
     /// A [`Command::Join`], `Leave`, `Occupy` or `Close` took effect, or found no such client.
     Done {
         /// Of the command.
@@ -165,7 +175,7 @@ pub enum Report {
         /// Of the question.
         ticket: Ticket,
         /// Name and number of local members.
-        channels: Vec<(ChannelName, u32)>,
+        channels: Vec<(Name, u32)>,
         /// Where to go on, or `None` after the last page.
         next: Option<u32>,
     },

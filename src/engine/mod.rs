@@ -24,6 +24,7 @@
 pub mod command;
 pub mod ids;
 pub mod mailbox;
+pub mod name;
 pub mod outbox;
 pub mod outlets;
 pub mod receipt;

@@ -7,6 +7,8 @@
 //! ```
 //! Inputs may come in any order. The home tells how many shards there are only where no part does. Rules (spec: sections 8, 12, 17):
 //! - At most once: answered when the home has published; peers and parts do not matter.
+//! - A publish that asks for the platforms of its members ([`Question::tells_online`]) waits for every shard and peer at any
+//!   guarantee. The platforms are in order of connecting, each once, over all of them.
 //! - Else complete when every shard with members has sent its part and every peer its answer. Members that failed are
 //!   simply not counted.
 //! - Members silent at T make it a timeout, unless the publish says that they count as failed
@@ -27,6 +29,7 @@ use hashbrown::hash_map::Entry;
 
 use super::command::{AtDeadline, Part, Qos};
 use super::ids::Ticket;
+use super::registry::{Presence, online};
 use crate::limits::RECEIPT_GRACE;
 use crate::time::Instant;
 
@@ -53,6 +56,8 @@ pub struct Question {
     pub deadline: Instant,
     /// Peers that were asked too and will each answer or fail, once.
     pub peers: u32,
+    /// Shards and peers say on which platforms the members are.
+    pub tells_online: bool,
 }
 
 /// How a publish ended.
@@ -73,6 +78,8 @@ pub struct Answer {
     pub connections: u64,
     /// Data one of them sent along; may be empty.
     pub data: Bytes,
+    /// Where the members are online, as far as known; empty unless asked for.
+    pub platforms: Vec<Presence>,
 }
 
 /// What one peer counted; the default for one that failed.
@@ -82,6 +89,8 @@ pub struct PeerPart {
     pub connections: u64,
     /// Their data; may be empty.
     pub data: Bytes,
+    /// Where its members are online.
+    pub platforms: Vec<Presence>,
 }
 
 /// What a deadline led to.
@@ -108,6 +117,9 @@ struct Receipt {
     /// Shards with members, once the home has told.
     shards: Option<u32>,
     parts: u32,
+    /// Shards that told their platforms.
+    onlines: u32,
+    platforms: Vec<Presence>,
     peers: u32,
     connections: u64,
     silent: bool,
@@ -157,6 +169,15 @@ impl Receipts {
         self.step(part.ticket, |receipt| receipt.add(part))
     }
 
+    /// One of `shards` shards has told where its members are online.
+    pub fn on_online(&mut self, ticket: Ticket, shards: u32, platforms: &[Presence]) -> Option<Answer> {
+        self.step(ticket, |receipt| {
+            receipt.shards.get_or_insert(shards);
+            receipt.onlines += 1;
+            receipt.add_platforms(platforms);
+        })
+    }
+
     /// A peer has answered or failed.
     pub fn on_peer(&mut self, ticket: Ticket, part: PeerPart) -> Option<Answer> {
         self.step(ticket, |receipt| receipt.add_peer(part))
@@ -203,6 +224,8 @@ impl Receipt {
             phase: Phase::Waiting,
             shards: None,
             parts: 0,
+            onlines: 0,
+            platforms: Vec::new(),
             peers: 0,
             connections: 0,
             silent: false,
@@ -229,19 +252,29 @@ impl Receipt {
         if self.peer_data.is_empty() {
             self.peer_data = part.data;
         }
+        self.add_platforms(&part.platforms);
+    }
+
+    fn add_platforms(&mut self, platforms: &[Presence]) {
+        platforms
+            .iter()
+            .for_each(|presence| online::note(&mut self.platforms, presence));
     }
 
     /// How it ended, if it has.
     fn status(&self) -> Option<Status> {
         let published = self.shards.is_some();
-        if self.question.qos == Qos::AtMostOnce {
+        let Question { qos, tells_online, .. } = self.question;
+        if qos == Qos::AtMostOnce && !tells_online {
             return match self.phase {
                 _ if published => Some(Status::Complete),
                 Phase::Over => Some(Status::TimedOut),
                 Phase::Waiting | Phase::Grace => None,
             };
         }
-        let shards_in = self.shards.is_some_and(|shards| self.parts >= shards);
+        let shards_in = self.shards.is_some_and(|shards| {
+            (qos == Qos::AtMostOnce || self.parts >= shards) && (!tells_online || self.onlines >= shards)
+        });
         let peers_in = self.peers >= self.question.peers;
         let ended = match self.phase {
             Phase::Waiting => shards_in && (peers_in || self.silent),
@@ -261,12 +294,14 @@ impl Receipt {
                 status,
                 connections: 0,
                 data: Bytes::new(),
+                platforms: self.platforms,
             };
         }
         Answer {
             status,
             connections: self.connections,
             data: self.data.map_or(self.peer_data, |(_, data)| data),
+            platforms: self.platforms,
         }
     }
 }
@@ -286,6 +321,7 @@ mod tests {
             at_deadline: AtDeadline::TimedOut,
             deadline: T,
             peers,
+            tells_online: false,
         }
     }
 
@@ -304,6 +340,7 @@ mod tests {
         PeerPart {
             connections,
             data: Bytes::from(data),
+            platforms: Vec::new(),
         }
     }
 
@@ -318,6 +355,7 @@ mod tests {
             status,
             connections,
             data: Bytes::from(data),
+            platforms: Vec::new(),
         }
     }
 
@@ -441,6 +479,68 @@ mod tests {
         assert!(receipts.cancel(Ticket(1)));
         assert!(!receipts.cancel(Ticket(1)));
         assert_eq!(receipts.on_published(Ticket(1), 0), None);
+    }
+
+    #[test]
+    fn platforms_of_all_shards_and_peers_in_order_of_connecting() {
+        let on = |since, name: &'static str| Presence {
+            since,
+            platform: Bytes::from(name),
+        };
+        let asked = |qos| Question {
+            qos,
+            tells_online: true,
+            ..question(1)
+        };
+        let told = |answer: Option<Answer>| answer.map(|answer| (answer.status, answer.connections, answer.platforms));
+        let expected = vec![on(-5, "web"), on(10, "ios"), on(30, "android")];
+
+        let mut receipts = opened(asked(Qos::AtMostOnce));
+        assert_eq!(receipts.on_published(Ticket(1), 2), None);
+        assert_eq!(
+            receipts.on_online(Ticket(1), 2, &[on(30, "android"), on(40, "ios")]),
+            None
+        );
+        assert_eq!(
+            receipts.on_online(Ticket(1), 2, &[on(10, "ios")]),
+            None,
+            "a peer is awaited"
+        );
+        let there = PeerPart {
+            platforms: vec![on(-5, "web"), on(35, "android")],
+            ..PeerPart::default()
+        };
+        let answer = receipts.on_peer(Ticket(1), there.clone());
+        assert_eq!(told(answer), Some((Status::Complete, 0, expected.clone())));
+
+        let mut receipts = opened(asked(Qos::AtLeastOnce));
+        assert_eq!(receipts.on_peer(Ticket(1), there), None);
+        let here = [on(10, "ios"), on(30, "android")];
+        assert_eq!(
+            receipts.on_online(Ticket(1), 1, &here),
+            None,
+            "who acknowledges is awaited"
+        );
+        let answer = receipts.on_part(part(1, 2, 0, None));
+        assert_eq!(told(answer), Some((Status::Complete, 2, expected)));
+
+        let mut receipts = opened(asked(Qos::AtMostOnce));
+        receipts.on_online(Ticket(1), 2, &[on(1, "ios")]);
+        assert_eq!(receipts.on_deadline(Ticket(1), T), Deadline::Again(T + RECEIPT_GRACE));
+        let Deadline::Answered(answer) = receipts.on_deadline(Ticket(1), T + RECEIPT_GRACE) else {
+            panic!("over")
+        };
+        assert_eq!(
+            (answer.status, answer.platforms),
+            (Status::TimedOut, vec![on(1, "ios")])
+        );
+
+        let mut receipts = opened(Question {
+            peers: 0,
+            ..asked(Qos::ExactlyOnce)
+        });
+        let nobody = receipts.on_published(Ticket(1), 0);
+        assert_eq!(told(nobody), Some((Status::Complete, 0, Vec::new())));
     }
 
     #[test]

@@ -299,6 +299,7 @@ impl World {
                 *self.publishes.get_mut(&part.ticket).expect("ours") += 1;
                 self.events.push(format!("{part:?}"));
             }
+            Report::Online { .. } => panic!("nobody asked"),
             Report::Done { ticket, found } => self.events.push(format!("{ticket:?} {found}")),
             Report::Census { .. } => {}
             Report::Drained { .. } => self.drained += 1,

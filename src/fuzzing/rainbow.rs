@@ -7,13 +7,16 @@ use http::Method;
 
 use crate::config::Scheme;
 use crate::engine::command::{CallbackOutcome, CallbackReply};
+use crate::engine::name::Space;
+use crate::engine::registry::online::PLATFORMS_MAX;
 use crate::limits::RETRY_INTERVAL;
-use crate::protocol::rainbow::admission::{self, Admission, NAMES_MAX};
+use crate::protocol::rainbow::admission::{self, Admission, NAMES_MAX, UID_BYTES_MAX};
 use crate::protocol::rainbow::api::{self, Ask};
 use crate::protocol::rainbow::peer::{Heard, Peers, Trust};
 use crate::protocol::rainbow::sign::{Rules, Secrets};
 use crate::protocol::rainbow::{packet, relay};
 use crate::time::{Duration, Instant};
+use crate::wire::query;
 
 /// Any websocket message as a packet.
 pub fn packets(data: &[u8]) {
@@ -39,11 +42,17 @@ pub fn replies(data: &[u8]) {
     };
     let effects = admission::effects(&reply);
     assert!(effects.join.len() <= NAMES_MAX && effects.join == effects.leave);
-    assert!(effects.join.iter().all(|name| !name.is_empty()));
+    assert!(effects.join.iter().all(|name| !name.text().is_empty()));
     let outcome = CallbackOutcome::Answered(reply);
-    if let Admission::Admitted(_) = admission::admission(&outcome) {
+    if let Admission::Admitted(effects) = admission::admission(&outcome) {
+        assert!(
+            effects
+                .user
+                .is_none_or(|user| user.space() == Space::User && user.text().len() <= UID_BYTES_MAX)
+        );
         assert!(body.windows(7).any(|window| window == b"success") || body.contains(&b'\\'));
     }
+    assert!(relay::online_part(&outcome, Instant::ZERO).platforms.len() <= PLATFORMS_MAX);
     let part = relay::peer_part(&outcome);
     assert!(part.data.len() <= relay::SEND_ANSWER_BYTES_MAX);
 }
@@ -77,8 +86,14 @@ pub fn api_requests(data: &[u8]) {
         );
         match api::parse(&request, |_| Ok(())) {
             Ok(Ask::Send(ask)) => {
-                let channel = str::from_utf8(&ask.channel).expect("UTF-8");
-                assert!(!channel.is_empty() && channel == channel.trim());
+                let to = str::from_utf8(ask.to.text()).expect("UTF-8");
+                assert!(!to.is_empty() && to == to.trim());
+                let given = |name| {
+                    query::last(query, name)
+                        .and_then(query::text)
+                        .is_some_and(|text| !text.is_empty())
+                };
+                assert_eq!(ask.to.space() == Space::Channel, given("channel"), "the channel counts");
                 let schedule = api::schedule(ask.timeout_s);
                 assert_eq!(schedule.deadline, Duration::from_secs(u64::from(ask.timeout_s)));
                 assert!(
@@ -86,7 +101,9 @@ pub fn api_requests(data: &[u8]) {
                     "the last one in time"
                 );
             }
-            Ok(Ask::Sub(ask) | Ask::Unsub(ask)) => assert!(!ask.identity.is_empty() && !ask.channel.is_empty()),
+            Ok(Ask::Sub(ask) | Ask::Unsub(ask)) => assert!(
+                !ask.identity.is_empty() && !ask.channel.text().is_empty() && ask.channel.space() == Space::Channel
+            ),
             Ok(_) | Err(_) => {}
         }
     }

@@ -12,10 +12,11 @@ use super::Input8;
 use crate::close::CloseCause;
 use crate::config::{Config, Overrides};
 use crate::engine::command::{
-    AtDeadline, CallbackFailure, CallbackOutcome, CallbackReply, CallbackRequest, ChannelName, Command, Endpoint,
-    Publish, Qos, Report, exhausted_after,
+    AtDeadline, CallbackFailure, CallbackOutcome, CallbackReply, CallbackRequest, Command, Endpoint, Publish, Qos,
+    Report, exhausted_after,
 };
 use crate::engine::ids::{ClientId, IdentityKey, ShardId, Ticket};
+use crate::engine::name::Name;
 use crate::engine::registry::HomeHash;
 use crate::metrics::{CoreMetrics, Labels};
 use crate::shard::{Input, Sent, Setup, Shard, Sockets};
@@ -271,7 +272,7 @@ impl World {
     }
 
     fn publish(&mut self, input: &mut Input8<'_>) {
-        let channel: ChannelName = CHANNELS[input.pick(3)].as_bytes().into();
+        let channel = Name::channel(CHANNELS[input.pick(3)].as_bytes());
         let qos = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce][input.pick(3)];
         let retries = input.pick(3) as u32;
         self.tickets += 1;
@@ -287,12 +288,13 @@ impl World {
             retries,
             deadline: self.now + exhausted_after(retries),
             at_deadline: AtDeadline::TimedOut,
+            tells_online: false,
         };
         self.post(home, Command::Publish(Arc::new(publish)));
     }
 
     fn change_membership(&mut self, input: &mut Input8<'_>) {
-        let channel: ChannelName = CHANNELS[input.pick(3)].as_bytes().into();
+        let channel = Name::channel(CHANNELS[input.pick(3)].as_bytes());
         let Some(client) = self.client(input) else { return };
         let ticket = self.question();
         let home = self.home.home_of(&channel);
@@ -391,6 +393,7 @@ impl World {
                 assert_eq!(*answers.shards.get_or_insert(part.shards), part.shards);
                 answers.parts += 1;
             }
+            Report::Online { .. } => panic!("nobody asked"),
             Report::Done { ticket, .. } => *self.questions.get_mut(&ticket).expect("a question of ours") += 1,
             Report::Callback(request) => {
                 if request.endpoint == Endpoint::Close {

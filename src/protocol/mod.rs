@@ -13,8 +13,9 @@ pub mod rainbow;
 use bytes::Bytes;
 
 use crate::config::Config;
-use crate::engine::command::{CallbackOutcome, CallbackRequest, ChannelName, Publish};
+use crate::engine::command::{CallbackOutcome, CallbackRequest, Publish};
 use crate::engine::ids::{ClientId, DeliveryKey, Identity, IdentityKey};
+use crate::engine::name::Name;
 use crate::wire::ws;
 
 pub use door::Door;
@@ -47,9 +48,9 @@ pub enum Action {
     /// Ask the business.
     Callback(CallbackRequest),
     /// Put this client into a channel.
-    Join(ChannelName),
+    Join(Name),
     /// Take this client out of a channel.
-    Leave(ChannelName),
+    Leave(Name),
     /// This client acknowledged a delivery, with data.
     Acknowledged(DeliveryKey, Bytes),
     /// Start the keep-alive timer unless it runs.
@@ -180,7 +181,10 @@ impl Session {
     /// The question that tells the business that this client is gone; `None` if the business does not know it.
     pub fn close_callback(&self, context: Context<'_>) -> Option<CallbackRequest> {
         match self {
-            Session::Rainbow(session) => Some(session.close_callback(context)),
+            Session::Rainbow(session) => {
+                let wants = context.config.close_url.is_some();
+                wants.then(|| session.close_callback(context))
+            }
             Session::Echo(_) => None,
         }
     }

@@ -9,6 +9,8 @@
 //! Closing is a state machine of its own: the slot is free when the socket is closed, the messages still on their way to
 //! the business have ended, and the close callback has been handed to the control core.
 
+use bytes::Bytes;
+
 use super::liveness::Silence;
 use super::rate::Rate;
 use crate::engine::ids::{ClientId, DeliveryKey};
@@ -65,6 +67,8 @@ pub enum Phase {
     Authorising {
         /// What the answer decides about.
         upgrade: Box<Upgrade>,
+        /// What the client runs on, for whoever sends to its user.
+        platform: Bytes,
         /// The client has left meanwhile.
         gone: bool,
     },

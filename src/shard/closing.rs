@@ -203,13 +203,14 @@ impl Shard {
     fn leave_all(&mut self, id: ClientId) {
         let mut emptied = Vec::new();
         self.members.leave_all(id.slot, |channel| emptied.push(channel));
+        self.online.remove(id.slot);
         for channel in emptied {
             self.tell_interest(channel, false);
         }
     }
 
     /// Tells the home of a channel that this shard has its first member or lost its last one.
-    pub(super) fn tell_interest(&mut self, channel: crate::engine::command::ChannelName, joined: bool) {
+    pub(super) fn tell_interest(&mut self, channel: crate::engine::name::Name, joined: bool) {
         let home = self.home.home_of(&channel);
         if home == self.id {
             self.interest.note(&channel, self.id, joined);

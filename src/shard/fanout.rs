@@ -14,8 +14,9 @@ use bytes::Bytes;
 use super::Shard;
 use super::frames::{Frames, Outgoing};
 use super::sockets::Sockets;
-use crate::engine::command::{ChannelName, Publish, Qos};
+use crate::engine::command::{Publish, Qos, Report};
 use crate::engine::ids::{ClientId, DeliveryKey};
+use crate::engine::name::Name;
 use crate::limits::{FANOUT_SLICE_BYTES, FANOUT_SLICE_MEMBERS, FANOUT_WAITING_BYTES_MAX};
 use crate::metrics::Metric;
 use crate::time::Instant;
@@ -44,7 +45,7 @@ pub struct Fanout {
 /// Publishes to one channel that are written together.
 #[derive(Debug)]
 struct Batch {
-    channel: ChannelName,
+    channel: Name,
     publishes: Vec<Entry>,
     bytes: usize,
 }
@@ -129,8 +130,8 @@ impl Fanout {
         }
     }
 
-    fn is_slicing(&self, channel: &[u8]) -> bool {
-        self.sliced.iter().any(|slicing| *slicing.batch.channel == *channel)
+    fn is_slicing(&self, channel: &Name) -> bool {
+        self.sliced.iter().any(|slicing| slicing.batch.channel == *channel)
     }
 }
 
@@ -212,6 +213,14 @@ impl Shard {
             delivery,
         } in &mut batch.publishes
         {
+            if publish.tells_online {
+                let platforms = self.online.platforms(members.iter().map(|target| target.slot));
+                self.reports.push(Report::Online {
+                    ticket: publish.ticket,
+                    shards: *shards,
+                    platforms,
+                });
+            }
             if publish.qos != Qos::AtMostOnce {
                 *delivery = Some(self.open_delivery(publish, *shards, members.len(), now));
             }

@@ -22,6 +22,13 @@ use crate::wire::deflate::{self, Agreed};
 use crate::wire::http1::{self, Framing, RequestHead};
 use crate::wire::ws;
 
+/// What an admitted client brings in.
+#[derive(Default)]
+struct Entry {
+    effects: Effects,
+    platform: Bytes,
+}
+
 impl Shard {
     /// Bytes of a request head are in the tail.
     pub(super) fn on_head(&mut self, id: ClientId, now: Instant, sockets: &mut dyn Sockets) -> Input {
@@ -87,10 +94,15 @@ impl Shard {
         let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
             return;
         };
-        let Phase::Authorising { upgrade, gone } = &client.phase else {
+        let Phase::Authorising {
+            upgrade,
+            platform,
+            gone,
+        } = &mut client.phase
+        else {
             return;
         };
-        let (upgrade, gone) = (**upgrade, *gone);
+        let (upgrade, platform, gone) = (**upgrade, std::mem::take(platform), *gone);
         let admission = upgrade.door.admission(outcome);
         if gone {
             return self.on_auth_gone(id, upgrade, admission);
@@ -100,7 +112,7 @@ impl Shard {
                 if upgrade.accept.is_ok() {
                     self.metrics.add(Metric::AuthOk, 1);
                 }
-                self.admit(id, upgrade, effects, actions, now, sockets);
+                self.admit(id, upgrade, Entry { effects, platform }, actions, now, sockets);
             }
             Admission::Denied => {
                 self.metrics.add(Metric::AuthDenied, 1);
@@ -132,7 +144,7 @@ impl Shard {
         &mut self,
         id: ClientId,
         upgrade: Upgrade,
-        effects: Effects,
+        entry: Entry,
         actions: &mut Actions,
         now: Instant,
         sockets: &mut dyn Sockets,
@@ -143,8 +155,13 @@ impl Shard {
                 return self.refuse_after_auth(id, refusal, upgrade.manner, CloseCause::Refused, now, sockets);
             }
         };
+        let Entry { mut effects, platform } = entry;
+        let user = effects.user.take();
         let session = upgrade.door.session(context!(self, id), effects, actions);
         self.open(id, session, upgrade.deflate);
+        if let Some(user) = user {
+            self.bind(id, &user, platform, now);
+        }
         self.watch_liveness(id, now);
         self.perform_steps(id, actions, now);
         // Written at the end of the turn, after the subscriptions were posted: a publish caused by this answer cannot
@@ -173,7 +190,7 @@ impl Shard {
             return self.close_client(id, CloseCause::Refused, None, now, sockets);
         }
         let identity = self.identities.identity(id, &self.identities.check(id));
-        let knock = match door.knock(head, &identity, &self.config) {
+        let mut knock = match door.knock(head, &identity, &self.config) {
             Ok(knock) => knock,
             Err(refusal) => {
                 self.note_refusal(refusal, now);
@@ -196,6 +213,10 @@ impl Shard {
         };
         let authorising = Phase::Authorising {
             upgrade: Box::new(upgrade),
+            platform: match &mut knock {
+                Knock::Ask(question) => std::mem::take(&mut question.platform),
+                Knock::Welcome => Bytes::new(),
+            },
             gone: false,
         };
         let phase = std::mem::replace(&mut client.phase, authorising);
@@ -213,7 +234,7 @@ impl Shard {
             }
             Knock::Welcome => {
                 let mut actions = std::mem::take(&mut self.actions);
-                self.admit(id, upgrade, Effects::default(), &mut actions, now, sockets);
+                self.admit(id, upgrade, Entry::default(), &mut actions, now, sockets);
                 self.actions = actions;
             }
         }

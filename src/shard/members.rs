@@ -2,13 +2,17 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::Shard;
 use super::client::Client;
-use crate::engine::command::{ChannelName, Command, Publish, Qos, Report};
+use crate::engine::command::{Command, Publish, Qos, Report};
 use crate::engine::ids::{ClientId, ShardId, Ticket};
-use crate::engine::registry::{Join, Leave};
+use crate::engine::name::Name;
+use crate::engine::registry::{Join, Leave, Presence};
 use crate::limits::CENSUS_PAGE_CHANNELS;
 use crate::metrics::Metric;
+use crate::time::Instant;
 
 impl Shard {
     /// This shard is the home of the channel: hands the publish to every shard with members, in one order for all.
@@ -32,11 +36,12 @@ impl Shard {
     }
 
     /// Puts an admitted client into a channel. False if there is no such client, or it is in `channels_max` channels.
-    pub(super) fn join(&mut self, id: ClientId, channel: ChannelName) -> bool {
+    pub(super) fn join(&mut self, id: ClientId, channel: Name) -> bool {
         if !self.is_open(id) {
             return false;
         }
-        if self.members.channels_of(id.slot).len() >= self.config.channels_max
+        let users = usize::from(self.online.contains(id.slot));
+        if self.members.channels_of(id.slot).len() >= self.config.channels_max + users
             && !self.members.contains(id.slot, &channel)
         {
             self.metrics.add(Metric::ChannelsRefused, 1);
@@ -52,8 +57,20 @@ impl Shard {
         true
     }
 
+    /// The client, just admitted, is one of `user`'s until it is gone. Does not count as a channel.
+    pub(super) fn bind(&mut self, id: ClientId, user: &Name, platform: Bytes, now: Instant) {
+        if !self.is_open(id) {
+            return;
+        }
+        let since = i64::try_from(now.as_micros()).unwrap_or(i64::MAX);
+        self.online.insert(id.slot, Presence { since, platform });
+        if let Join::New { first: true } = self.members.join(id.slot, user) {
+            self.tell_interest(user.clone(), true);
+        }
+    }
+
     /// Takes a client out of a channel. False if there is no such client.
-    pub(super) fn leave(&mut self, id: ClientId, channel: &ChannelName) -> bool {
+    pub(super) fn leave(&mut self, id: ClientId, channel: &Name) -> bool {
         if !self.is_open(id) {
             return false;
         }
@@ -65,7 +82,7 @@ impl Shard {
 
     /// This shard is the home of the channel: empties it on all shards, then puts `client` in. Publishes pass through here
     /// too, so every shard sees the three in one order.
-    pub(super) fn occupy(&mut self, channel: ChannelName, client: Option<ClientId>, ticket: Ticket) {
+    pub(super) fn occupy(&mut self, channel: Name, client: Option<ClientId>, ticket: Ticket) {
         for shard in shards_of(self.interest.shards(&channel)) {
             if shard == self.id {
                 self.vacate(&channel);
@@ -96,7 +113,7 @@ impl Shard {
     }
 
     /// All members of this shard leave the channel.
-    pub(super) fn vacate(&mut self, channel: &ChannelName) {
+    pub(super) fn vacate(&mut self, channel: &Name) {
         if self.members.vacate(channel) > 0 {
             self.tell_interest(channel.clone(), false);
         }

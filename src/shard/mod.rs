@@ -11,7 +11,7 @@
 //! | --- | --- |
 //! | `input.rs` | bytes in: heads, frames, pause and resume |
 //! | `handshake.rs` | request head → refuse, hand over, ask the business; the answer → open |
-//! | `members.rs` | join, leave, occupy, census |
+//! | `members.rs` | join, leave, occupy, users, census |
 //! | `fanout.rs`, `delivery.rs` | publish → members; acknowledgements, retries |
 //! | `output.rs`, `frames.rs` | bytes out, corking, slow consumers; frames that share their payload |
 //! | `closing.rs`, `drain.rs`, `contain.rs` | how a client ends; how all do when the server stops; what a panic costs |
@@ -43,7 +43,7 @@ use crate::config::Config;
 use crate::engine::command::{CallbackOutcome, Command, Report};
 use crate::engine::ids::{ClientId, IdentityKey, ShardId};
 use crate::engine::outbox::Pool;
-use crate::engine::registry::{HomeHash, Interest, Members};
+use crate::engine::registry::{HomeHash, Interest, Members, Online};
 use crate::engine::slots::Slots;
 use crate::engine::wheel::Wheel;
 use crate::metrics::{CoreMetrics, Metric};
@@ -109,6 +109,8 @@ pub struct Counts {
     pub timers: usize,
     /// Pairs of client and channel.
     pub memberships: usize,
+    /// Clients that belong to a user.
+    pub users: usize,
     /// Channels at home here that have members anywhere.
     pub interests: usize,
     /// Bytes in the fullest outbox.
@@ -132,6 +134,7 @@ pub struct Shard {
     /// Clients in [`Phase::Handshaking`].
     handshaking: usize,
     members: Members,
+    online: Online,
     interest: Interest,
     wheel: Wheel<Timer>,
     deliveries: Slots<Delivery>,
@@ -169,6 +172,7 @@ impl Shard {
             clients: Slots::new(),
             handshaking: 0,
             members: Members::new(setup.seed),
+            online: Online::default(),
             interest: Interest::new(setup.seed),
             wheel: Wheel::new(),
             deliveries: Slots::new(),
@@ -391,6 +395,7 @@ impl Shard {
             deliveries: self.deliveries.len(),
             timers: self.wheel.len(),
             memberships: self.members.memberships(),
+            users: self.online.len(),
             interests: self.interest.len(),
             outbox_bytes_max: outboxes.max().unwrap_or(0),
             forwards_max: forwards.max().unwrap_or(0),

@@ -1,9 +1,10 @@
 //! What is passed on to the other servers, and how their answers add up.
 
 use super::common::business::{Business, Reply};
+use super::common::client::{Client, Open};
 use super::common::http::{self, Request};
 use super::common::packet;
-use super::common::server::TOKEN;
+use super::common::server::{Server, TOKEN};
 use super::common::{SOON, eventually, ms};
 use super::{acknowledge, client, cluster, scripted_peer, send, with_peer};
 use serde_json::json;
@@ -206,5 +207,39 @@ fn what_a_peer_is_asked() {
         let own = ["channel", "msgtype", "qos", "timeout"].map(value);
         assert_eq!(own, if is_send { ["grün", "9", "2", "19"] } else { [""; 4] });
         assert_eq!(asked.query.len(), if is_send { 8 } else { 4 }, "{}", asked.target);
+    }
+}
+
+#[test]
+fn a_user_is_reached_on_all_servers_and_its_platforms_are_in_order_of_connecting() {
+    let business = Business::start();
+    business.reply("/connect/", Reply::ok(r#"{"status": "success", "uid": "u1"}"#));
+    let servers = cluster(&business, 2);
+    let join = |server: &Server, platform: &str| {
+        let mut open = Open::default();
+        open.headers[1].1 = platform.into();
+        Client::open_with(server.port(), open)
+    };
+    let clients = [
+        join(&servers[1], "ios"),
+        join(&servers[0], "android"),
+        join(&servers[1], "web"),
+        join(&servers[0], "ios"),
+    ];
+    for (asked, qos) in [(0, 1), (1, 0)] {
+        let request = Request::post("/send/", "hello")
+            .query("uid", "u1")
+            .query("message_type", 3);
+        std::thread::scope(|scope| {
+            for client in &clients {
+                scope.spawn(move || {
+                    let (id, payload) = client.expect_send(SOON);
+                    assert_eq!(payload, b"hello");
+                    id.into_iter().for_each(|id| client.send(&packet::ack(id, "")));
+                });
+            }
+            let answer = servers[asked].api(&request.query("qos", qos).query("timeout", 6));
+            assert_eq!(answer, json!({"online_client": ["ios", "android", "web"]}));
+        });
     }
 }

@@ -3,6 +3,7 @@
 use rainbow_server::close::CloseCause;
 use rainbow_server::engine::command::{CallbackOutcome, CallbackRequest, Command, Endpoint, Report};
 use rainbow_server::engine::ids::{ClientId, ShardId, Ticket};
+use rainbow_server::engine::name::Name;
 
 use crate::cores::Mail;
 use crate::rig;
@@ -45,6 +46,12 @@ pub enum Bug {
     ForgetGeneration,
     /// An acknowledgement is counted that nobody sent.
     CountTooMany,
+    /// What is for a user goes to the channel of the same name.
+    MixSpaces,
+    /// A platform a user is online with is left out.
+    ForgetPlatform,
+    /// Platforms are told in the wrong order.
+    SwapPlatforms,
 
     // The business.
     /// A message is forwarded twice.
@@ -86,7 +93,7 @@ pub enum Bug {
 }
 
 impl Bug {
-    pub const ALL: [Bug; 33] = [
+    pub const ALL: [Bug; 36] = [
         Bug::Reorder,
         Bug::Overtake,
         Bug::Uncork,
@@ -103,6 +110,9 @@ impl Bug {
         Bug::IgnoreLeave,
         Bug::ForgetGeneration,
         Bug::CountTooMany,
+        Bug::MixSpaces,
+        Bug::ForgetPlatform,
+        Bug::SwapPlatforms,
         Bug::DuplicateForward,
         Bug::ForwardAfterClose,
         Bug::DropCallbackDone,
@@ -165,7 +175,7 @@ impl Bug {
             Command::Drain if world.strikes(Bug::DropDrain, 100) => return Vec::new(),
             Command::Leave { channel, .. } if world.strikes(Bug::IgnoreLeave, 50) => {
                 // Leaves another channel instead.
-                *channel = [b"not ", &channel[..]].concat().into();
+                *channel = Name::channel(&[b"not ", channel.text()].concat());
             }
             Command::Join { client, .. } | Command::Leave { client, .. } if bug == Bug::ForgetGeneration => {
                 let now = world.holder(target, client.slot);
@@ -190,6 +200,15 @@ impl Bug {
         match &mut report {
             Report::Part(_) if world.strikes(Bug::DropPart, 10) => return Vec::new(),
             Report::Part(part) if world.strikes(Bug::CountTooMany, 20) => part.done += 1,
+            Report::Online { platforms, .. } if !platforms.is_empty() && world.strikes(Bug::ForgetPlatform, 50) => {
+                platforms.pop();
+            }
+            Report::Online { platforms, .. } if platforms.len() > 1 && world.strikes(Bug::SwapPlatforms, 50) => {
+                let (first, last) = (platforms[0].since, platforms[platforms.len() - 1].since);
+                platforms
+                    .iter_mut()
+                    .for_each(|presence| presence.since = first + last - presence.since);
+            }
             Report::Callback(request) => match request.endpoint {
                 Endpoint::Close if world.strikes(Bug::DuplicateClose, 20) => more = Some(copy(request)),
                 Endpoint::Close if world.strikes(Bug::DropClose, 20) => return Vec::new(),

@@ -2,6 +2,7 @@
 //! is down as a whole for a while, calls the API from inside its handlers, and changes channels by the headers of its
 //! replies, some of which are garbage.
 
+use bytes::Bytes;
 use rainbow_server::engine::command::{
     CallbackFailure, CallbackOutcome, CallbackReply, CallbackRequest, Command, Endpoint,
 };
@@ -193,9 +194,16 @@ impl World {
         let session = self.records.sessions.entry(request.client).or_default();
         (session.admitted, session.refused) = (upgrades, !upgrades);
         session.admitted_at = Some(now);
-        let (headers, changes) = self.channel_headers(number, true);
+        let (headers, mut changes) = self.channel_headers(number, true);
+        let mut body = ADMITTED.to_owned();
+        if !self.plan.crowd && self.rng.chance(50) {
+            let user = self.rng.index(self.plan.users);
+            let (operation, set) = (self.control.operations, self.plan.channels + user);
+            changes.push(self.change(operation, Some(number), set, true));
+            body = format!("{{\"status\": \"success\", \"uid\": \"{}\"}}", self.channel_name(user));
+        }
         self.conns[number].changes.clone_from(&changes);
-        (answer(headers, ADMITTED), changes)
+        (answer(headers, body), changes)
     }
 
     fn message_outcome(&mut self, request: &CallbackRequest) -> (CallbackOutcome, Vec<usize>) {
@@ -280,7 +288,7 @@ impl World {
 
 type Headers = Vec<(&'static str, Vec<u8>)>;
 
-fn answer(headers: Headers, body: &'static str) -> CallbackOutcome {
+fn answer(headers: Headers, body: impl Into<Bytes>) -> CallbackOutcome {
     let headers = headers
         .into_iter()
         .map(|(name, value)| (name.as_bytes().into(), value.into()));

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use rainbow_server::close::CloseCause;
 use rainbow_server::engine::command::{CallbackRequest, Command, Publish, Qos, Report};
 use rainbow_server::engine::ids::{ClientId, ShardId, Ticket};
+use rainbow_server::engine::name::Name;
 use rainbow_server::engine::receipt::{Answer, Deadline, Question, Receipts, Tickets};
 use rainbow_server::time::Duration;
 
@@ -43,8 +44,12 @@ impl World {
         format!("channel {channel}")
     }
 
-    fn home_of(&self, channel: usize) -> ShardId {
-        self.home.home_of(self.channel_name(channel).as_bytes())
+    /// Channels come first, then users. Each user is called as a channel is.
+    pub fn name_of(&self, set: usize) -> Name {
+        match set.checked_sub(self.plan.channels) {
+            None => rig::channel(&self.channel_name(set)),
+            Some(user) => Name::user(self.channel_name(user).as_bytes()),
+        }
     }
 
     /// A caller calls.
@@ -63,7 +68,11 @@ impl World {
         let channel = self.rng.index(self.plan.channels);
         for _ in 0..self.rng.within(1, 3) {
             match self.rng.index(100) {
-                0..60 => drop(self.publish(channel)),
+                0..50 => drop(self.publish(channel)),
+                50..60 => {
+                    let user = self.plan.channels + self.rng.index(self.plan.users);
+                    self.publish(user);
+                }
                 60..75 => self.ask_membership(channel, true),
                 75..85 => self.ask_membership(channel, false),
                 85..90 => self.occupy(channel),
@@ -84,6 +93,7 @@ impl World {
         } else {
             0
         };
+        let tells_online = channel >= self.plan.channels;
         let payload = Bytes::from(format!("p {number} {}", ".".repeat(padding)));
         let deadline = self.now + Duration::from_secs(timeout);
         let issued = self.next_seq();
@@ -97,6 +107,7 @@ impl World {
             retries,
             shards: Vec::new(),
             parts: Vec::new(),
+            onlines: 0,
             answers: Vec::new(),
             acks: BTreeMap::new(),
         });
@@ -108,22 +119,28 @@ impl World {
                 at_deadline,
                 deadline,
                 peers: 0,
+                tells_online,
             },
         );
         self.plan_at(deadline.as_micros(), Event::Deadline(ticket));
-        let channel_name = rig::channel(&self.channel_name(channel));
+        let mut name = self.name_of(channel);
+        if tells_online && self.strikes(Bug::MixSpaces, 20) {
+            name = Name::channel(name.text());
+        }
+        let home = self.home.home_of(&name);
         let publish = Publish {
             ticket,
-            channel: channel_name,
+            channel: name,
             msgtype: 1,
             qos,
             payload,
             retries,
             deadline,
             at_deadline,
+            tells_online,
         };
         self.trace(|| format!("publish {number} {qos:?} to {channel}, {ticket:?}, T = {timeout}"));
-        self.post(self.home_of(channel), Command::Publish(Arc::new(publish)), Vec::new());
+        self.post(home, Command::Publish(Arc::new(publish)), Vec::new());
         ticket
     }
 
@@ -187,7 +204,7 @@ impl World {
         let conn = self.by_client[&client];
         let change = self.change(self.control.operations, Some(conn), channel, join);
         let ticket = self.question(format!("join {join} {conn} {channel}"), vec![change]);
-        let name = rig::channel(&self.channel_name(channel));
+        let name = self.name_of(channel);
         let command = match join {
             true => Command::Join {
                 client,
@@ -215,9 +232,9 @@ impl World {
             changes.push(self.change(operation, Some(self.by_client[&client]), channel, true));
         }
         let ticket = self.question(format!("occupy {channel} {client:?}"), changes);
-        let name = rig::channel(&self.channel_name(channel));
+        let name = self.name_of(channel);
         self.post(
-            self.home_of(channel),
+            self.home.home_of(&name),
             Command::Occupy {
                 channel: name,
                 client,
@@ -289,6 +306,16 @@ impl World {
                     self.answer_publish(ticket, answer);
                 }
             }
+            Report::Online {
+                ticket,
+                shards,
+                platforms,
+            } => {
+                self.records.publishes[self.control.publishes[&ticket]].onlines += 1;
+                if let Some(answer) = self.control.receipts.on_online(ticket, shards, &platforms) {
+                    self.answer_publish(ticket, answer);
+                }
+            }
             Report::Done { ticket, found } => self.on_done(ticket, found),
             Report::Census { ticket, channels, next } => {
                 if channels.iter().any(|(_, members)| *members == 0) {
@@ -296,7 +323,7 @@ impl World {
                 }
                 let shard = self.control.censuses.remove(&ticket);
                 if let (Some(shard), Some(census)) = (shard, &mut self.records.census) {
-                    census.pages[shard].extend(channels.iter().map(|(name, members)| (name.to_vec(), *members)));
+                    census.pages[shard].extend(channels.iter().map(|(name, members)| (name.clone(), *members)));
                     if let Some(next) = next {
                         self.ask_census(shard, next);
                     }

@@ -12,6 +12,7 @@ use rainbow_server::time::{Duration, Instant};
 use crate::conn::Conn;
 use crate::far::JUST_NOW;
 use crate::records::{Change, Published, Seq};
+use crate::wire;
 use crate::world::World;
 
 /// A publish has passed all shards after so long: far more than the delays of all mailboxes on its way.
@@ -56,6 +57,7 @@ impl World {
         for (number, publish) in self.records.publishes.iter().enumerate() {
             self.check_answer(number, publish)?;
             self.check_parts(number, publish)?;
+            self.check_online(number, publish)?;
         }
         for (what, answers) in &self.records.questions {
             check!(*answers == 1, "{answers} answers to {what}");
@@ -118,8 +120,8 @@ impl World {
         );
         let conns = || census.there.iter().map(|number| &self.conns[*number]);
         for (shard, page) in census.pages.iter().enumerate() {
-            for channel in 0..self.plan.channels {
-                let members = page.get(self.channel_name(channel).as_bytes()).copied().unwrap_or(0);
+            for channel in 0..self.sets() {
+                let members = page.get(&self.name_of(channel)).copied().unwrap_or(0);
                 let here = || conns().filter(|conn| conn.shard == shard);
                 let must = |conn: &&Conn| {
                     conn.is_well() && self.must_be_in(conn.number, channel, census.asked, census.asked_at)
@@ -212,6 +214,58 @@ impl World {
             (least..=most).contains(&done),
             "publish {number}: {done} done, not {least}..={most}"
         );
+        Ok(())
+    }
+
+    /// Whoever sends to a user is told where it is online: each platform once, none left out, in order of connecting.
+    fn check_online(&self, number: usize, publish: &Published) -> Result<(), String> {
+        let is_user = publish.channel >= self.plan.channels;
+        let due = if is_user { publish.shards[0] } else { 0 };
+        let (told, answers) = (publish.onlines, &publish.answers);
+        check!(
+            told == due,
+            "publish {number}: {told} of {due} shards told who is online"
+        );
+        let Some((_, answer, ..)) = answers.first() else {
+            return Ok(());
+        };
+        let platforms: Vec<_> = answer.platforms.iter().map(|presence| &presence.platform[..]).collect();
+        if !is_user {
+            check!(platforms.is_empty(), "publish {number}: nobody asked for {platforms:?}");
+            return Ok(());
+        }
+        let each: BTreeSet<_> = platforms.iter().collect();
+        check!(each.len() == platforms.len(), "publish {number}: {platforms:?}");
+        let of = |conn: &Conn| wire::platform(&conn.number.to_string()).into_bytes();
+        let surely = |conn: &&Conn| conn.is_well() && self.must_receive(conn.number, publish);
+        let perhaps = |conn: &&Conn| conn.id.is_some() && self.may_receive(conn.number, publish);
+        for platform in &platforms {
+            let known = self.conns.iter().filter(perhaps).any(|conn| of(conn) == *platform);
+            check!(known, "publish {number}: nobody is online with {platform:?}");
+        }
+        for conn in self.conns.iter().filter(surely) {
+            let told = platforms.contains(&&of(conn)[..]) || answer.status == Status::TimedOut;
+            check!(
+                told,
+                "publish {number}: client {} is online, not in {platforms:?}",
+                conn.number
+            );
+        }
+        for pair in platforms.windows(2) {
+            // The second had surely come before any of the first: its admission was known before theirs was given.
+            let joins = |conn: &Conn| self.changes_of(conn.number, publish.channel).find(|change| change.join);
+            let earliest = self.conns.iter().filter(perhaps).filter(|conn| of(conn) == pair[0]);
+            let earliest = earliest.filter_map(|conn| joins(conn).map(|join| join.issued)).min();
+            let latest = self.conns.iter().filter(surely).filter(|conn| of(conn) == pair[1]);
+            let latest = latest
+                .filter_map(|conn| joins(conn).and_then(|join| join.answered))
+                .min();
+            let swapped = latest.zip(earliest).is_some_and(|(second, first)| second < first);
+            check!(
+                !swapped,
+                "publish {number}: {platforms:?} are not in order of connecting"
+            );
+        }
         Ok(())
     }
 
@@ -310,10 +364,15 @@ impl World {
         Ok(())
     }
 
+    /// Channels and users.
+    fn sets(&self) -> usize {
+        self.plan.channels + self.plan.users
+    }
+
     /// The changes to one membership; looked up, since every pair of client and publish asks.
     fn changes_of(&self, conn: usize, channel: usize) -> impl Iterator<Item = &Change> {
         let index = self.records.index.get_or_init(|| {
-            let mut index = vec![Vec::new(); self.conns.len() * self.plan.channels];
+            let mut index = vec![Vec::new(); self.conns.len() * self.sets()];
             for (at, change) in self
                 .records
                 .changes
@@ -322,11 +381,11 @@ impl World {
                 .filter(|(_, change)| !change.void)
             {
                 let conns = change.conn.map_or(0..self.conns.len(), |conn| conn..conn + 1);
-                conns.for_each(|conn| index[conn * self.plan.channels + change.channel].push(at));
+                conns.for_each(|conn| index[conn * self.sets() + change.channel].push(at));
             }
             index
         });
-        index[conn * self.plan.channels + channel]
+        index[conn * self.sets() + channel]
             .iter()
             .map(|at| &self.records.changes[*at])
     }

@@ -19,6 +19,7 @@ pub struct Plan {
     pub shards: usize,
     pub clients: usize,
     pub channels: usize,
+    pub users: usize,
     pub api_gap_ms: u64,
     /// Publishes with kilobytes of payload, in percent.
     pub large_percent: u64,
@@ -148,6 +149,7 @@ impl Plan {
             shards,
             clients: if crowd { 700 } else { rng.within(3, 30) as usize },
             channels: rng.within(1, 5) as usize,
+            users: rng.within(1, 3) as usize,
             api_gap_ms: if crowd { 4000 } else { *rng.pick(&[100, 400, 1000]) },
             large_percent: if crowd { 0 } else { *rng.pick(&[4, 4, 4, 40]) },
             large_bytes: *rng.pick(&[20_000, 60_000]),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use rainbow_server::engine::command::{AtDeadline, Part, Qos};
 use rainbow_server::engine::ids::ClientId;
+use rainbow_server::engine::name::Name;
 use rainbow_server::engine::receipt::Answer;
 use rainbow_server::time::Instant;
 
@@ -29,6 +30,7 @@ pub struct Records {
 
 /// One publish of the API.
 pub struct Published {
+    /// Number of a channel, or of a user behind the channels.
     pub channel: usize,
     pub qos: Qos,
     pub issued: Seq,
@@ -38,6 +40,8 @@ pub struct Published {
     pub retries: u32,
     pub shards: Vec<u32>,
     pub parts: Vec<Part>,
+    /// Shards that told where the members are online.
+    pub onlines: u32,
     /// Each answer, when it was given, and how many parts had come by then of how many.
     pub answers: Vec<(Instant, Answer, usize, Option<u32>)>,
     /// Connections that acknowledged, and when their acknowledgement was written.
@@ -67,7 +71,7 @@ pub struct Census {
     pub asked_at: Instant,
     /// The connections there were then.
     pub there: Vec<usize>,
-    pub pages: Vec<BTreeMap<Vec<u8>, u32>>,
+    pub pages: Vec<BTreeMap<Name, u32>>,
     /// Channels at home on any shard.
     pub interests: usize,
 }

@@ -8,11 +8,12 @@ use bytes::Bytes;
 use rainbow_server::close::CloseCause;
 use rainbow_server::config::{Config, Overrides};
 use rainbow_server::engine::command::{
-    AtDeadline, CallbackFailure, CallbackOutcome, CallbackReply, CallbackRequest, ChannelName, Command, Endpoint, Part,
-    Publish, Qos, Report,
+    AtDeadline, CallbackFailure, CallbackOutcome, CallbackReply, CallbackRequest, Command, Endpoint, Part, Publish,
+    Qos, Report,
 };
 use rainbow_server::engine::ids::{ClientId, IdentityKey, ShardId, Ticket};
-use rainbow_server::engine::registry::HomeHash;
+use rainbow_server::engine::name::Name;
+use rainbow_server::engine::registry::{HomeHash, Presence};
 use rainbow_server::metrics::{CoreMetrics, Labels};
 use rainbow_server::shard::{Input, Setup, Shard};
 use rainbow_server::time::{Duration, Instant};
@@ -55,8 +56,8 @@ pub fn shards(metrics: &[Arc<CoreMetrics>], seed: u64, config: &Config) -> Vec<S
     (0..count).map(|id| Shard::new(setup(id))).collect()
 }
 
-pub fn channel(name: &str) -> ChannelName {
-    name.as_bytes().into()
+pub fn channel(name: &str) -> Name {
+    Name::channel(name.as_bytes())
 }
 
 /// The rules of spec section 8, from the table.
@@ -84,7 +85,7 @@ pub fn reply(status: u16, headers: &[(&'static str, &str)], body: &str) -> Callb
 pub const ADMITTED: &str = "{\"status\": \"success\"}";
 
 /// Channels with their members, and where the next page begins.
-type Page = (Vec<(ChannelName, u32)>, Option<u32>);
+type Page = (Vec<(Name, u32)>, Option<u32>);
 
 pub struct Rig {
     pub now: Instant,
@@ -95,6 +96,7 @@ pub struct Rig {
     pub published: HashMap<Ticket, u32>,
     pub done: HashMap<Ticket, bool>,
     pub census: Vec<Page>,
+    pub online: Vec<(Ticket, Vec<Presence>)>,
     pub drained: usize,
     pub home: HomeHash,
     mail: Vec<VecDeque<Command>>,
@@ -121,6 +123,7 @@ impl Rig {
             published: HashMap::new(),
             done: HashMap::new(),
             census: Vec::new(),
+            online: Vec::new(),
             drained: 0,
             home: HomeHash::new(5, count),
             mail: (0..count).map(|_| VecDeque::new()).collect(),
@@ -136,7 +139,7 @@ impl Rig {
         let names = (0..).map(|n| format!("at-{shard}-{n}"));
         names
             .into_iter()
-            .find(|name| self.home.home_of(name.as_bytes()) == ShardId(shard as u16))
+            .find(|name| self.home.home_of(&channel(name)) == ShardId(shard as u16))
             .unwrap()
     }
 
@@ -172,6 +175,7 @@ impl Rig {
                 Report::Published { ticket, shards } => {
                     assert!(self.published.insert(ticket, shards).is_none());
                 }
+                Report::Online { ticket, platforms, .. } => self.online.push((ticket, platforms)),
                 Report::Done { ticket, found } => assert!(self.done.insert(ticket, found).is_none()),
                 Report::Census { channels, next, .. } => self.census.push((channels, next)),
                 Report::Drained { .. } => self.drained += 1,
@@ -363,13 +367,14 @@ impl Rig {
             retries,
             deadline: self.now + Duration::from_secs(timeout_secs),
             at_deadline,
+            tells_online: false,
         };
         (ticket, Command::Publish(Arc::new(publish)))
     }
 
     pub fn publish(&mut self, name: &str, qos: Qos, payload: &[u8], timeout_secs: u64) -> Ticket {
         let (ticket, command) = self.publish_command(name, qos, payload, timeout_secs);
-        self.run(self.home.home_of(name.as_bytes()), command);
+        self.run(self.home.home_of(&channel(name)), command);
         ticket
     }
 
@@ -396,7 +401,7 @@ impl Rig {
     }
 
     pub fn occupy(&mut self, name: &str, client: Option<ClientId>) -> bool {
-        let home = self.home.home_of(name.as_bytes());
+        let home = self.home.home_of(&channel(name));
         self.ask(home, |ticket| Command::Occupy {
             channel: channel(name),
             client,

@@ -284,12 +284,18 @@ pub fn take_answer(bytes: &mut Vec<u8>) -> Option<(u16, Vec<u8>)> {
     Some((status, body))
 }
 
+/// What the client called `device` runs on.
+pub fn platform(device: &str) -> String {
+    format!("os {}", device.parse::<usize>().unwrap_or(0) % 3)
+}
+
 /// The request a client connects with; `device` tells clients apart.
 pub fn connect_request(device: &str) -> Vec<u8> {
     format!(
         "GET /connect/?device={device} HTTP/1.1\r\nHost: sim\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nX-DEVICEID: {device}\r\n\
-         X-CLIENT-OS: sim\r\n\r\n"
+         X-CLIENT-OS: {}\r\n\r\n",
+        platform(device)
     )
     .into_bytes()
 }

@@ -8,8 +8,8 @@ use foldhash::fast::SeedableRandomState;
 use foldhash::quality::FixedState;
 use hashbrown::HashMap;
 
-use crate::engine::command::ChannelName;
 use crate::engine::ids::ShardId;
+use crate::engine::name::Name;
 use crate::limits::SHARDS_MAX;
 
 /// Fewer entries are not worth giving memory back for.
@@ -33,7 +33,7 @@ impl HomeHash {
     }
 
     /// The home of `channel`.
-    pub fn home_of(&self, channel: &[u8]) -> ShardId {
+    pub fn home_of(&self, channel: &Name) -> ShardId {
         let hash = u128::from(self.hash.hash_one(channel));
         ShardId(((hash * u128::from(self.shards)) >> u64::BITS) as u16) // below `shards`
     }
@@ -42,7 +42,7 @@ impl HomeHash {
 /// Shards with members, per channel.
 #[derive(Debug)]
 pub struct Interest {
-    shards: HashMap<ChannelName, u64, SeedableRandomState>,
+    shards: HashMap<Name, u64, SeedableRandomState>,
 }
 
 impl Interest {
@@ -55,21 +55,21 @@ impl Interest {
     }
 
     /// `shard` has its first member of `channel` (`joined`) or lost its last one.
-    pub fn note(&mut self, channel: &ChannelName, shard: ShardId, joined: bool) {
+    pub fn note(&mut self, channel: &Name, shard: ShardId, joined: bool) {
         let bit = bit(shard);
         if joined {
             *self.shards.entry_ref(channel).or_insert(0) |= bit;
-        } else if let Some(shards) = self.shards.get_mut(&**channel) {
+        } else if let Some(shards) = self.shards.get_mut(channel) {
             *shards &= !bit;
             if *shards == 0 {
-                self.shards.remove(&**channel);
+                self.shards.remove(channel);
                 self.shrink();
             }
         }
     }
 
     /// Shards with members of `channel`: bit n for shard n.
-    pub fn shards(&self, channel: &[u8]) -> u64 {
+    pub fn shards(&self, channel: &Name) -> u64 {
         self.shards.get(channel).copied().unwrap_or(0)
     }
 
@@ -111,21 +111,21 @@ mod tests {
         let other = HomeHash::new(2, 7);
         let (mut counts, mut moved) = ([0; 7], 0);
         for n in 0..7000u32 {
-            let name = format!("user-{n}");
-            let shard = home.home_of(name.as_bytes());
-            assert_eq!(shard, same.home_of(name.as_bytes()));
-            moved += usize::from(shard != other.home_of(name.as_bytes()));
+            let name = Name::channel(format!("user-{n}").as_bytes());
+            let shard = home.home_of(&name);
+            assert_eq!(shard, same.home_of(&name));
+            moved += usize::from(shard != other.home_of(&name));
             counts[shard.index()] += 1;
         }
         assert!(counts.iter().all(|count| (800..1200).contains(count)), "{counts:?}");
         assert!(moved > 5000);
-        assert_eq!(HomeHash::new(1, 1).home_of(b"x"), ShardId(0));
+        assert_eq!(HomeHash::new(1, 1).home_of(&Name::channel(b"x")), ShardId(0));
     }
 
     #[test]
     fn memory_of_a_burst_is_given_back() {
         let mut interest = Interest::new(3);
-        let names: Vec<ChannelName> = (0..10_000).map(|n| format!("{n}").into_bytes().into()).collect();
+        let names: Vec<Name> = (0..10_000).map(|n| Name::channel(format!("{n}").as_bytes())).collect();
         names.iter().for_each(|name| interest.note(name, ShardId(63), true));
         assert_eq!(interest.shards(&names[0]), 1 << 63);
         names.iter().for_each(|name| interest.note(name, ShardId(63), false));
@@ -137,12 +137,12 @@ mod tests {
         fn behaves_like_a_map_of_sets(ops in prop::collection::vec((0..6u8, 0..64u16, any::<bool>()), 1..300)) {
             let (mut interest, mut twin) = (Interest::new(9), BTreeMap::<u8, BTreeSet<u16>>::new());
             for (channel, shard, joined) in ops {
-                interest.note(&ChannelName::from([channel].as_slice()), ShardId(shard), joined);
+                interest.note(&Name::channel(&[channel]), ShardId(shard), joined);
                 let shards = twin.entry(channel).or_default();
                 if joined { shards.insert(shard); } else { shards.remove(&shard); }
                 for channel in 0..6 {
                     let bits = twin.get(&channel).into_iter().flatten().fold(0, |bits, shard| bits | 1 << shard);
-                    prop_assert_eq!(interest.shards(&[channel]), bits);
+                    prop_assert_eq!(interest.shards(&Name::channel(&[channel])), bits);
                 }
                 prop_assert_eq!(interest.len(), twin.values().filter(|shards| !shards.is_empty()).count());
             }

@@ -22,7 +22,7 @@ use hashbrown::HashTable;
 use slab::Slab;
 
 use super::lists::{Crowd, Joined, Member, Membership};
-use crate::engine::command::ChannelName;
+use crate::engine::name::Name;
 
 /// Table entries that are not worth giving back.
 const TABLE_KEPT: usize = 64;
@@ -65,7 +65,7 @@ pub struct Members {
 
 #[derive(Debug)]
 struct Channel {
-    name: ChannelName,
+    name: Name,
     members: Crowd,
 }
 
@@ -83,7 +83,7 @@ impl Members {
 
     /// Puts the client of `slot` into `channel`. O(1) amortised. Slots are those of [`crate::engine::slots::Slots`]: the
     /// table of clients is as long as the highest one.
-    pub fn join(&mut self, slot: u32, channel: &ChannelName) -> Join {
+    pub fn join(&mut self, slot: u32, channel: &Name) -> Join {
         if self.clients.len() <= slot as usize {
             self.clients.resize_with(slot as usize + 1, Joined::default);
         }
@@ -110,7 +110,7 @@ impl Members {
     }
 
     /// Takes the client of `slot` out of `channel`. O(1) amortised.
-    pub fn leave(&mut self, slot: u32, channel: &[u8]) -> Leave {
+    pub fn leave(&mut self, slot: u32, channel: &Name) -> Leave {
         let Some((client, at)) = self.locate(slot, channel) else {
             return Leave::No;
         };
@@ -122,7 +122,7 @@ impl Members {
 
     /// Takes the client of `slot` out of all its channels and tells which of them have no members any more. Returns how
     /// many it was in. O(its channels).
-    pub fn leave_all(&mut self, slot: u32, mut emptied: impl FnMut(ChannelName)) -> usize {
+    pub fn leave_all(&mut self, slot: u32, mut emptied: impl FnMut(Name)) -> usize {
         let Some(client) = self.clients.get_mut(slot as usize) else {
             return 0;
         };
@@ -136,7 +136,7 @@ impl Members {
     }
 
     /// Takes everybody out of `channel`; returns how many there were. O(members).
-    pub fn vacate(&mut self, channel: &[u8]) -> usize {
+    pub fn vacate(&mut self, channel: &Name) -> usize {
         let Some(number) = self.find(channel) else { return 0 };
         let closed = self.close(number);
         let members = closed.members.as_slice();
@@ -150,18 +150,18 @@ impl Members {
     }
 
     /// The members of `channel` in one array; `None` if it has none.
-    pub fn members(&self, channel: &[u8]) -> Option<&[Member]> {
+    pub fn members(&self, channel: &Name) -> Option<&[Member]> {
         let number = self.find(channel)?;
         Some(self.channels[number as usize].members.as_slice())
     }
 
     /// Whether the client of `slot` is in `channel`. O(1).
-    pub fn contains(&self, slot: u32, channel: &[u8]) -> bool {
+    pub fn contains(&self, slot: u32, channel: &Name) -> bool {
         self.locate(slot, channel).is_some()
     }
 
     /// The channels of the client of `slot`, in no particular order.
-    pub fn channels_of(&self, slot: u32) -> impl ExactSizeIterator<Item = &ChannelName> {
+    pub fn channels_of(&self, slot: u32) -> impl ExactSizeIterator<Item = &Name> {
         let joined = self.clients.get(slot as usize).map_or(&[][..], Joined::as_slice);
         joined
             .iter()
@@ -186,7 +186,7 @@ impl Members {
     /// At most `max` channels with their numbers of members, from `cursor` (0, or where the last page ended) on, and where
     /// the next page starts, if there is one. A page may be empty and still not the last: it looks at 8 × `max` places at
     /// most. What comes and goes between two pages may be missed, or seen twice if it was emptied and filled again.
-    pub fn page(&self, cursor: u32, max: usize) -> (Vec<(ChannelName, u32)>, Option<u32>) {
+    pub fn page(&self, cursor: u32, max: usize) -> (Vec<(Name, u32)>, Option<u32>) {
         let max = max.max(1);
         let places = self.channels.capacity();
         let end = (cursor as usize).saturating_add(max.saturating_mul(8)).min(places);
@@ -202,30 +202,30 @@ impl Members {
         (page, (end < places && (cursor as usize) < end).then_some(end as u32))
     }
 
-    fn find(&self, name: &[u8]) -> Option<u32> {
-        let same = |number: &u32| *self.channels[*number as usize].name == *name;
+    fn find(&self, name: &Name) -> Option<u32> {
+        let same = |number: &u32| self.channels[*number as usize].name == *name;
         self.names.find(self.hash.hash_one(name), same).copied()
     }
 
     /// Index of the client and position of the channel in its list.
-    fn locate(&self, slot: u32, channel: &[u8]) -> Option<(usize, usize)> {
+    fn locate(&self, slot: u32, channel: &Name) -> Option<(usize, usize)> {
         let client = self.clients.get(slot as usize)?;
         let at = client.position(self.find(channel)?)?;
         Some((slot as usize, at))
     }
 
-    fn open(&mut self, name: &ChannelName, member: Member) {
+    fn open(&mut self, name: &Name, member: Member) {
         let number = self.channels.insert(Channel {
             name: name.clone(),
             members: Crowd::One(member),
         });
         let (channels, hash) = (&self.channels, &self.hash);
-        let rehash = |number: &u32| hash.hash_one(&*channels[*number as usize].name);
-        self.names.insert_unique(hash.hash_one(&**name), number as u32, rehash);
+        let rehash = |number: &u32| hash.hash_one(&channels[*number as usize].name);
+        self.names.insert_unique(hash.hash_one(name), number as u32, rehash);
     }
 
     fn close(&mut self, number: u32) -> Channel {
-        let hash = self.hash.hash_one(&*self.channels[number as usize].name);
+        let hash = self.hash.hash_one(&self.channels[number as usize].name);
         if let Ok(entry) = self.names.find_entry(hash, |entry| *entry == number) {
             entry.remove();
         }
@@ -241,7 +241,7 @@ impl Members {
             return;
         }
         let (channels, hash) = (&self.channels, &self.hash);
-        let rehash = |number: &u32| hash.hash_one(&*channels[*number as usize].name);
+        let rehash = |number: &u32| hash.hash_one(&channels[*number as usize].name);
         self.names.shrink_to(len * 2, rehash);
         if self.channels.is_empty() {
             self.channels = Slab::new();
@@ -249,7 +249,7 @@ impl Members {
     }
 
     /// Removes the channel's copy of a membership whose client's copy is gone; the name if that emptied the channel.
-    fn remove_member(&mut self, membership: Membership) -> Option<ChannelName> {
+    fn remove_member(&mut self, membership: Membership) -> Option<Name> {
         self.memberships -= 1;
         let members = &mut self.channels[membership.channel as usize].members;
         if members.as_slice().len() == 1 {
@@ -279,8 +279,8 @@ mod tests {
 
     use super::*;
 
-    fn name(number: u32) -> ChannelName {
-        format!("channel {number}").into_bytes().into()
+    fn name(number: u32) -> Name {
+        Name::channel(format!("channel {number}").as_bytes())
     }
 
     impl Members {
@@ -306,7 +306,7 @@ mod tests {
             assert_eq!(self.names.len(), self.channels.len());
         }
 
-        fn census(&self, max: usize) -> BTreeMap<ChannelName, u32> {
+        fn census(&self, max: usize) -> BTreeMap<Name, u32> {
             let (mut all, mut cursor) = (BTreeMap::new(), Some(0));
             while let Some(from) = cursor {
                 let (page, next) = self.page(from, max);

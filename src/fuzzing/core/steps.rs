@@ -9,6 +9,7 @@ use crate::close::CloseCause;
 use crate::engine::command::{AtDeadline, CallbackOutcome, CallbackRequest, Command, Endpoint};
 use crate::engine::command::{Publish, Qos, exhausted_after};
 use crate::engine::ids::{ClientId, ShardId, Ticket};
+use crate::engine::name::Name;
 use crate::fuzzing::Input8;
 use crate::fuzzing::shard::{CHANNELS, outcome};
 use crate::io::admission::Arrival;
@@ -150,7 +151,7 @@ impl World {
     }
 
     fn publish(&mut self, input: &mut Input8<'_>) {
-        let channel = CHANNELS[input.pick(3)].as_bytes().into();
+        let channel = Name::channel(CHANNELS[input.pick(3)].as_bytes());
         let qos = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce][input.pick(3)];
         let retries = input.pick(3) as u32;
         let ticket = self.ticket();
@@ -164,12 +165,13 @@ impl World {
             retries,
             deadline: self.core.now() + exhausted_after(retries),
             at_deadline: AtDeadline::TimedOut,
+            tells_online: false,
         };
         self.post(Command::Publish(Arc::new(publish)));
     }
 
     fn join(&mut self, input: &mut Input8<'_>) {
-        let channel = CHANNELS[input.pick(3)].as_bytes().into();
+        let channel = Name::channel(CHANNELS[input.pick(3)].as_bytes());
         if let (Some(client), ticket) = (self.client(input), self.ticket()) {
             self.post(Command::Join {
                 client,

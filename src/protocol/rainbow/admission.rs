@@ -4,16 +4,23 @@
 //! joined. They are read from the connect reply and from message replies with a 2xx status, from no other. Source: spec
 //! sections 3 and 4. Called by the session.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use super::json::{self, Field};
-use crate::engine::command::{CallbackOutcome, CallbackReply, ChannelName};
+use crate::engine::command::{CallbackOutcome, CallbackReply};
+use crate::engine::name::Name;
+use crate::wire::query;
 
 /// Names one reply may bring, joined and left each; further ones are ignored. A head of 64 KiB holds fewer.
 pub const NAMES_MAX: usize = 65_536;
 
 /// Longest cookie kept for a client, in bytes: as long as the longest head it could have come in.
 pub const COOKIE_BYTES_MAX: usize = 64 * 1024;
+
+/// Longest user id, in bytes; a longer one would not fit into most callers' URLs.
+pub const UID_BYTES_MAX: usize = 1024;
 
 /// What the business says about a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,11 +41,34 @@ pub fn admission(outcome: &CallbackOutcome) -> Admission {
     if !reply.is_success() {
         return Admission::Unavailable;
     }
-    match json::fields(&reply.body, ["status"]) {
-        None | Some([None]) => Admission::Unavailable,
-        Some([Some(Field::Text(status))]) if status == "success" => Admission::Admitted(effects(reply)),
+    match json::fields(&reply.body, ["status", "uid"]) {
+        None | Some([None, _]) => Admission::Unavailable,
+        Some([Some(Field::Text(status)), uid]) if status == "success" => Admission::Admitted(Effects {
+            user: uid.as_ref().and_then(user),
+            ..effects(reply)
+        }),
         Some(_) => Admission::Denied,
     }
+}
+
+/// Whose client it is, written as callers write it in `/send/?uid=`. A number is its digits; what is blank, longer than
+/// [`UID_BYTES_MAX`] or neither text nor number is nobody's.
+fn user(uid: &Field) -> Option<Name> {
+    let written = match uid {
+        Field::Text(uid) => uid.clone(),
+        Field::Integer(uid) => uid.to_string(),
+        _ => return None,
+    };
+    let uid = query::text(Cow::Borrowed(written.as_bytes()))?;
+    if uid.len() > UID_BYTES_MAX {
+        tracing::warn!(
+            bytes = uid.len(),
+            max = UID_BYTES_MAX,
+            "the uid of a connect answer is too long, the client belongs to nobody; answer with a shorter one"
+        );
+        return None;
+    }
+    (!uid.is_empty()).then(|| Name::user(uid.as_bytes()))
 }
 
 /// What the headers of a reply do to the client, in this order.
@@ -46,10 +76,12 @@ pub fn admission(outcome: &CallbackOutcome) -> Admission {
 pub struct Effects {
     /// `Some(Some(_))`: the new cookie. `Some(None)`: the cookie is cleared. `None`: it stays.
     pub cookie: Option<Option<Bytes>>,
+    /// Whose client it is from now on; of connect answers only.
+    pub user: Option<Name>,
     /// Channels to leave; unknown ones are ignored.
-    pub leave: Vec<ChannelName>,
+    pub leave: Vec<Name>,
     /// Channels to join.
-    pub join: Vec<ChannelName>,
+    pub join: Vec<Name>,
 }
 
 /// Whether the backend says that our request was invalid; to be logged, and of no effect.
@@ -65,6 +97,7 @@ pub fn effects(reply: &CallbackReply) -> Effects {
     }
     let cookie = joined(reply, b"rainbowclientcookie").filter(|cookie| cookie.len() <= COOKIE_BYTES_MAX);
     Effects {
+        user: None,
         cookie: cookie.map(|cookie| Some(cookie).filter(|cookie| !cookie.is_empty())),
         leave: channels(reply, b"rainbowclientchannelunsub"),
         join: channels(reply, b"rainbowclientchannel"),
@@ -79,12 +112,12 @@ fn joined(reply: &CallbackReply, name: &[u8]) -> Option<Bytes> {
 }
 
 /// Names between `;;`, those of repeated headers behind each other, empty ones skipped, spaces kept.
-fn channels(reply: &CallbackReply, name: &[u8]) -> Vec<ChannelName> {
+fn channels(reply: &CallbackReply, name: &[u8]) -> Vec<Name> {
     let names = reply.headers_named(name).flat_map(|value| parts(value));
     names
         .filter(|part| !part.is_empty())
         .take(NAMES_MAX)
-        .map(ChannelName::from)
+        .map(Name::channel)
         .collect()
 }
 
@@ -128,7 +161,7 @@ mod tests {
         assert_eq!(
             admit(
                 201,
-                r#" {"status":"success","uid":"u","n":123456789012345678901234567890} "#
+                r#" {"status":"success","id":"u","n":123456789012345678901234567890} "#
             ),
             admitted
         );
@@ -165,6 +198,32 @@ mod tests {
     }
 
     #[test]
+    fn whose_client_it_is() {
+        let user_of = |uid: &str| match admit(200, &format!(r#"{{"status": "success", "uid": {uid}}}"#)) {
+            Admission::Admitted(effects) => effects.user,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(user_of(r#""u1""#), Some(Name::user(b"u1")));
+        assert_eq!(user_of(r#"" \u4f60 ""#), Some(Name::user("你".as_bytes())));
+        assert_eq!(user_of("-42"), Some(Name::user(b"-42")));
+        let longest = "u".repeat(UID_BYTES_MAX);
+        assert_eq!(user_of(&format!("\"{longest}\"")), Some(Name::user(longest.as_bytes())));
+        for nobody in [
+            r#""""#,
+            r#"" ""#,
+            "null",
+            "true",
+            "1.5",
+            "[]",
+            &format!("\"{longest}u\""),
+        ] {
+            assert_eq!(user_of(nobody), None, "{nobody}");
+        }
+        assert_eq!(admit(200, r#"{"uid": "u1"}"#), Admission::Unavailable);
+        assert_eq!(admit(200, r#"{"status": "fail", "uid": "u1"}"#), Admission::Denied);
+    }
+
+    #[test]
     fn the_recorded_headers() {
         let headers = [
             ("rainbowclientchannel", "a;;b;;;;c d;;"),
@@ -176,8 +235,8 @@ mod tests {
         assert!(is_complaint(&reply));
         let effects = effects(&reply);
         assert_eq!(effects.cookie, Some(Some(Bytes::from_static(b"Y29va2ll"))));
-        assert_eq!(effects.leave, [ChannelName::from(&b"a"[..])]);
-        assert_eq!(effects.join, [&b"a"[..], b"b", b"c d"].map(ChannelName::from));
+        assert_eq!(effects.leave, [Name::channel(b"a")]);
+        assert_eq!(effects.join, [&b"a"[..], b"b", b"c d"].map(Name::channel));
     }
 
     #[test]
@@ -190,7 +249,7 @@ mod tests {
             ("rainbowrequestinvalid", "nonsense"),
         ];
         let effects = effects(&reply(200, &headers, ""));
-        assert_eq!(effects.join, [&b"a,b"[..], b"c", b" d"].map(ChannelName::from));
+        assert_eq!(effects.join, [&b"a,b"[..], b"c", b" d"].map(Name::channel));
         assert_eq!(effects.cookie, Some(Some(Bytes::from_static(b"c1,c2"))));
     }
 

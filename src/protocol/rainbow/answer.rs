@@ -6,6 +6,8 @@ use bytes::Bytes;
 use http::{Method, StatusCode, Version};
 
 use super::json;
+use crate::engine::registry::Presence;
+use crate::time::Instant;
 use crate::wire::http1::{self, RequestHead};
 
 /// What `Server` headers say.
@@ -161,6 +163,26 @@ impl HttpAnswer {
         Self::ok(body)
     }
 
+    /// A publish to a user: the platforms it is online with, in order of connecting. A peer is told for how many
+    /// microseconds before `now` each has been there, to put them in order with its own.
+    pub fn online(platforms: &[Presence], now: Option<Instant>) -> Self {
+        let mut body = b"{\"online_client\": [".to_vec();
+        for (at, presence) in platforms.iter().enumerate() {
+            body.extend_from_slice(if at == 0 { b"" } else { b", " });
+            json::push_string(&mut body, &presence.platform);
+        }
+        body.push(b']');
+        if let Some(now) = now {
+            let now = i64::try_from(now.as_micros()).unwrap_or(i64::MAX);
+            let ages = platforms
+                .iter()
+                .map(|presence| now.saturating_sub(presence.since).to_string());
+            body.extend_from_slice(format!(", \"ages\": [{}]", ages.collect::<Vec<_>>().join(", ")).as_bytes());
+        }
+        body.push(b'}');
+        Self::ok(body)
+    }
+
     /// Appends the answer as bytes; `date` as [`crate::wire::date::http_date`] makes it.
     pub fn write(&self, out: &mut Vec<u8>, manner: Manner, date: &[u8; 29]) {
         let connection = match (manner.keep_alive, manner.http_10) {
@@ -212,6 +234,20 @@ mod tests {
         assert_eq!(
             body(HttpAnswer::timed_out(Some(3))),
             r#"{"status": 1, "msg": "timeout", "connections": 3}"#
+        );
+        let on = |since, platform: &'static str| Presence {
+            since,
+            platform: platform.into(),
+        };
+        let platforms = [on(-5, "ios"), on(7, "a\"b")];
+        assert_eq!(body(HttpAnswer::online(&[], None)), r#"{"online_client": []}"#);
+        assert_eq!(
+            body(HttpAnswer::online(&platforms, None)),
+            r#"{"online_client": ["ios", "a\"b"]}"#
+        );
+        assert_eq!(
+            body(HttpAnswer::online(&platforms, Some(Instant::from_micros(10)))),
+            r#"{"online_client": ["ios", "a\"b"], "ages": [15, 3]}"#
         );
         assert_eq!(body(HttpAnswer::server_error()), "");
     }

@@ -7,6 +7,9 @@
 //! What can be refused without the body is refused by [`begin`], so that a caller without the secret cannot make the server
 //! hold one: unknown paths, methods, parameters, and signatures that are missing, stale, or of SHA-1 and wrong.
 //!
+//! `/send/?message_type=N&uid=U` is the interface of the README from before 0.01: it sends to the clients of a user, and the
+//! answer says what they run on. Both spellings of the message type go with both.
+//!
 //! `/send/`, `/sub/` and `/unsub/` check the signature before they look at the method. Source: spec sections 5, 8, 10, 15
 //! and 17. Called by the control core.
 
@@ -18,7 +21,8 @@ use super::answer::HttpAnswer;
 use super::json::{self, Field};
 use super::number;
 use super::sign::{Refusal, Signed};
-use crate::engine::command::{AtDeadline, ChannelName, Qos, exhausted_after};
+use crate::engine::command::{AtDeadline, Qos, exhausted_after};
+use crate::engine::name::Name;
 use crate::time::Duration;
 use crate::wire::query;
 
@@ -113,7 +117,7 @@ impl<'a> Request<'a> {
 /// What a caller wants done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ask {
-    /// Publish the body to a channel.
+    /// Publish the body to a channel or to a user.
     Send(SendAsk),
     /// Put a client into a channel.
     Sub(SubAsk),
@@ -140,8 +144,8 @@ pub enum Ask {
 /// Parameters of `/send/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SendAsk {
-    /// Trimmed, not empty, UTF-8.
-    pub channel: ChannelName,
+    /// A channel, or a user if `uid` came without `channel`: trimmed, not empty, UTF-8.
+    pub to: Name,
     /// Type for the application, any number; see [`SendAsk::wire_type`].
     pub msgtype: i64,
     /// Guarantee.
@@ -166,7 +170,7 @@ pub struct SubAsk {
     /// Whom; not checked, see [`crate::engine::ids::IdentityKey::client`].
     pub identity: String,
     /// Where, as given: not trimmed, not empty.
-    pub channel: ChannelName,
+    pub channel: Name,
     /// Empty the channel first, on every server.
     pub occupy: bool,
     /// Do not pass it to peers.
@@ -351,13 +355,16 @@ fn is_local_only(cluster: Option<Cow<'_, [u8]>>) -> bool {
 }
 
 fn send(query: &[u8]) -> Result<SendAsk, HttpAnswer> {
-    let names = ["channel", "msgtype", "qos", "timeout", "cluster"];
-    let [channel, msgtype, qos, timeout, cluster] = query::lasts(query, names);
-    let channel = text(channel)?.unwrap_or_default();
-    if channel.is_empty() {
-        return Err(HttpAnswer::failed("channel miss"));
-    }
-    let msgtype = integer(msgtype, 1)?;
+    let names = ["channel", "uid", "msgtype", "message_type", "qos", "timeout", "cluster"];
+    let [channel, uid, msgtype, message_type, qos, timeout, cluster] = query::lasts(query, names);
+    let to = match (text(channel)?.unwrap_or_default(), uid) {
+        (channel, _) if !channel.is_empty() => Name::channel(channel.as_bytes()),
+        (_, uid) => match text(uid)?.unwrap_or_default() {
+            uid if uid.is_empty() => return Err(HttpAnswer::failed("channel miss")),
+            uid => Name::user(uid.as_bytes()),
+        },
+    };
+    let msgtype = integer(msgtype.or(message_type), 1)?;
     let qos = match integer(qos, 2)? {
         0 => Qos::AtMostOnce,
         1 => Qos::AtLeastOnce,
@@ -369,7 +376,7 @@ fn send(query: &[u8]) -> Result<SendAsk, HttpAnswer> {
         seconds => u32::try_from(seconds).unwrap_or(u32::MAX).min(TIMEOUT_MAX_S),
     };
     Ok(SendAsk {
-        channel: ChannelName::from(channel.as_bytes()),
+        to,
         msgtype,
         qos,
         timeout_s,
@@ -400,7 +407,7 @@ fn sub(body: &[u8], local_only: bool) -> Result<SubAsk, HttpAnswer> {
             let occupy = occupy.is_some_and(|occupy| occupy.is_truthy());
             Ok(SubAsk {
                 identity,
-                channel: ChannelName::from(channel.as_bytes()),
+                channel: Name::channel(channel.as_bytes()),
                 occupy,
                 local_only,
             })

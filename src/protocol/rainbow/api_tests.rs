@@ -58,9 +58,9 @@ fn failed(msg: &str) -> Result<Ask, HttpAnswer> {
 }
 
 fn sending(qos: Qos, msgtype: i64, timeout_s: u32) -> Result<Ask, HttpAnswer> {
-    let channel = ChannelName::from(&b"x"[..]);
+    let to = Name::channel(b"x");
     Ok(Ask::Send(SendAsk {
-        channel,
+        to,
         msgtype,
         qos,
         timeout_s,
@@ -271,7 +271,7 @@ fn a_channel_is_utf8_and_cluster_keeps_it_here() {
     let Ok(Ask::Send(ask)) = send("channel=%E4%BD%A0%20b&cluster=1") else {
         panic!("refused")
     };
-    assert_eq!((&ask.channel[..], ask.local_only), ("你 b".as_bytes(), true));
+    assert_eq!((ask.to.text(), ask.local_only), ("你 b".as_bytes(), true));
 }
 
 #[test]
@@ -307,7 +307,7 @@ fn bodies_of_sub() {
 fn what_sub_and_unsub_ask() {
     let asked = |occupy, local_only| SubAsk {
         identity: "x".to_owned(),
-        channel: ChannelName::from(" k\u{e9} ".as_bytes()),
+        channel: Name::channel(" k\u{e9} ".as_bytes()),
         occupy,
         local_only,
     };
@@ -378,4 +378,25 @@ proptest! {
         let _ = send(&query);
         let _ = sub(&body);
     }
+}
+
+#[test]
+fn a_user_instead_of_a_channel_and_either_spelling_of_the_type() {
+    let sent = |query: &str| match call("POST", "/send/", &signed(query), "") {
+        Ok(Ask::Send(ask)) => Ok((ask.to, ask.msgtype)),
+        Ok(other) => panic!("{other:?}"),
+        Err(answer) => Err(answer),
+    };
+    let (user, channel) = (Name::user, Name::channel);
+    assert_eq!(sent("message_type=7&uid=u"), Ok((user(b"u"), 7)));
+    assert_eq!(sent("msgtype=8&uid=+u%01"), Ok((user(b"u"), 8)));
+    assert_eq!(sent("message_type=7&channel=c"), Ok((channel(b"c"), 7)));
+    assert_eq!(sent("message_type=7&msgtype=8&channel=c&uid=u"), Ok((channel(b"c"), 8)));
+    assert_eq!(sent("channel=&uid=u"), Ok((user(b"u"), 1)));
+    // Whatever bytes a caller sends, a channel stays a channel.
+    assert_eq!(sent("channel=x%01u"), Ok((channel(b"x u"), 1)));
+    assert_ne!(sent("channel=u"), sent("uid=u"));
+    assert_eq!(sent("message_type=7&uid=+"), Err(HttpAnswer::failed("channel miss")));
+    assert_eq!(sent("message_type=x&uid=u"), Err(HttpAnswer::server_error()));
+    assert_eq!(sent("uid=%ff"), Err(HttpAnswer::page(StatusCode::BAD_REQUEST)));
 }

@@ -8,6 +8,7 @@
 //! business is the client's own query and headers, so this is the place where nothing may get in that frames the request
 //! or pretends to be rainbow. Source: spec sections 3, 4 and 16. Called by the session.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use super::answer::{HttpAnswer, SERVER};
 use super::passing::{self, Parameters};
 use crate::config::{Config, Endpoint};
 use crate::engine::ids::Identity;
+use crate::engine::registry::online::PLATFORM_BYTES_MAX;
 use crate::wire::http1::{self, Headers, RequestHead};
 use crate::wire::{query, ws};
 
@@ -42,6 +44,8 @@ pub struct Question {
     pub query: Bytes,
     /// Header lines, each ended by CRLF, the identity among them.
     pub headers: Bytes,
+    /// What the client runs on, cut after [`PLATFORM_BYTES_MAX`].
+    pub platform: Bytes,
     /// A parameter whose name the settings do not let a client claim as a header: worth a word to the operator.
     pub withheld: Option<String>,
 }
@@ -101,9 +105,10 @@ pub fn ask(head: &RequestHead, identity: &Identity, config: &Config) -> Result<Q
     if head.method != Method::GET {
         return Err(Refusal::Method);
     }
-    if !has_credential(head, ["X-DEVICEID", "X_DEVICEID"]) || !has_credential(head, ["X-CLIENT-OS", "X_CLIENT_OS"]) {
+    let device = credential(head, ["X-DEVICEID", "X_DEVICEID"]);
+    let (Some(_), Some(platform)) = (device, credential(head, ["X-CLIENT-OS", "X_CLIENT_OS"])) else {
         return Err(Refusal::Anonymous);
-    }
+    };
     if head.query().len() > 3 * config.connect_head_max {
         return Err(Refusal::TooLong); // encoded anew it is a third of its length at least, and it is sent twice
     }
@@ -112,6 +117,7 @@ pub fn ask(head: &RequestHead, identity: &Identity, config: &Config) -> Result<Q
     let question = Question {
         query: extra_query(&parameters).into(),
         headers: block.lines.into(),
+        platform: Bytes::copy_from_slice(&platform[..platform.len().min(PLATFORM_BYTES_MAX)]),
         withheld: block.withheld,
     };
     if fits(&question, config) {
@@ -123,14 +129,18 @@ pub fn ask(head: &RequestHead, identity: &Identity, config: &Config) -> Result<Q
 
 /// Either header in any case, or the query parameter spelled exactly like the first name; not blank, and UTF-8 if from the
 /// query.
-fn has_credential(head: &RequestHead, [name, other]: [&str; 2]) -> bool {
-    let in_header = |name| head.headers.all(name).any(|value| !value.is_empty());
-    let in_query = || {
-        query::last(head.query(), name)
-            .and_then(query::text)
-            .is_some_and(|value| !value.is_empty())
+fn credential<'a>(head: &'a RequestHead, [name, other]: [&str; 2]) -> Option<Cow<'a, [u8]>> {
+    let in_header = |name| {
+        head.headers
+            .all(name)
+            .find(|value| !value.is_empty())
+            .map(Cow::Borrowed)
     };
-    in_header(name) || in_header(other) || in_query()
+    let in_query = || {
+        let value = query::last(head.query(), name).and_then(query::text)?;
+        (!value.is_empty()).then(|| Cow::Owned(value.into_owned().into_bytes()))
+    };
+    in_header(name).or_else(|| in_header(other)).or_else(in_query)
 }
 
 /// The query decoded, of repeated parameters the first.

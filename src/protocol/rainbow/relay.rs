@@ -5,13 +5,19 @@
 //! also covers which server it is for ([`NODE`]), so that no other one can be played it. A peer that fails counts nothing
 //! and never fails the call. Source: spec section 12. Called by the cluster part of the control core, which sends and waits.
 
+use bytes::Bytes;
+use simd_json::prelude::*;
+
 use super::answer::HttpAnswer;
 use super::api::{SendAsk, TIMEOUT_MAX_S};
 use super::json;
 use super::sign::{Body, Scheme, Signer};
 use crate::engine::command::{CallbackOutcome, CallbackReply};
+use crate::engine::name::Space;
 use crate::engine::receipt::PeerPart;
-use crate::time::Duration;
+use crate::engine::registry::Presence;
+use crate::engine::registry::online::{PLATFORM_BYTES_MAX, PLATFORMS_MAX};
+use crate::time::{Duration, Instant};
 use crate::wire::query::Encoder;
 
 /// Longest wait for a peer's answer to anything but `/send/`.
@@ -60,7 +66,11 @@ impl PeerRequest {
         let theirs = if whole >= 4 { whole - 1 } else { whole };
         let mut target = b"/send/?".to_vec();
         let mut query = Encoder::new(&mut target);
-        query.pair(b"channel", &ask.channel);
+        let to = match ask.to.space() {
+            Space::Channel => &b"channel"[..],
+            Space::User => b"uid",
+        };
+        query.pair(to, ask.to.text());
         query.pair(b"msgtype", ask.msgtype.to_string().as_bytes());
         query.pair(b"qos", (ask.qos as u8).to_string().as_bytes());
         query.pair(b"timeout", theirs.to_string().as_bytes());
@@ -108,6 +118,44 @@ impl PeerRequest {
     }
 }
 
+/// Where a user is online at a peer, told at `now`; nothing for errors and anything not understood.
+pub fn online_part(outcome: &CallbackOutcome, now: Instant) -> PeerPart {
+    let platforms = success(outcome).and_then(|reply| read_platforms(&reply.body, now));
+    PeerPart {
+        platforms: platforms.unwrap_or_default(),
+        ..PeerPart::default()
+    }
+}
+
+/// A server that tells no ages counts as the last to connect.
+fn read_platforms(body: &[u8], now: Instant) -> Option<Vec<Presence>> {
+    let now = i64::try_from(now.as_micros()).unwrap_or(i64::MAX);
+    json::with_value(body, json::JSON_BYTES_MAX, |value| {
+        let object = value.as_object()?;
+        let ages = object
+            .get("ages")
+            .and_then(|ages| {
+                ages.as_array()
+                    .map(|ages| ages.iter().map(|age| age.as_i64()).collect::<Vec<_>>())
+            })
+            .unwrap_or_default();
+        let ages = ages
+            .into_iter()
+            .map(|age| age.unwrap_or_default().max(0))
+            .chain(std::iter::repeat(0));
+        let platforms = object.get("online_client")?;
+        let platforms = platforms.as_array()?.iter().take(PLATFORMS_MAX).zip(ages);
+        let presence = |(platform, age): (simd_json::tape::Value<'_, '_>, i64)| {
+            let platform = platform.as_str()?.as_bytes();
+            Some(Presence {
+                since: now.saturating_sub(age),
+                platform: Bytes::copy_from_slice(&platform[..platform.len().min(PLATFORM_BYTES_MAX)]),
+            })
+        };
+        platforms.map(presence).collect()
+    })
+}
+
 /// Members that acknowledged at a peer and their data; nothing for errors, timeouts and anything not understood.
 pub fn peer_part(outcome: &CallbackOutcome) -> PeerPart {
     read_part(outcome).unwrap_or_default()
@@ -127,6 +175,7 @@ fn read_part(outcome: &CallbackOutcome) -> Option<PeerPart> {
     (status?.count()? == 0).then_some(PeerPart {
         connections: connections?.count()?,
         data: data.into(),
+        platforms: Vec::new(),
     })
 }
 
@@ -180,10 +229,10 @@ impl SubTally {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::command::{CallbackFailure, ChannelName, Qos};
+    use crate::engine::command::{CallbackFailure, Qos};
+    use crate::engine::name::Name;
     use crate::protocol::rainbow::api;
     use crate::protocol::rainbow::sign::{Rules, Secrets};
-    use bytes::Bytes;
     use http::Method;
 
     const SIGNER: Signer<'static> = Signer {
@@ -208,9 +257,8 @@ mod tests {
     }
 
     fn ask(channel: &str, timeout_s: u32) -> SendAsk {
-        let channel = ChannelName::from(channel.as_bytes());
         SendAsk {
-            channel,
+            to: Name::channel(channel.as_bytes()),
             msgtype: 7,
             qos: Qos::AtLeastOnce,
             timeout_s,
@@ -302,6 +350,7 @@ mod tests {
         let part = |connections, data: &str| PeerPart {
             connections,
             data: Bytes::copy_from_slice(data.as_bytes()),
+            platforms: Vec::new(),
         };
         let read = |body: &str| peer_part(&answered(200, body));
         assert_eq!(read(r#"{"status": 0, "connections": 1, "data": ""}"#), part(1, ""));
@@ -309,6 +358,44 @@ mod tests {
         let data = "x".repeat(3 << 20);
         let long = format!(r#"{{"status": 0, "connections": 1, "data": "{data}"}}"#);
         assert_eq!(read(&long), part(1, &data));
+    }
+
+    #[test]
+    fn a_user_is_asked_for_and_told_of_peers() {
+        let ask = SendAsk {
+            to: Name::user(b"u 1"),
+            ..ask("", 10)
+        };
+        let target = PeerRequest::send(&ask, &Body::default(), &RELAY).target;
+        assert!(
+            target.starts_with(b"/send/?uid=u%201&msgtype=7&qos=1&timeout=9&cluster=1&")
+                || target.starts_with(b"/send/?uid=u+1&msgtype=7&qos=1&timeout=9&cluster=1&")
+        );
+        let now = Instant::from_micros(100);
+        let on = |since, platform: &'static str| Presence {
+            since,
+            platform: platform.into(),
+        };
+        let there = HttpAnswer::online(&[on(-50, "ios"), on(90, "a")], Some(now)).body;
+        let read = |body: &[u8]| online_part(&answered(200, str::from_utf8(body).unwrap()), now).platforms;
+        assert_eq!(read(&there), [on(-50, "ios"), on(90, "a")]);
+        assert_eq!(read(br#"{"online_client": ["ios"]}"#), [on(100, "ios")]);
+        assert_eq!(read(br#"{"online_client": ["ios"], "ages": [-7]}"#), [on(100, "ios")]);
+        let many = format!("{{\"online_client\": [{}\"x\"]}}", "\"y\", ".repeat(1000));
+        assert_eq!(read(many.as_bytes()).len(), PLATFORMS_MAX);
+        let long = format!("{{\"online_client\": [\"{}\"]}}", "z".repeat(10_000));
+        assert_eq!(read(long.as_bytes())[0].platform.len(), PLATFORM_BYTES_MAX);
+        for nothing in [
+            "",
+            "[]",
+            "{}",
+            r#"{"online_client": [5]}"#,
+            r#"{"status": 1, "msg": "channel miss"}"#,
+        ] {
+            assert_eq!(read(nothing.as_bytes()), [], "{nothing}");
+        }
+        let failed = CallbackOutcome::Failed(CallbackFailure::TimedOut);
+        assert_eq!(online_part(&failed, now), PeerPart::default());
     }
 
     #[test]

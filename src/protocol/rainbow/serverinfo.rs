@@ -8,7 +8,7 @@ use std::fmt::Write;
 use simd_json::prelude::*;
 
 use super::json;
-use crate::engine::command::ChannelName;
+use crate::engine::name::Name;
 
 /// Longest listing read from a peer, in bytes: some 200 000 channels.
 pub const LISTING_BYTES_MAX: usize = 8 << 20;
@@ -19,7 +19,7 @@ pub struct ServerInfo {
     /// `ip:port`.
     pub server: String,
     /// Channels with their members, sorted by name.
-    pub channels: Vec<(ChannelName, u64)>,
+    pub channels: Vec<(Name, u64)>,
     /// Process number.
     pub pid: u64,
     /// Use of one CPU, in percent.
@@ -30,7 +30,7 @@ pub struct ServerInfo {
 
 impl ServerInfo {
     /// `censuses` may name a channel more than once (each shard counts its own members) and in any order. `mem` in percent.
-    pub fn new(server: String, mut censuses: Vec<(ChannelName, u64)>, pid: u32, cpu: f64, mem: f64) -> Self {
+    pub fn new(server: String, mut censuses: Vec<(Name, u64)>, pid: u32, cpu: f64, mem: f64) -> Self {
         censuses.sort_unstable_by(|one, other| one.0.cmp(&other.0));
         censuses.dedup_by(|next, kept| {
             let same = next.0 == kept.0;
@@ -54,7 +54,7 @@ impl ServerInfo {
         out.extend_from_slice(format!(", \"channels_cnt\": {}, \"channels\": [", self.channels.len()).as_bytes());
         for (at, (name, members)) in self.channels.iter().enumerate() {
             out.extend_from_slice(if at == 0 { b"[" } else { b", [" });
-            json::push_string(&mut out, name);
+            json::push_string(&mut out, name.text());
             out.extend_from_slice(format!(", {members}]").as_bytes());
         }
         let process = format!(
@@ -76,10 +76,7 @@ impl ServerInfo {
             }
             let channel = |pair: simd_json::tape::Value<'_, '_>| {
                 let pair = pair.as_array()?;
-                Some((
-                    ChannelName::from(pair.get(0)?.as_str()?.as_bytes()),
-                    pair.get(1)?.as_u64()?,
-                ))
+                Some((Name::channel(pair.get(0)?.as_str()?.as_bytes()), pair.get(1)?.as_u64()?))
             };
             let process = object.get("process")?.as_object()?;
             Some(Self {
@@ -114,7 +111,7 @@ pub fn page(mut servers: Vec<ServerInfo>) -> String {
             info.cpu
         );
         for (name, members) in &info.channels {
-            let _ = writeln!(out, "<li>channel {} {members}</li>", escaped(name));
+            let _ = writeln!(out, "<li>channel {} {members}</li>", escaped(name.text()));
         }
         out.push_str("</ul></li>\n");
     }
@@ -145,7 +142,7 @@ mod tests {
     fn info(server: &str, channels: &[(&str, u64)]) -> ServerInfo {
         let channels = channels
             .iter()
-            .map(|(name, members)| (ChannelName::from(name.as_bytes()), *members))
+            .map(|(name, members)| (Name::channel(name.as_bytes()), *members))
             .collect();
         ServerInfo::new(server.to_owned(), channels, 42, 0.0, 0.1029)
     }

@@ -1,0 +1,89 @@
+//! Names of sets of clients. Every kind of set has a space of its own in the one registry: a channel "x" and a user "x"
+//! never meet.
+//!
+//! Invariant: the first byte says the space and is written here only, from [`Space`]; whatever bytes a client, a backend or a
+//! caller sends become the text behind it. So nobody reaches another space by what they send.
+//!
+//! Built by the doors, which know what a text stands for; everybody else passes names on, compares and hashes them whole.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// What kind of set a name is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Space {
+    /// A channel: clients join and leave it.
+    Channel = 0,
+    /// All clients of one user. A client is put into at most one when it is admitted, and stays until it is gone.
+    User = 1,
+}
+
+/// A name with its space. Shared, because registry, commands and answers all hold it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name(Arc<[u8]>);
+
+impl Name {
+    /// The channel called `text`: any bytes.
+    pub fn channel(text: &[u8]) -> Self {
+        Self::new(Space::Channel, text)
+    }
+
+    /// The user called `text`: any bytes.
+    pub fn user(text: &[u8]) -> Self {
+        Self::new(Space::User, text)
+    }
+
+    fn new(space: Space, text: &[u8]) -> Self {
+        Self(std::iter::once(space as u8).chain(text.iter().copied()).collect())
+    }
+
+    /// The kind of set.
+    pub fn space(&self) -> Space {
+        match self.0.first() {
+            Some(&space) if space == Space::User as u8 => Space::User,
+            _ => Space::Channel,
+        }
+    }
+
+    /// Its bytes as they were given, without the space.
+    pub fn text(&self) -> &[u8] {
+        self.0.get(1..).unwrap_or_default()
+    }
+}
+
+/// For tables that look a name up before they keep it.
+impl From<&Name> for Name {
+    fn from(name: &Name) -> Self {
+        name.clone()
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} {:?}", self.space(), String::from_utf8_lossy(self.text()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn spaces_never_meet(one in prop::collection::vec(0..4u8, 0..5), other in prop::collection::vec(0..4u8, 0..5)) {
+            prop_assert_ne!(Name::channel(&one), Name::user(&other));
+            prop_assert_eq!(Name::channel(&one) == Name::channel(&other), one == other);
+            prop_assert_eq!(Name::user(&one) == Name::user(&other), one == other);
+        }
+
+        #[test]
+        fn a_name_is_what_it_was_made_of(text in prop::collection::vec(any::<u8>(), 0..40)) {
+            let (channel, user) = (Name::channel(&text), Name::user(&text));
+            prop_assert_eq!((channel.space(), channel.text()), (Space::Channel, &text[..]));
+            prop_assert_eq!((user.space(), user.text()), (Space::User, &text[..]));
+        }
+    }
+}
