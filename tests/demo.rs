@@ -149,7 +149,7 @@ fn a_signed_send_reaches_the_lobby_and_an_unsigned_one_does_not() {
 #[test]
 fn the_printed_command_works() {
     if !has("curl", "--version") || !has("sha1sum", "--version") {
-        return eprintln!("skipped: curl or sha1sum is not installed");
+        return common::not_run("curl or sha1sum is not installed");
     }
     let server = Builder::demo().start();
     assert!(eventually(SOON, || server.log_tail().contains("Ctrl-C")), "no banner");
@@ -195,7 +195,7 @@ impl Drop for Process {
 #[test]
 fn the_python_example_works() {
     if !has("python3", "--version") {
-        return eprintln!("skipped: python3 is not installed");
+        return common::not_run("python3 is not installed");
     }
     let port = ports::claim();
     let base = format!("http://127.0.0.1:{}", port.number);

@@ -16,7 +16,18 @@ pub mod ports;
 pub mod server;
 pub mod sessions;
 
+use std::io::Write;
 use std::time::{Duration, Instant};
+
+/// A test that cannot run here says so, past the capture of its output. With `CI=true` that is a failure.
+pub fn not_run(why: &str) {
+    let name = std::thread::current().name().unwrap_or("a test").to_owned();
+    let _ = std::io::stderr().write_all(format!("test {name} ... NOT RUN: {why}\n").as_bytes());
+    assert!(
+        !std::env::var("CI").is_ok_and(|value| value == "true"),
+        "NOT RUN: {why}"
+    );
+}
 
 /// How long a test waits for something that ought to happen at once, on a busy two-core machine.
 pub const SOON: Duration = Duration::from_secs(8);
