@@ -46,11 +46,13 @@ pub enum CloseCause {
     PingTimeout,
     /// Nothing came for `idle_timeout`.
     IdleTimeout,
+    /// A message was begun and not whole within `message_timeout`.
+    MessageTimeout,
 }
 
 impl CloseCause {
     /// Every cause, in the order of [`CloseCause::index`].
-    pub const ALL: [CloseCause; 21] = [
+    pub const ALL: [CloseCause; 22] = [
         CloseCause::ClientClosed,
         CloseCause::ClientGone,
         CloseCause::SocketError,
@@ -72,10 +74,11 @@ impl CloseCause {
         CloseCause::HandedOver,
         CloseCause::PingTimeout,
         CloseCause::IdleTimeout,
+        CloseCause::MessageTimeout,
     ];
 
     /// Labels in the order of [`CloseCause::ALL`], for the metrics table.
-    pub const LABELS: [&'static str; 21] = [
+    pub const LABELS: [&'static str; 22] = [
         "client_closed",
         "client_gone",
         "socket_error",
@@ -97,6 +100,7 @@ impl CloseCause {
         "handed_over",
         "ping_timeout",
         "idle_timeout",
+        "message_timeout",
     ];
 
     /// Position in [`CloseCause::ALL`].
@@ -119,6 +123,7 @@ impl CloseCause {
             CloseCause::SlowConsumer => CloseFrame::Code(1008, "slow_consumer"),
             CloseCause::PingTimeout => CloseFrame::Code(1008, "ping_timeout"),
             CloseCause::IdleTimeout => CloseFrame::Code(1008, "idle_timeout"),
+            CloseCause::MessageTimeout => CloseFrame::Code(1008, "message_timeout"),
             CloseCause::Overloaded => CloseFrame::Code(1013, "overloaded"),
             CloseCause::Kicked => CloseFrame::Code(1000, "kicked"),
             CloseCause::Panicked => CloseFrame::Code(1011, "panicked"),

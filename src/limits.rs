@@ -60,6 +60,10 @@ pub const MESSAGE_ID_MAX: u16 = 65_534;
 /// Payloads up to this many bytes are copied into an outbox; larger ones are shared by reference.
 pub const OUTBOX_COPY_BYTES_MAX: usize = 1024;
 
+/// Bytes the kernel takes for a client beyond what it can send it at once. By itself it would take megabytes for one that does
+/// not read, which no bound of ours sees; a client that reads has its window full all the same.
+pub const SOCKET_UNSENT_BYTES_MAX: u32 = 128 * 1024;
+
 /// Grace the answer of a publish waits past its deadline for parts of busy shards; then it is answered with what is known.
 pub const RECEIPT_GRACE: Duration = Duration::from_millis(500);
 

@@ -128,6 +128,9 @@ metrics! {
     OutboxExpired Counter "outbox_expired_total" [""] Sum "Clients closed because bytes waited too long in their outbox.";
     OutboxDrops Counter "outbox_drops_total" [""] Sum "Times that old messages were dropped from an outbox.";
     OutboxDroppedBytes Counter "outbox_dropped_bytes_total" [""] Sum "Bytes of the messages dropped from outboxes.";
+    GaveWayBegun Counter "gave_way_total" [r#"what="begun""#] Sum "Clients that gave way because memory was short: closed with a begun message, not read for a while, or closed because they lag.";
+    GaveWayForwards Counter "gave_way_total" [r#"what="forwards""#] Sum "Clients that gave way because memory was short: closed with a begun message, not read for a while, or closed because they lag.";
+    GaveWayLagging Counter "gave_way_total" [r#"what="lagging""#] Sum "Clients that gave way because memory was short: closed with a begun message, not read for a while, or closed because they lag.";
     RatePauses Counter "rate_pauses_total" [""] Sum "Pauses of clients that sent faster than they may.";
     PingsSent Counter "pings_sent_total" [""] Sum "Pings to clients that had sent nothing for a while.";
     ChannelsRefused Counter "channels_refused_total" [""] Sum "Subscriptions refused to clients in too many channels.";

@@ -93,7 +93,11 @@ pub fn start(service: Service, signals: &Signals) -> Result<Running, String> {
 
     let (up, is_up) = mpsc::channel();
     let (exit_sender, exit) = mpsc::channel();
+    sys::set_allocator_up();
+    let admission = Admission::new();
+    admission.tend_memory(config.memory_max);
     let mut control = Some(ControlSetup {
+        admission: admission.clone(),
         announce: Announce {
             port: sockets.ports[0],
             identity: server_identity()?,
@@ -120,7 +124,6 @@ pub fn start(service: Service, signals: &Signals) -> Result<Running, String> {
     let cpus = processors.pinned(config.workers + 1).filter(|_| config.pin && spare);
     let cpu = |number: usize| cpus.and_then(|cpus| cpus.get(number)).copied();
     let mut ready = Vec::new();
-    let admission = Admission::new();
     let copies = sockets.copies()?;
     let mut tls = sockets.tls.into_iter();
     for ((number, inbox), listeners) in shard_inboxes.into_iter().enumerate().zip(sockets.plain) {

@@ -18,12 +18,12 @@ const LAYERS: &[&[&str]] = &[
     &["engine"],
     &["wire"],
     &["config", "metrics"],
-    &["limits", "time", "close"],
+    &["budget", "limits", "time", "close"],
 ];
 
 /// Layers that take bytes and the time and give values: no socket, no clock, no runtime.
 const PURE: &[&str] = &[
-    "shard", "protocol", "engine", "wire", "config", "metrics", "limits", "time", "close",
+    "shard", "protocol", "engine", "wire", "config", "metrics", "budget", "limits", "time", "close",
 ];
 
 /// What a pure layer must not name.

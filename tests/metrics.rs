@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Series that tests with other configurations move: the series, the file that tests it, and a word found there.
-const MOVED_ELSEWHERE: [(&str, &str, &str); 42] = [
+const MOVED_ELSEWHERE: [(&str, &str, &str); 47] = [
     (
         "rainbow_reload_successful",
         "tests/reload.rs",
@@ -210,11 +210,36 @@ const MOVED_ELSEWHERE: [(&str, &str, &str); 42] = [
         "tests/limits/proxies.rs",
         "proxy_header",
     ),
+    (
+        "rainbow_gave_way_total{what=\"begun\"}",
+        "tests/limits/memory.rs",
+        "what=\\\"begun",
+    ),
+    (
+        "rainbow_gave_way_total{what=\"forwards\"}",
+        "tests/limits/memory.rs",
+        "what=\\\"forwards",
+    ),
+    (
+        "rainbow_gave_way_total{what=\"lagging\"}",
+        "tests/limits/memory.rs",
+        "what=\\\"lagging",
+    ),
+    (
+        "rainbow_memory_held_bytes",
+        "tests/limits/memory.rs",
+        "memory_held_bytes",
+    ),
+    (
+        "rainbow_memory_held_limit_bytes",
+        "tests/limits/memory.rs",
+        "memory_held_limit_bytes",
+    ),
 ];
 /// What never changes while a server runs.
 const CONSTANT: [&str; 2] = ["rainbow_driver_info", "rainbow_build_info"];
 /// Labels whose values share one meaning: it is enough that one of them moves.
-const SPREAD: [&str; 6] = ["core", "kind", "cause", "route", "status", "le"];
+const SPREAD: [&str; 7] = ["core", "kind", "cause", "route", "status", "le", "use"];
 
 /// Series with their values, as the page shows them.
 fn scrape(server: &Server) -> BTreeMap<String, f64> {

@@ -447,6 +447,13 @@ static CLIENTS: &[Key] = &[
         "Bytes that may wait for one slow client before slow_consumer applies.",
     ),
     key(
+        "message_timeout",
+        Seconds(0, HOUR, |c| &mut c.message_timeout),
+        "120",
+        Hot,
+        "Time a client has for the rest of a message of which it has sent 4 KiB or more; then it is closed with code 1008. 0: any.",
+    ),
+    key(
         "outbox_seconds",
         Seconds(0, HOUR, |c| &mut c.outbox_seconds),
         "30",

@@ -123,6 +123,8 @@ settings! {
     accept_unmasked: bool,
     /// Bytes waiting for one client.
     outbox_bytes: usize,
+    /// Time for the rest of a begun message; zero: any.
+    message_timeout: Duration,
     /// Age of the oldest byte waiting for one client; zero: any.
     outbox_seconds: Duration,
     /// What happens beyond either bound.

@@ -3,6 +3,8 @@
 
 use std::cell::Cell;
 
+use crate::budget::{CHUNK, Claim, Rank, Use, is_short};
+
 /// Bytes of all bodies being received.
 #[derive(Debug, Default)]
 pub struct Bodies(Cell<usize>);
@@ -12,23 +14,30 @@ pub struct Bodies(Cell<usize>);
 pub struct Share<'a> {
     all: &'a Bodies,
     own: usize,
+    claim: Claim,
 }
 
 impl Bodies {
     /// A body begins.
     pub fn begin(&self) -> Share<'_> {
-        Share { all: self, own: 0 }
+        Share {
+            all: self,
+            own: 0,
+            claim: Claim::new(Use::Bodies),
+        }
     }
 }
 
 impl Share<'_> {
-    /// The body has `bytes` by now. False: with it all are beyond `most`. It may be, if it is the only one.
+    /// The body has `bytes` by now. False: with it all are beyond `most`, which it may be if it is the only one; or memory is
+    /// short.
     #[must_use]
     pub fn grow(&mut self, bytes: usize, most: usize) -> bool {
         let others = self.all.0.get().saturating_sub(self.own);
         self.own = bytes;
         self.all.0.set(others + bytes);
-        others == 0 || others + bytes <= most
+        self.claim.set(bytes);
+        (others == 0 || others + bytes <= most) && (bytes < CHUNK || !is_short(Rank::Stranger))
     }
 }
 

@@ -20,6 +20,7 @@ use super::bodies::Bodies;
 use super::callers::{self, Caller};
 use super::places::{Full, Phase, Places, Watch};
 use super::routes::{self, Received};
+use crate::budget::{self, CHUNK, Input, Rank, is_short};
 use crate::config::Config;
 use crate::engine::ids::ShardId;
 use crate::io::mail::{Handover, ShardMail};
@@ -92,8 +93,8 @@ async fn run(control: Rc<Control>, stream: Stream, bytes: Vec<u8>, told: Option<
         stream,
         watch,
         told,
-        input: bytes,
-        output: Vec::new(),
+        input: bytes.into(),
+        output: budget::Answer::new(),
     };
     match connection.find_place(&config) {
         Ok(()) => {
@@ -122,9 +123,9 @@ struct Connection {
     /// The address a PROXY header told, for when the connection turns out to be a client.
     told: Option<IpAddr>,
     /// Received, not processed.
-    input: Vec<u8>,
+    input: Input,
     /// Answers not written yet.
-    output: Vec<u8>,
+    output: budget::Answer,
 }
 
 impl Connection {
@@ -169,16 +170,20 @@ impl Connection {
                 return if self.write().await { End::HandBack } else { End::Closed };
             }
             self.enter(Phase::Receiving);
-            self.input.drain(..head.head_len);
+            self.input.consume(head.head_len);
             let Some((answer, mut manner)) = self.answer(&head).await else {
                 return End::Closed;
             };
             manner.keep_alive &= self.control.keeps_connection(&head);
-            answer.write(
-                &mut self.output,
-                manner,
-                &http_date(self.control.clock.unix_micros() / 1_000_000),
-            );
+            // Whoever does not read its answers must not be given many large ones.
+            let is_refused = answer.body.len() > CORKED_BYTES_MAX && is_short(Rank::Answer);
+            let answer = if is_refused {
+                HttpAnswer::page(StatusCode::SERVICE_UNAVAILABLE)
+            } else {
+                answer
+            };
+            let date = http_date(self.control.clock.unix_micros() / 1_000_000);
+            self.output.fill(|output| answer.write(output, manner, &date));
             self.enter(Phase::Idle);
             if !manner.keep_alive {
                 self.write().await;
@@ -248,6 +253,10 @@ impl Connection {
             if was_empty {
                 self.give(config.handshake_timeout);
             }
+            if self.input.capacity() >= CHUNK && is_short(Rank::Stranger) {
+                self.control.own_metrics().add(Metric::RefusedMemory, 1);
+                return Err(StatusCode::SERVICE_UNAVAILABLE);
+            }
         }
     }
 
@@ -268,7 +277,7 @@ impl Connection {
         while !decoder.is_done() {
             let before = body.len();
             let progress = decoder.feed(&self.input, &mut body).map_err(body_status)?;
-            self.input.drain(..progress.consumed);
+            self.input.consume(progress.consumed);
             if let Some(hash) = &mut hash {
                 hash.update(body.get(before..).unwrap_or_default());
             }
@@ -298,7 +307,7 @@ impl Connection {
         let mut piece = Vec::new();
         while !decoder.is_done() {
             let progress = decoder.feed(&self.input, &mut piece).map_err(body_status)?;
-            self.input.drain(..progress.consumed);
+            self.input.consume(progress.consumed);
             piece.clear();
             if !progress.done && !self.more(&mut pace).await {
                 return Ok(None);
@@ -384,7 +393,8 @@ impl Connection {
     /// The last answer.
     async fn tell(&mut self, status: StatusCode) {
         let date = http_date(self.control.clock.unix_micros() / 1_000_000);
-        HttpAnswer::page(status).write(&mut self.output, Manner::LAST, &date);
+        self.output
+            .fill(|output| HttpAnswer::page(status).write(output, Manner::LAST, &date));
         self.write().await;
     }
 
@@ -412,7 +422,7 @@ impl Connection {
         let control = &self.control;
         let shards = control.outlets.borrow().shards().max(1);
         let shard = control.next_shard.replace((control.next_shard.get() + 1) % shards);
-        match self.stream.hand_over(self.input, self.told) {
+        match self.stream.hand_over(self.input.into_vec(), self.told) {
             Ok(handover) => control.post_mail(ShardId(shard as u16), ShardMail::Adopt(handover)),
             Err(error) => tracing::warn!(%error, "a client could not be handed to a shard"),
         }

@@ -43,6 +43,7 @@ use crate::engine::name::{Name, Space};
 use crate::engine::receipt::{Answer, Deadline, PeerPart, Question, Receipts, Status, Tickets};
 use crate::engine::registry::HomeHash;
 use crate::engine::wheel::{TimerId, Wheel};
+use crate::io::admission::Admission;
 use crate::io::clock::Clock;
 use crate::io::http::Client;
 use crate::io::mail::{ControlMail, Outlets, ShardMail, Signal};
@@ -56,13 +57,15 @@ use crate::metrics::CoreMetrics;
 use crate::protocol::rainbow::sign::Replays;
 use crate::time::Instant;
 use callback::Callbacks;
-use wait::Waits;
+use wait::{Turns, Waits};
 
 /// Pause of a caller while this core's mail waits for room in other mailboxes.
 const CONGESTION_PAUSE: std::time::Duration = std::time::Duration::from_millis(2);
 
 /// What the control core is made of, moved to its thread.
 pub struct ControlSetup {
+    /// Looks after the memory of the process.
+    pub admission: Arc<Admission>,
     /// Settings.
     pub config: Arc<Config>,
     /// The file they came from, to be read again on reload; none for the demo.
@@ -112,6 +115,10 @@ pub struct Machine {
     pub descriptors_max: usize,
 }
 
+/// Pace of looking after memory, and while little is charged.
+const TEND: std::time::Duration = std::time::Duration::from_secs(1);
+const TEND_CALM: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// The control core's state.
 pub struct Control {
     config: RefCell<Arc<Config>>,
@@ -142,6 +149,8 @@ pub struct Control {
     sends: Waits<Answer>,
     dones: Waits<bool>,
     censuses: Waits<CensusPage>,
+    /// All channels are listed for one caller at a time: a list may be large.
+    listings: Turns,
     connections: http::Connections,
     scratch: RefCell<Box<[u8]>>,
     tls_scratch: RefCell<tls::Scratch>,
@@ -209,6 +218,7 @@ pub async fn run(setup: ControlSetup) {
         sends: Waits::default(),
         dones: Waits::default(),
         censuses: Waits::default(),
+        listings: Turns::default(),
         connections: http::Connections::default(),
         scratch: RefCell::new(vec![0; RECEIVE_SCRATCH_BYTES].into_boxed_slice()),
         tls_scratch: RefCell::default(),
@@ -223,9 +233,18 @@ pub async fn run(setup: ControlSetup) {
         drained: Cell::new(0),
     });
     monoio::spawn(tick(control.clone()));
+    monoio::spawn(tend_memory(control.clone(), setup.admission));
     let _ = setup.up.send(());
     drop(setup.up);
     mail(control, setup.mailbox, sleeper).await;
+}
+
+/// Looks after the memory of the process: often while there is something to look after.
+async fn tend_memory(control: Rc<Control>, admission: Arc<Admission>) {
+    loop {
+        let is_calm = admission.tend_memory(control.config().memory_max);
+        monoio::time::sleep(if is_calm { TEND_CALM } else { TEND }).await;
+    }
 }
 
 /// The mailbox loop.

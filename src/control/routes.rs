@@ -13,6 +13,7 @@ use super::callers::Caller;
 use super::reload;
 use super::scrape::metrics;
 use super::wait::Countdown;
+use crate::budget::{self, Claim, Rank, Use, is_short};
 use crate::config::Config;
 use crate::engine::command::{CallbackOutcome, Command, Publish, Qos};
 use crate::engine::ids::Ticket;
@@ -26,6 +27,9 @@ use crate::protocol::rainbow::serverinfo::{self, ServerInfo};
 use crate::protocol::rainbow::sign::{Body, Scheme, Signer};
 use crate::wire::http1::{Framing, RequestHead};
 use crate::wire::query;
+
+/// What a body is charged as while it is delivered.
+const BODIES: usize = Use::Bodies as usize;
 
 /// A request whose head was let in.
 pub struct Begun {
@@ -119,7 +123,7 @@ pub async fn respond(
     caller: &Caller,
 ) -> HttpAnswer {
     let payload = Payload {
-        bytes: Bytes::from(body.bytes),
+        bytes: budget::hold::<BODIES>(body.bytes),
         sha256: body.sha256,
     };
     let finished = api::finish(begun.call, &request(head, &payload.bytes), |signed| {
@@ -151,7 +155,10 @@ async fn perform(control: &Rc<Control>, ask: Ask, trust: Trust, body: Payload) -
         Ask::Send(ask) => send(control, ask, body).await,
         Ask::Sub(ask) => sub(control, ask, body).await,
         Ask::Unsub(ask) => unsub(control, ask, body).await,
-        Ask::ServerInfo { local_only: true } => HttpAnswer::json(control.server_info().await.to_json()),
+        Ask::ServerInfo { local_only: true } => match control.server_info().await {
+            Some(info) => HttpAnswer::json(info.to_json()),
+            None => HttpAnswer::page(StatusCode::SERVICE_UNAVAILABLE),
+        },
         Ask::ServerInfo { local_only: false } => server_info(control, trust).await,
         Ask::UpdateConfig { local_only } => update_config(control, trust, local_only),
         Ask::Metrics => metrics(control),
@@ -322,7 +329,13 @@ async fn server_info(control: &Rc<Control>, trust: Trust) -> HttpAnswer {
     let others = Others::ask(control, trust, false, &Payload::default(), |_, relay| {
         PeerRequest::server_info(relay)
     });
-    let mut servers = vec![control.server_info().await];
+    let Some(own) = control.server_info().await else {
+        return HttpAnswer::page(StatusCode::SERVICE_UNAVAILABLE);
+    };
+    // A peer may take its time.
+    let mut claim = Claim::new(Use::Answers);
+    claim.set(size_of_val(own.channels.as_slice()));
+    let mut servers = vec![own];
     for outcome in others.outcomes().await {
         if let CallbackOutcome::Answered(reply) = outcome {
             servers.extend(ServerInfo::from_json(&reply.body));
@@ -366,10 +379,21 @@ impl Control {
         })
     }
 
-    async fn server_info(&self) -> ServerInfo {
+    /// What this server holds; `None` while there is no memory for it.
+    async fn server_info(&self) -> Option<ServerInfo> {
+        let _turn = self.listings.take().await;
+        if is_short(Rank::Answer) {
+            return None;
+        }
         let channels = self.census().await;
         let (cpu, memory) = self.usage.sample();
-        ServerInfo::new(self.server_name.to_string(), channels, std::process::id(), cpu, memory)
+        Some(ServerInfo::new(
+            self.server_name.to_string(),
+            channels,
+            std::process::id(),
+            cpu,
+            memory,
+        ))
     }
 
     /// Builds a request to a peer, with a fresh signature if the caller has signed.

@@ -5,10 +5,22 @@ use std::sync::Arc;
 use super::Control;
 use super::callback::{Callbacks, Trouble, Troubles};
 use super::process;
+use crate::budget::{OF_PROCESS, Use};
 use crate::engine::command::Endpoint;
 use crate::metrics::{CallbackFacts, Extra, Gauge, render};
 use crate::protocol::rainbow::answer::HttpAnswer;
 use crate::time::Instant;
+
+/// Labels of the uses of memory, in the order of [`Use::ALL`].
+const USES: [[(&str, &str); 1]; Use::ALL.len()] = {
+    let mut labels = [[("use", "")]; Use::ALL.len()];
+    let mut at = 0;
+    while at < labels.len() {
+        labels[at] = [("use", Use::LABELS[at])];
+        at += 1;
+    }
+    labels
+};
 
 /// The page.
 pub fn metrics(control: &Control) -> HttpAnswer {
@@ -116,6 +128,17 @@ fn gauges(control: &Control) -> Vec<Gauge<'static>> {
         "rainbow_reload_successful",
         "1: what was read then is in force. 0: that reload was refused, the log says why, older settings are in force.",
         f64::from(u8::from(is_in_force)),
+    ));
+    gauges.extend(Use::ALL.iter().zip(&USES).map(|(of, labels)| Gauge {
+        name: "rainbow_memory_held_bytes",
+        help: "Memory in pieces of 4 KiB and more by what it is used for.",
+        labels,
+        value: OF_PROCESS.used(*of) as f64,
+    }));
+    gauges.push(gauge(
+        "rainbow_memory_held_limit_bytes",
+        "What all uses together may hold: memory_max without what clients take that only wait.",
+        OF_PROCESS.limit() as f64,
     ));
     let expiry = control.certificate_expiry.get();
     gauges.extend(expiry.map(|at| {

@@ -16,7 +16,7 @@
 //! socket. Neighbours of one kind join, so that a full outbox has few units: kept ones within [`UNIT_AGE`], droppable ones up to
 //! [`UNIT_BYTES`].
 //!
-//! Memory: an empty outbox is one null pointer. Buffers come from the core's [`Pool`] and return when the last byte is
+//! Memory (charged to `budget.rs`): an empty outbox is one null pointer. Buffers come from the core's [`Pool`] and return when the last byte is
 //! out, so that a steady state does not allocate.
 
 use std::collections::VecDeque;
@@ -24,6 +24,7 @@ use std::io::IoSlice;
 
 use bytes::{Buf, Bytes};
 
+use crate::budget::Output;
 use crate::limits::OUTBOX_COPY_BYTES_MAX;
 use crate::time::{Duration, Instant};
 
@@ -79,7 +80,7 @@ pub struct Pool {
 #[derive(Debug, Default)]
 struct Queue {
     /// Copied bytes, all of them; those before `start` are out.
-    copied: Vec<u8>,
+    copied: Output,
     start: usize,
     /// Shared bodies, in order, each behind `lead` copied bytes.
     shared: VecDeque<Shared>,
@@ -127,7 +128,7 @@ impl Pool {
         }
         queue.reset();
         if queue.copied.capacity() > POOL_BUFFER_BYTES_MAX {
-            queue.copied = Vec::new();
+            queue.copied = Output::new();
         }
         if queue.shared.capacity() > POOL_SHARED_MAX {
             queue.shared = VecDeque::new();
@@ -397,7 +398,7 @@ impl Queue {
     /// Moves the waiting bytes to the front once at least as many are out: each byte is moved at most once.
     fn compact(&mut self) {
         if self.start >= COMPACT_BYTES_MIN && self.start * 2 >= self.copied.len() {
-            self.copied.drain(..self.start);
+            self.copied.consume(self.start);
             self.start = 0;
         }
     }

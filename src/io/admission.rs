@@ -47,6 +47,11 @@ impl Admission {
         })
     }
 
+    /// [`Memory::tend`].
+    pub fn tend_memory(&self, memory_max: usize) -> bool {
+        self.memory.tend(memory_max)
+    }
+
     /// Counts one more connection of `address` (IPv6: of its /64), unless it has `most` of that kind already; 1 is the least.
     fn claim(self: &Arc<Self>, address: IpAddr, kind: Kind, most: usize) -> Option<Place> {
         let address = counted(address);

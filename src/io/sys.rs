@@ -364,6 +364,29 @@ pub fn own_user() -> u32 {
     unsafe { libc::geteuid() }
 }
 
+/// Allocations of this size and more are mapped one by one, so that freeing one gives its pages back and growing one moves
+/// none. The C library would raise the bound with the first large one that is freed, and keep all that come after.
+#[cfg(target_env = "gnu")]
+const MAPPED_BYTES: libc::c_int = 1 << 20;
+
+/// Sets the allocator up, before anything large is allocated.
+pub fn set_allocator_up() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes integers only.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_BYTES)
+    };
+}
+
+/// Gives the pages that nothing uses any more back to the system.
+pub fn give_memory_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes an integer only; the allocator takes its own locks.
+    unsafe {
+        libc::malloc_trim(0)
+    };
+}
+
 /// One descriptor that is readable while any of `fds` is. Unlike a ring it holds no reference to them: when the process is
 /// killed its listening sockets are gone at once, and the next process can bind.
 pub fn watch(fds: &[RawFd]) -> io::Result<OwnedFd> {

@@ -13,6 +13,7 @@ use bytes::Bytes;
 
 use super::liveness::Silence;
 use super::rate::Rate;
+use crate::budget::Input;
 use crate::engine::ids::{ClientId, DeliveryKey};
 use crate::engine::outbox::Outbox;
 use crate::engine::wheel::TimerId;
@@ -30,7 +31,7 @@ pub struct Client {
     /// Where the connection stands.
     pub phase: Phase,
     /// Received bytes that are not processed yet: an unfinished head or frame, or input that came while paused.
-    pub tail: Vec<u8>,
+    pub tail: Input,
     /// Bytes on their way out.
     pub outbox: Outbox,
     /// When something was received last, as far as `liveness.rs` needs it.
@@ -41,12 +42,16 @@ pub struct Client {
     pub rate: Option<Box<Rate>>,
     /// The socket is not being read.
     pub paused: bool,
-    /// It is not, because the client is over its rate; [`Timer::Rate`] is pending.
+    /// It is not, because the client is over its rate or memory is short; [`Timer::Rate`] is pending.
     pub throttled: bool,
     /// A ping was sent, so long after `active`, and nothing came since.
     pub pinged: Option<Silence>,
     /// How often the socket has taken something out of the outbox; wraps.
     pub advances: u16,
+    /// [`Timer::Begun`] is pending.
+    pub begun_watched: bool,
+    /// A message became whole since that was armed.
+    pub went_on: bool,
     /// [`Timer::Outbox`] is pending.
     pub outbox_watched: bool,
     /// A `want_write` is pending.
@@ -134,6 +139,8 @@ pub enum Timer {
     Liveness(ClientId),
     /// Time to look how long bytes have been waiting for the client.
     Outbox(ClientId),
+    /// Time to look whether a begun message has become whole.
+    Begun(ClientId),
     /// The client may send again.
     Rate(ClientId),
     /// The peer has not ended the connection yet.
@@ -151,7 +158,7 @@ impl Client {
     pub fn new(deadline: TimerId) -> Self {
         Self {
             phase: Phase::Handshaking { deadline },
-            tail: Vec::new(),
+            tail: Input::new(),
             outbox: Outbox::default(),
             active: Instant::ZERO,
             liveness: None,
@@ -160,6 +167,8 @@ impl Client {
             throttled: false,
             pinged: None,
             advances: 0,
+            begun_watched: false,
+            went_on: false,
             outbox_watched: false,
             write_armed: false,
             dirty: false,
@@ -173,6 +182,11 @@ impl Client {
             (true, false) => metrics.sub(Metric::ReadsPaused, 1),
             _ => {}
         }
+    }
+
+    /// Whether it is admitted, and not on its way out.
+    pub fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Open(_))
     }
 
     /// The admitted client, if it is one.

@@ -5,6 +5,7 @@
 use super::client::{Closing, Phase, Timer};
 use super::sockets::Sockets;
 use super::{Shard, context};
+use crate::budget::Input;
 use crate::close::{CloseCause, CloseFrame};
 use crate::engine::command::{Command, Report};
 use crate::engine::ids::ClientId;
@@ -120,7 +121,7 @@ impl Shard {
         };
         if std::mem::take(&mut closing.socket) {
             client.outbox.clear(&mut self.pool);
-            client.tail = Vec::new();
+            client.tail = Input::new();
             self.forget_socket(id, sockets);
         }
         self.settle_closing(id);
@@ -130,6 +131,7 @@ impl Shard {
     fn forget_socket(&mut self, id: ClientId, sockets: &mut dyn Sockets) {
         if let Some(client) = self.clients.get_mut(id.slot, id.generation) {
             client.pause(false, &self.metrics);
+            client.tail = Input::new();
         }
         self.metrics.sub(Metric::ConnectionsOpen, 1);
         sockets.close(id);

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use super::Shard;
 use super::frames::{Frames, Outgoing};
 use super::sockets::Sockets;
+use crate::budget::{self, Use};
 use crate::engine::command::{Publish, Qos, Report};
 use crate::engine::ids::{ClientId, DeliveryKey};
 use crate::engine::name::Name;
@@ -22,6 +23,8 @@ use crate::metrics::Metric;
 use crate::time::Instant;
 use crate::wire::deflate::Agreed;
 
+/// What frames are charged as that many outboxes share.
+const OUTBOXES: usize = Use::Outboxes as usize;
 /// Publishes of one batch; more start the next batch, so that one client's share of a turn stays small.
 const BATCH_PUBLISHES_MAX: usize = 128;
 /// Payload bytes of one batch, unless a single publish is larger.
@@ -260,7 +263,7 @@ impl Shard {
             frames.extend_from_slice(&publish.payload);
         }
         Some(Shared {
-            plain: Bytes::from(frames),
+            plain: budget::hold::<OUTBOXES>(frames),
             packed: None,
         })
     }
@@ -341,7 +344,7 @@ impl Shard {
         let plain = &shared.plain;
         let (frames, longest) = shared.packed.get_or_insert_with(|| {
             let packed = self.codec.pack(plain, self.config.compression_min);
-            (Bytes::from(packed.frames), packed.longest)
+            (budget::hold::<OUTBOXES>(packed.frames), packed.longest)
         });
         if deflate.fits(*longest) { frames } else { plain }
     }

@@ -56,7 +56,7 @@ impl Shard {
                 self.close_client(id, CloseCause::Refused, None, now, sockets);
                 return self.input_state(id);
             };
-            client.tail.drain(..head.head_len);
+            client.tail.consume(head.head_len);
             self.on_connect(id, door, &head, now, sockets);
         }
     }
@@ -327,7 +327,14 @@ impl Shard {
         self.close_client(id, CloseCause::BadRequest, None, now, sockets);
     }
 
-    fn answer(&mut self, id: ClientId, answer: &HttpAnswer, manner: Manner, now: Instant, sockets: &mut dyn Sockets) {
+    pub(super) fn answer(
+        &mut self,
+        id: ClientId,
+        answer: &HttpAnswer,
+        manner: Manner,
+        now: Instant,
+        sockets: &mut dyn Sockets,
+    ) {
         let mut bytes = Vec::new();
         answer.write(&mut bytes, manner, &self.date(now));
         self.write(id, &Outgoing::Copied(&bytes), now, sockets);
@@ -355,7 +362,7 @@ impl Shard {
         client.outbox.clear(&mut self.pool);
         self.metrics.add(Metric::HandedOver, 1);
         self.metrics.sub(Metric::ConnectionsOpen, 1);
-        Input::HandOver(client.tail)
+        Input::HandOver(client.tail.into_vec())
     }
 
     fn date(&self, now: Instant) -> [u8; 29] {

@@ -7,7 +7,8 @@ use super::client::{Client, Phase};
 use super::frames::Outgoing;
 use super::rate::Rate;
 use super::sockets::Sockets;
-use super::{Shard, context};
+use super::{Shard, context, memory};
+use crate::budget;
 use crate::close::CloseCause;
 use crate::config::Config;
 use crate::engine::ids::ClientId;
@@ -39,6 +40,8 @@ enum Run {
     Full,
     /// The client is over its rate.
     Throttled,
+    /// There is no memory for what it sends.
+    Short,
     /// The client closes, with the code of its close frame.
     End(Option<u16>),
     /// The client's stream cannot be followed any further.
@@ -63,32 +66,39 @@ impl Shard {
         match &client.phase {
             Phase::Handshaking { .. } => {
                 client.tail.extend_from_slice(bytes);
-                self.on_head(id, now, sockets)
+                match self.on_head(id, now, sockets) {
+                    Input::Continue => self.mind_head(id, now, sockets),
+                    other => other,
+                }
             }
             Phase::Authorising { .. } => {
                 client.tail.extend_from_slice(bytes);
-                client.pause(client.tail.len() >= EARLY_BYTES_MAX, &self.metrics);
+                let is_full = client.tail.len() >= EARLY_BYTES_MAX || memory::is_short_for_stranger(&client.tail);
+                client.pause(is_full, &self.metrics);
                 if client.paused { Input::Pause } else { Input::Continue }
             }
             Phase::Open(_) if client.tail.is_empty() => {
                 let used = self.on_frames(id, bytes, now, sockets);
-                let state = self.input_state(id);
-                if state != Input::Gone
+                let rest = bytes.get(used..).unwrap_or_default();
+                if self.input_state(id) != Input::Gone
                     && let Some(client) = self.clients.get_mut(id.slot, id.generation)
                 {
-                    client.tail.extend_from_slice(bytes.get(used..).unwrap_or_default());
+                    client.tail.extend_from_slice(rest);
                     self.on_closing_bytes(id, sockets);
+                    self.mind_input(id, now, sockets);
                 }
-                state
+                self.input_state(id)
             }
             Phase::Open(_) => {
                 client.tail.extend_from_slice(bytes);
                 self.on_tail(id, now, sockets);
+                self.mind_input(id, now, sockets);
                 self.input_state(id)
             }
             Phase::Closing(_) => {
                 client.tail.extend_from_slice(bytes);
                 self.on_closing_bytes(id, sockets);
+                self.mind_input(id, now, sockets);
                 self.input_state(id)
             }
         }
@@ -136,7 +146,7 @@ impl Shard {
             && self.input_state(id) != Input::Gone
             && let Some(client) = self.clients.get_mut(id.slot, id.generation)
         {
-            tail.drain(..used);
+            tail.consume(used);
             client.tail = tail;
             self.on_closing_bytes(id, sockets);
         }
@@ -147,7 +157,11 @@ impl Shard {
         let mut actions = std::mem::take(&mut self.actions);
         let mut used = 0;
         let limited = Rate::is_limited(&self.config);
+        let is_short = memory::is_short_for_messages(buffer);
         let run = loop {
+            if is_short && self.clients.get(id.slot, id.generation).is_some_and(Client::is_open) {
+                break Run::Short;
+            }
             if limited && self.is_over_rate(id, now) {
                 break Run::Throttled;
             }
@@ -175,6 +189,7 @@ impl Shard {
         match run {
             Run::Hungry | Run::Closed => {}
             Run::Throttled => self.pause_for_rate(id, now),
+            Run::Short => self.pause_for_memory(id, now),
             Run::Full => {
                 // Writing the replies may have closed it; closing clients are read.
                 if let Some(client) = self.clients.get_mut(id.slot, id.generation) {
@@ -191,11 +206,10 @@ impl Shard {
     /// Handles the first frame of `buffer`; returns its length.
     fn on_frame(&mut self, id: ClientId, buffer: &mut [u8], actions: &mut Actions) -> Result<usize, Run> {
         let context = context!(self, id);
-        let open = self
-            .clients
-            .get_mut(id.slot, id.generation)
-            .and_then(Client::open)
-            .ok_or(Run::Closed)?;
+        let client = self.clients.get_mut(id.slot, id.generation).ok_or(Run::Closed)?;
+        let Phase::Open(open) = &mut client.phase else {
+            return Err(Run::Closed);
+        };
         let limits = frame_limits(&self.config, open.deflate);
         if !open.session.wants_input(&self.config) {
             return Err(Run::Full);
@@ -216,6 +230,7 @@ impl Shard {
                     &payload
                 };
                 open.session.on_message(context, kind, payload, actions);
+                client.went_on = true;
             }
             ws::Step::Ping(payload) => {
                 let (header, len) = ws::header(ws::Opcode::Pong, payload.len());
@@ -263,10 +278,10 @@ impl Shard {
             }
         }
         if closing.answered {
-            client.tail = Vec::new();
+            client.tail = budget::Input::new();
             self.finish_closing(id, sockets);
         } else {
-            client.tail.drain(..used);
+            client.tail.consume(used);
         }
     }
 

@@ -17,6 +17,7 @@
 //! | `closing.rs`, `drain.rs`, `contain.rs` | how a client ends; how all do when the server stops; what a panic costs |
 //! | `gate.rs` | who is turned away at once |
 //! | `rate.rs`, `slow.rs`, `liveness.rs` | clients that send too much, take too little, say nothing |
+//! | `memory.rs` | what clients do while memory is short, and begun messages that never end |
 
 mod client;
 mod closing;
@@ -30,6 +31,7 @@ mod handshake;
 mod input;
 mod liveness;
 mod members;
+mod memory;
 mod notes;
 mod output;
 mod rate;
@@ -417,6 +419,9 @@ impl Shard {
             }
             Timer::Outbox(id) => {
                 self.contained(id, now, sockets, |shard, sockets| shard.on_outbox_age(id, now, sockets));
+            }
+            Timer::Begun(id) => {
+                self.contained(id, now, sockets, |shard, sockets| shard.on_begun(id, now, sockets));
             }
             Timer::Rate(id) => {
                 self.contained(id, now, sockets, |shard, sockets| shard.on_rate(id, now, sockets));

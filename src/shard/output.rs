@@ -60,6 +60,8 @@ impl Shard {
         if rest.is_err() {
             self.metrics.add(Metric::OutboxOverflows, 1);
             self.close_client(id, CloseCause::SlowConsumer, None, now, sockets);
+        } else {
+            self.mind_outbox(id, now, sockets);
         }
     }
 
@@ -92,6 +94,13 @@ impl Shard {
             return self.close_client(id, CloseCause::SlowConsumer, None, now, sockets);
         }
         client.outbox.tag(bytes.len(), false, now);
+        // What waits only for the end of the turn may still leave.
+        if client.write_armed && !self.mind_outbox(id, now, sockets) {
+            return;
+        }
+        let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
+            return;
+        };
         if !client.dirty && !client.write_armed {
             client.dirty = true;
             self.dirty.push(id);

@@ -19,8 +19,12 @@ impl Client {
     /// Something is about to be queued: makes room for it if the outbox is full and the policy allows. Room for many more
     /// messages at once, because dropping moves what stays.
     pub(super) fn make_room(&mut self, config: &Config, pool: &mut Pool, metrics: &CoreMetrics) {
-        if config.slow_consumer == SlowConsumer::DropOldest && self.outbox.len_bytes() >= config.outbox_bytes {
-            let keep = config.outbox_bytes - config.outbox_bytes / 4;
+        if config.slow_consumer != SlowConsumer::DropOldest {
+            return;
+        }
+        let most = self.outbox_max(config.outbox_bytes);
+        if self.outbox.len_bytes() >= most {
+            let keep = most - most / 4;
             count_dropped(self.outbox.drop_oldest(keep, Instant::ZERO, pool), metrics);
         }
     }

@@ -13,6 +13,7 @@ use crate::io::sockets::SocketTable;
 use crate::io::sys;
 use crate::io::tls::Session;
 use crate::io::wake::Waker;
+use crate::limits::SOCKET_UNSENT_BYTES_MAX;
 
 /// Connections taken from one listening socket before the others get their turn: each costs a handshake.
 const ACCEPTS_PER_TURN: usize = 16;
@@ -77,6 +78,10 @@ impl Core {
     pub(super) fn listen(self: &Rc<Self>, listeners: Vec<std::net::TcpListener>, secure: bool) {
         if listeners.is_empty() {
             return;
+        }
+        for listener in &listeners {
+            // What is accepted inherits it. Without it a stuck client only costs the kernel more.
+            let _ = socket2::SockRef::from(listener).set_tcp_notsent_lowat(SOCKET_UNSENT_BYTES_MAX);
         }
         let watch = || {
             let stop = Waker::new()?;

@@ -17,11 +17,15 @@ use super::callback;
 use super::forwards::Forwards;
 use super::inflight::Inflight;
 use super::packet::{self, Answer, Form, Packet};
+use crate::budget::{self, Use};
 use crate::config::Config;
 use crate::engine::command::{CallbackOutcome, CallbackRequest, Endpoint, Publish, Qos};
 use crate::engine::ids::{CHECK_BYTES, DeliveryKey, Identity};
 use crate::protocol::{Action, Actions, Context, InflightFull};
 use crate::wire::ws;
+
+/// What messages are charged as until the backend has answered.
+const FORWARDS: usize = Use::Forwards as usize;
 
 /// State of one rainbow client, between its 101 and its close callback.
 #[derive(Debug)]
@@ -210,7 +214,7 @@ impl Session {
             msgtype: send.msgtype,
             query: Bytes::new(),
             headers: Bytes::new(),
-            body: Bytes::copy_from_slice(send.payload),
+            body: budget::hold::<FORWARDS>(send.payload.to_vec()),
             address: 0,
         };
         if let Some(request) = self.forwards.push(request, context.config) {
