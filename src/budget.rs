@@ -7,7 +7,7 @@
 //!
 //! Charging always succeeds. Whoever has charged asks [`is_short`] with its [`Rank`] and gives way when the answer is yes; so
 //! the limit is exceeded by at most one buffer of each core. The ranks are the order: the first may use three eighths of the
-//! limit, whatever uses it, the next one more, and the last one all of it. So the one that asks for more gives way, and the
+//! limit, the next one more, and the last one all of it. So the one that asks for more gives way, and the
 //! memory of those behind it in the order is left for them.
 //!
 //! It is one value of the process, as the allocator is: cores add to and read the same few numbers, without locks, and only
@@ -47,16 +47,16 @@ impl Use {
 /// Who gives way, first to last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rank {
+    /// Clients that lag, judged by what waits for clients alone, so that nobody else can close them: `slow_consumer`.
+    Lagging = 3,
     /// Heads of connections that nobody has admitted, and bodies whose signature nobody has checked: refused with 503.
-    Stranger = 3,
+    Stranger = 4,
     /// The begun messages of clients: closed with 1013.
-    Begun = 4,
+    Begun = 5,
     /// Answers to callers: 503.
-    Answer = 5,
+    Answer = 6,
     /// Messages that are about to be forwarded: the client is not read for a while.
-    Forward = 6,
-    /// Clients that lag: `slow_consumer`.
-    Lagging = 7,
+    Forward = 7,
     /// Clients that are not read and hold a receive buffer at most: closed with 1013.
     Last = 8,
 }
@@ -103,7 +103,11 @@ impl Budget {
 
     /// Whether so much is used that those of this rank give way.
     pub fn is_short(&self, rank: Rank) -> bool {
-        self.total() / PARTS > self.limit() / (PARTS * PARTS) * rank as usize
+        let used = match rank {
+            Rank::Lagging => self.used(Use::Outboxes) + self.used(Use::Bodies),
+            _ => self.total(),
+        };
+        used / PARTS > self.limit() / (PARTS * PARTS) * rank as usize
     }
 
     /// The charge of one piece of memory changes from `before` to `after` bytes.
@@ -283,11 +287,11 @@ mod tests {
     fn the_ranks_give_way_in_order() {
         let budget = Budget::new();
         let ranks = [
+            Rank::Lagging,
             Rank::Stranger,
             Rank::Begun,
             Rank::Answer,
             Rank::Forward,
-            Rank::Lagging,
             Rank::Last,
         ];
         assert!(ranks.is_sorted());
@@ -297,15 +301,20 @@ mod tests {
         budget.set_limit(800 * CHUNK);
         for (index, rank) in ranks.into_iter().enumerate() {
             let most = 100 * CHUNK * rank as usize;
-            budget.recharge(Use::ALL[index % 5], 0, most);
+            budget.recharge(Use::Outboxes, 0, most);
             assert!(!budget.is_short(rank), "{rank:?} may use its share");
-            budget.recharge(Use::ALL[(index + 1) % 5], 0, 2 * CHUNK);
+            budget.recharge(Use::Bodies, 0, 2 * CHUNK);
             assert!(budget.is_short(rank), "{rank:?} gives way");
             assert!(ranks[index + 1..].iter().all(|behind| !budget.is_short(*behind)));
-            budget.recharge(Use::ALL[index % 5], most, 0);
-            budget.recharge(Use::ALL[(index + 1) % 5], 2 * CHUNK, 0);
+            budget.recharge(Use::Outboxes, most, 0);
+            budget.recharge(Use::Bodies, 2 * CHUNK, 0);
         }
         assert_eq!(budget.total(), 0);
+        budget.recharge(Use::Input, 0, 900 * CHUNK);
+        assert!(
+            budget.is_short(Rank::Last) && !budget.is_short(Rank::Lagging),
+            "not its doing"
+        );
     }
 
     /// One use that no other test of this process touches.
