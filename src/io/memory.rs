@@ -6,7 +6,7 @@
 //! most every [`SAMPLE_MILLIS`]) and by the control core ([`Memory::tend`]), plus what was charged to the budget and let in since.
 //!
 //! The allocator keeps pages that were freed, so resident memory alone would refuse for ever after a peak. They are given back
-//! when the charges have fallen by half, and before anybody is refused.
+//! when what is not charged has grown, and before anybody is refused.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,8 +25,8 @@ const LIMITS_MILLIS: u64 = 1000;
 /// Pages are given back at most this often: it takes milliseconds for each hundred megabytes.
 const GIVE_BACK_MILLIS: u64 = 1000;
 
-/// A peak below this is not worth giving back.
-const PEAK_BYTES: usize = 4 << 20;
+/// Growth of what is not charged after which it is tried to give some of it back.
+const KEPT_BYTES: u64 = 4 << 20;
 
 /// Charges below this are what a calm server has.
 const CALM_BYTES: usize = 1 << 20;
@@ -52,8 +52,8 @@ pub struct Memory {
     charged: AtomicUsize,
     coming: AtomicU64,
     sampled_until: AtomicU64,
-    /// Most that was charged since pages were given back, and when that may be done again.
-    peak: AtomicUsize,
+    /// [`Memory::others`] after pages were given back, and when that may be done again.
+    floor: AtomicU64,
     kept_until: AtomicU64,
 }
 
@@ -77,7 +77,7 @@ impl Memory {
             charged: AtomicUsize::new(0),
             coming: AtomicU64::new(0),
             sampled_until: AtomicU64::new(0),
-            peak: AtomicUsize::new(0),
+            floor: AtomicU64::new(0),
             kept_until: AtomicU64::new(0),
         }
     }
@@ -104,12 +104,11 @@ impl Memory {
     pub fn tend(&self, most: usize) -> bool {
         let most = self.most(most);
         self.sample(most);
-        let charged = OF_PROCESS.total();
-        let peak = self.peak.load(Relaxed);
-        if peak >= PEAK_BYTES && charged < peak / 2 && self.is_due(&self.kept_until, GIVE_BACK_MILLIS) {
+        let is_kept = self.others() > self.floor.load(Relaxed) + KEPT_BYTES;
+        if is_kept && self.is_due(&self.kept_until, GIVE_BACK_MILLIS) {
             self.give_back(most);
         }
-        charged < CALM_BYTES && self.peak.load(Relaxed) < PEAK_BYTES
+        OF_PROCESS.total() < CALM_BYTES
     }
 
     fn most(&self, most: usize) -> u64 {
@@ -143,16 +142,22 @@ impl Memory {
         self.resident.store(resident, Relaxed);
         self.charged.store(charged, Relaxed);
         self.coming.store(0, Relaxed);
-        self.peak.fetch_max(charged, Relaxed);
         // Clients that only wait are not charged; a quarter is left for messages whatever they take.
-        let others = resident.saturating_sub(charged as u64);
+        let others = self.others();
         OF_PROCESS.set_limit(usize::try_from(most.saturating_sub(others).max(most / 4)).unwrap_or(usize::MAX));
     }
 
     fn give_back(&self, most: u64) {
         sys::give_memory_back();
-        self.peak.store(0, Relaxed);
         self.sample(most);
+        self.floor.store(self.others(), Relaxed);
+    }
+
+    /// Resident memory that was not charged, at the last look: what clients take that only wait, and pages nobody uses.
+    fn others(&self) -> u64 {
+        self.resident
+            .load(Relaxed)
+            .saturating_sub(self.charged.load(Relaxed) as u64)
     }
 
     /// Whether `until` has passed; the one who is told so sets it `millis` ahead.
@@ -205,7 +210,7 @@ mod tests {
         assert!(!memory.is_short(0) && memory.is_short(1));
         assert!((1 << 20..memory.available()).contains(&memory.resident.load(Relaxed)));
         memory.tend(0);
-        assert!(memory.peak.load(Relaxed) >= OF_PROCESS.total());
+        assert!(memory.floor.load(Relaxed) <= memory.resident.load(Relaxed));
     }
 
     #[test]
