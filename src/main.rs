@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use rainbow_server::cli::{self, Command, EXIT_USAGE};
-use rainbow_server::config::{Config, Overrides};
+use rainbow_server::config::Overrides;
 use rainbow_server::demo::{self, Backend};
 use rainbow_server::io::signals::Signals;
 use rainbow_server::io::{console, runtime, sys};
@@ -84,7 +84,7 @@ fn demo(overrides: Overrides) -> ExitCode {
         Err(error) => return refuse(&format!("the built-in business server cannot start: {error}")),
     };
     let service = Service {
-        config: Config::demo(backend.port(), &overrides),
+        config: demo::settings(&backend, &overrides),
         file: None,
         overrides,
         takeover: false,

@@ -71,7 +71,9 @@ fn the_page_and_its_scripts_are_served() {
         );
         assert!(answer.text().contains(part), "{path}");
     }
-    assert_eq!(get("/demo").status, 404);
+    for path in ["/", "/demo"] {
+        assert_eq!(get(path).text(), get("/demo/").text(), "{path}");
+    }
     assert_eq!(get("/demo/other").status, 404);
 }
 
@@ -136,14 +138,46 @@ fn a_signed_send_reaches_the_lobby_and_an_unsigned_one_does_not() {
         .query("qos", 2);
     let refused = http::call(server.port(), &request.clone().signed("wrong"), SOON).expect("an answer");
     assert_eq!(refused.text(), r#"{"status": 1, "msg": "signature error"}"#);
-    let port = server.port();
-    let caller = std::thread::spawn(move || http::call(port, &request.signed("demo"), SOON).expect("an answer"));
+    let known = http::call(server.port(), &request.clone().signed("demo"), SOON).expect("an answer");
+    assert_eq!(known.text(), refused.text(), "the token of everybody's demonstration");
+    let (port, token) = (server.port(), token(&server));
+    let caller = std::thread::spawn(move || http::call(port, &request.signed(&token), SOON).expect("an answer"));
     assert_eq!(take(&ada, "seen by Ada"), (2, 1, said("test", "signed")));
     let answer = caller.join().expect("the caller's thread");
     assert_eq!(
         answer.text(),
         r#"{"status": 0, "connections": 1, "data": "seen by Ada"}"#
     );
+}
+
+/// The secret of this start, out of the printed command.
+fn token(server: &Server) -> String {
+    assert!(eventually(SOON, || server.log_tail().contains("Ctrl-C")), "no banner");
+    let log = server.log_tail();
+    let (_, rest) = log.split_once("S=$(printf '%s\\n' ").expect("the command");
+    rest.split(' ').next().expect("a word").to_owned()
+}
+
+#[test]
+fn pages_of_other_servers_get_nothing() {
+    let server = Builder::demo().start();
+    let answer = |origin: &str| {
+        let target = "/connect/?X-DEVICEID=Eve&X-CLIENT-OS=web".to_owned();
+        let headers = vec![("Origin".to_owned(), origin.to_owned())];
+        let open = Open {
+            target,
+            headers,
+            ..Open::default()
+        };
+        let client = Client::start(server.port(), open).expect("connect");
+        client.answer(SOON).expect("an answer").status
+    };
+    for own in ["http://127.0.0.1", "http://localhost", "http://[::1]"] {
+        assert_eq!(answer(&format!("{own}:{}", server.port())), 101, "{own}");
+    }
+    for other in ["https://a.example", "http://127.0.0.1.a.example:1984", "null"] {
+        assert_eq!(answer(other), 403, "{other}");
+    }
 }
 
 #[test]

@@ -69,6 +69,25 @@ fn the_python_client_conforms() {
     );
 }
 
+/// Scripts cannot see the status of a refused handshake: the two sessions about it are left out.
+#[test]
+fn the_javascript_client_conforms() {
+    let driver = [
+        "node",
+        "--no-warnings",
+        "--experimental-websocket",
+        "sdk/js/tests/driver.mjs",
+    ];
+    conformance(&driver, &["status"], "40 passed, 0 failed, 2 skipped");
+}
+
+#[test]
+fn the_javascript_client_leaves_and_comes_back_with_its_page() {
+    if let Some(text) = run("node", &["sdk/js/tests/page.mjs"]) {
+        assert!(text.contains("page: ok"), "{text}");
+    }
+}
+
 #[test]
 fn the_python_backend_side_answers_in_every_framework() {
     if let Some(text) = run(PYTHON, &["-W", "ignore", "sdk/python/tests/test_backend.py"]) {

@@ -387,8 +387,8 @@ static LISTENING: &[Key] = &[
         Origins(|c| &mut c.origins),
         "",
         NewConnections,
-        "Origins of web pages that may connect, for example https://example.com, https://*.example.com (every name below it) or \
-         null (files and sandboxed frames); others are answered 403. A request without Origin does not come from a browser and \
+        "Origins of web pages that may connect, for example https://example.com, https://*.example.com (every name below it), \
+         http://localhost:* (every port) or null (files and sandboxed frames); others are answered 403. A request without Origin does not come from a browser and \
          passes. Empty, or *: any.",
     )
     .guard(),

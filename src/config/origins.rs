@@ -1,4 +1,4 @@
-//! Rules for the origins of web pages (RFC 6454): `https://a.example`, `https://*.a.example`, `null`, `*`.
+//! Rules for the origins of web pages (RFC 6454): `https://a.example`, `https://*.a.example`, `http://localhost:*`, `null`, `*`.
 //!
 //! A rule that could never match what a browser sends is refused with advice, since it would lock everybody out in silence. Default
 //! ports and a final slash are understood; case does not matter. Callers: `config/kind.rs`; `shard/gate.rs` asks.
@@ -21,8 +21,8 @@ pub enum OriginRule {
         is_wildcard: bool,
         /// Lower case.
         host: String,
-        /// 0: the scheme has no default, and none is named.
-        port: u16,
+        /// `None`: any. 0: the scheme has no default, and none is named.
+        port: Option<u16>,
     },
 }
 
@@ -58,6 +58,10 @@ impl OriginRule {
         if authority.contains(['/', '?', '#', '@']) {
             return refuse("is more than an origin; leave the path and the user out: https://a.example");
         }
+        let (authority, is_any_port) = match authority.strip_suffix(":*") {
+            Some(host) => (host, true),
+            None => (authority, false),
+        };
         let Some((host, port)) = host_and_port(authority) else {
             return refuse("has a port that is not in 1..65535");
         };
@@ -78,7 +82,7 @@ impl OriginRule {
             return refuse("names no server; write for example https://a.example");
         }
         Ok(OriginRule::Site {
-            port: port.unwrap_or_else(|| default_port(&scheme)),
+            port: (!is_any_port).then(|| port.unwrap_or_else(|| default_port(&scheme))),
             host: host.to_ascii_lowercase(),
             is_wildcard,
             scheme,
@@ -104,7 +108,7 @@ impl OriginRule {
                     return false;
                 };
                 theirs.eq_ignore_ascii_case(scheme)
-                    && said.unwrap_or_else(|| default_port(scheme)) == *port
+                    && port.is_none_or(|port| said.unwrap_or_else(|| default_port(scheme)) == port)
                     && is_of(name, host, *is_wildcard)
             }
         }
@@ -167,10 +171,11 @@ impl fmt::Display for OriginRule {
             } => {
                 let star = if *is_wildcard { "*." } else { "" };
                 write!(f, "{scheme}://{star}{host}")?;
-                if *port != default_port(scheme) {
-                    write!(f, ":{port}")?;
+                match port {
+                    None => f.write_str(":*"),
+                    Some(port) if *port == default_port(scheme) => Ok(()),
+                    Some(port) => write!(f, ":{port}"),
                 }
-                Ok(())
             }
         }
     }
@@ -208,6 +213,22 @@ mod tests {
                 assert!(!allows(rule, other), "{rule}: {other}");
             }
         }
+        for origin in ["http://localhost", "http://localhost:1", "http://LOCALHOST:65535"] {
+            assert!(allows("http://localhost:*", origin), "{origin}");
+        }
+        for other in [
+            "https://localhost:1",
+            "http://localhost.a.example:1",
+            "http://localhost:0",
+            "http://a.localhost:1",
+        ] {
+            assert!(!allows("http://localhost:*", other), "{other}");
+        }
+        assert_eq!(
+            OriginRule::parse("http://[::1]:*").expect("a rule").to_string(),
+            "http://[::1]:*"
+        );
+        assert!(allows("http://[::1]:*", "http://[::1]:8080"));
         assert!(allows("http://localhost:3000", "http://localhost:3000"));
         assert!(!allows("http://localhost:3000", "http://localhost"));
         assert!(allows("http://[::1]:80", "http://[::1]") && allows("http://[::1]:8080", "http://[::1]:8080"));

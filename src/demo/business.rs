@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::{Method, StatusCode};
 
-use super::TOKEN;
+use super::token;
 use super::wire::{Answer, Wire};
 use crate::protocol::rainbow::json;
 use crate::protocol::rainbow::sign::{Body, Rules, Scheme, Secrets, Signed, Signer};
@@ -31,11 +31,13 @@ const TIMEOUT_S: u64 = 4;
 const NAME_CHARS_MAX: usize = 40;
 
 /// What callbacks are measured by. The gateway of the demonstration signs as the original does.
-const RULES: Rules<'static> = Rules {
-    secrets: Secrets::one(TOKEN.as_bytes()),
-    accept: &[Scheme::Sha1],
-    window: Duration::from_secs(10),
-};
+fn rules() -> Rules<'static> {
+    Rules {
+        secrets: Secrets::one(token().as_bytes()),
+        accept: &[Scheme::Sha1],
+        window: Duration::from_secs(10),
+    }
+}
 
 /// Answers one callback. `api_port` is where the gateway listens, 0 if that is not known yet.
 pub fn answer(head: &RequestHead, body: &[u8], api_port: u16) -> Answer {
@@ -46,7 +48,7 @@ pub fn answer(head: &RequestHead, body: &[u8], api_port: u16) -> Answer {
         query: head.query(),
         body,
     };
-    if RULES.check(&signed, now.as_micros() as u64).is_err() {
+    if rules().check(&signed, now.as_micros() as u64).is_err() {
         return Answer::new(StatusCode::FORBIDDEN, "the signature is missing or wrong\n");
     }
     match (&head.method, head.path()) {
@@ -130,7 +132,7 @@ fn send(api_port: u16, msgtype: u16, qos: u8, payload: &[u8]) -> io::Result<Vec<
     parameters.pair(b"timeout", TIMEOUT_S.to_string().as_bytes());
     Signer {
         scheme: Scheme::Sha1,
-        secret: TOKEN.as_bytes(),
+        secret: token().as_bytes(),
         unix_seconds: now.as_secs(),
         random: getrandom::u64().unwrap_or_default(),
         is_relay: false,

@@ -24,7 +24,7 @@ fn gateway() -> (u16, mpsc::Receiver<Sent>) {
                 body: &body,
             };
             let rules = sign::Rules {
-                secrets: sign::Secrets::one(TOKEN.as_bytes()),
+                secrets: sign::Secrets::one(token().as_bytes()),
                 accept: &[sign::Scheme::Sha1],
                 window: Duration::from_secs(10),
             };
@@ -78,9 +78,9 @@ fn a_client_comes_speaks_and_goes() {
     let answers = exchange(
         backend.port(),
         &[
-            request("GET", "/connect/", TOKEN, "X-Deviceid: Zo\u{eb} 1\r\n", ""),
-            request("POST", "/message/7/", TOKEN, cookie, "<b>\"hi\"</b>"),
-            request("GET", "/close/", TOKEN, cookie, ""),
+            request("GET", "/connect/", token(), "X-Deviceid: Zo\u{eb} 1\r\n", ""),
+            request("POST", "/message/7/", token(), cookie, "<b>\"hi\"</b>"),
+            request("GET", "/close/", token(), cookie, ""),
         ],
     );
     assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 3, "{answers}");
@@ -121,12 +121,12 @@ fn only_signed_callbacks_are_answered() {
     let ask = |path, token| exchange(backend.port(), &[request("GET", path, token, "", "")]);
     assert!(ask("/connect/", "wrong").starts_with("HTTP/1.1 403 "));
     assert!(exchange(backend.port(), &[b"GET /connect/ HTTP/1.1\r\n\r\n".to_vec()]).starts_with("HTTP/1.1 403 "));
-    assert!(ask("/other/", TOKEN).starts_with("HTTP/1.1 404 "));
+    assert!(ask("/other/", token()).starts_with("HTTP/1.1 404 "));
     assert!(
-        exchange(backend.port(), &[request("POST", "/message/70000/", TOKEN, "", "x")]).starts_with("HTTP/1.1 404 ")
+        exchange(backend.port(), &[request("POST", "/message/70000/", token(), "", "x")]).starts_with("HTTP/1.1 404 ")
     );
     assert!(
-        ask("/close/", TOKEN).starts_with("HTTP/1.1 200 "),
+        ask("/close/", token()).starts_with("HTTP/1.1 200 "),
         "also without a gateway"
     );
 }
@@ -138,7 +138,7 @@ fn idle_connections_never_take_all_workers() {
     for _ in 0..2 * WORKERS {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, backend.port())).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-        stream.write_all(&request("GET", "/connect/", TOKEN, "", "")).unwrap();
+        stream.write_all(&request("GET", "/connect/", token(), "", "")).unwrap();
         let mut start = [0; 12];
         stream.read_exact(&mut start).expect("answered, however many are open");
         assert_eq!(&start, b"HTTP/1.1 200");
@@ -148,25 +148,26 @@ fn idle_connections_never_take_all_workers() {
 
 #[test]
 fn the_demo_configuration_has_our_token_and_urls() {
-    let config = Config::demo(4321, &Overrides::default());
-    assert_eq!(config.security_token.expose(), TOKEN);
-    assert_eq!(config.forward_url.port, 4321);
+    let backend = Backend::start().unwrap();
+    let config = settings(&backend, &Overrides::default());
+    assert_eq!(config.security_token.expose(), token());
+    assert_eq!(config.origins.len(), 3);
+    assert_eq!(config.forward_url.port, backend.port());
     assert!(SILENCE_MAX > config.callback_idle);
 }
 
 #[test]
 fn assets_refer_only_to_each_other() {
-    for path in ["/demo/", "/demo/client.js", "/demo/page.js"] {
+    for path in ["/", "/demo", "/demo/", "/demo/client.js", "/demo/page.js"] {
         let (kind, body) = asset(path.as_bytes()).unwrap();
         let text = str::from_utf8(body).unwrap();
         assert!(kind.ends_with("charset=utf-8"));
-        assert!(
-            !text.contains("http://") && !text.contains("https://"),
-            "{path} has an outside resource"
-        );
+        for part in ["src=\"http", "href=\"http", "url(", "from \"http", "fetch("] {
+            assert!(!text.contains(part), "{path} has an outside resource");
+        }
         assert!(!text.contains("innerHTML"), "{path}: what others say is text");
     }
     assert!(PAGE.contains("/demo/page.js") && PAGE_SCRIPT.contains("./client.js"));
-    assert_eq!(asset(b"/demo"), None);
+    assert_eq!(asset(b"/demo/other"), None);
     assert!(banner(1984).contains("http://127.0.0.1:1984/demo/"));
 }

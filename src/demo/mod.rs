@@ -15,18 +15,35 @@ mod wire;
 
 use std::io;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
-/// The shared secret of the demonstration, as in [`crate::config::Config::demo`].
-pub const TOKEN: &str = "demo";
+use crate::config::{Config, OriginRule, Overrides, Secret};
+
+/// The shared secret of the demonstration, another one at each start: pages of other servers that a browser has open could
+/// use one that everybody knows. Printed for the shell commands of [`banner`].
+pub fn token() -> &'static str {
+    static TOKEN: OnceLock<String> = OnceLock::new();
+    TOKEN.get_or_init(|| format!("{:016x}", getrandom::u64().unwrap_or_default()))
+}
+
+/// The settings of the demonstration: [`Config::demo`] with that secret, and only for pages of this machine.
+pub fn settings(backend: &Backend, overrides: &Overrides) -> Config {
+    let mut config = Config::demo(backend.port(), overrides);
+    config.security_token = Secret::new(token());
+    config.origins = ["127.0.0.1", "localhost", "[::1]"]
+        .iter()
+        .filter_map(|host| OriginRule::parse(&format!("http://{host}:*")).ok())
+        .collect();
+    config
+}
 
 /// The page at `/demo/`.
 pub const PAGE: &str = include_str!("page.html");
-/// The client of the binary protocol at `/demo/client.js`; a module without dependencies, free to be taken elsewhere.
-pub const SCRIPT: &str = include_str!("client.js");
+/// The client of the binary protocol at `/demo/client.js`: the SDK's.
+pub const SCRIPT: &str = include_str!("../../sdk/js/rainbow.js");
 /// What the page does with it, at `/demo/page.js`.
 pub const PAGE_SCRIPT: &str = include_str!("page.js");
 
@@ -41,7 +58,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// What is served at a path: content type and body.
 pub fn asset(path: &[u8]) -> Option<(&'static str, &'static [u8])> {
     match path {
-        b"/demo/" => Some(("text/html; charset=utf-8", PAGE.as_bytes())),
+        b"/" | b"/demo" | b"/demo/" => Some(("text/html; charset=utf-8", PAGE.as_bytes())),
         b"/demo/client.js" => Some(("text/javascript; charset=utf-8", SCRIPT.as_bytes())),
         b"/demo/page.js" => Some(("text/javascript; charset=utf-8", PAGE_SCRIPT.as_bytes())),
         _ => None,
@@ -72,9 +89,10 @@ rainbow-server demo
 pub fn send_command(port: u16) -> String {
     format!(
         r#"T=$(date +%s) N=$$
-S=$(printf '%s\n' {TOKEN} $T $N | LC_ALL=C sort | tr -d '\n' | sha1sum | cut -c1-40)
+S=$(printf '%s\n' {} $T $N | LC_ALL=C sort | tr -d '\n' | sha1sum | cut -c1-40)
 curl "http://127.0.0.1:{port}/send/?channel=lobby&qos=1&timestamp=$T&nonce=$N&signature=$S" \
-     -d '{{"from": "curl", "text": "Hello, lobby!"}}'"#
+     -d '{{"from": "curl", "text": "Hello, lobby!"}}'"#,
+        token()
     )
 }
 

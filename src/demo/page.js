@@ -12,6 +12,8 @@ const find = (id) => document.getElementById(id);
 const messages = find("messages");
 const packets = find("packets");
 let client = null;
+let countdown = null;
+const own = []; // what we have said and not seen yet: {text, qos}
 
 // ---- building blocks ----
 
@@ -63,12 +65,18 @@ function showMessage({ type, text, qos }) {
     const head = element("div", "head");
     const name = element("span", "from", said.from);
     name.style.setProperty("--hue", hue(said.from));
-    head.append(name, element("time", "", clock()), element("span", "", `received with QoS ${qos}`));
+    head.append(name, element("time", "", clock()), element("span", "", mine ? sentWith(said.text) : `received with QoS ${qos}`));
     item.append(head, element("div", "text", said.text));
     append(messages, item, MESSAGES_MAX);
   }
   // Travels back with the ACK or REC: /send/ returns the last answer as "data".
   return qos > 0 ? `seen by ${find("name").value}` : undefined;
+}
+
+/** Our own message comes back through the lobby like anybody's; what it says of itself is how it was sent. */
+function sentWith(text) {
+  const at = own.findIndex((message) => message.text === text);
+  return at < 0 ? "sent elsewhere" : `sent with QoS ${own.splice(0, at + 1).pop().qos}`;
 }
 
 const MEANING = {
@@ -98,15 +106,20 @@ function showPacket(leaving, packet, bytes) {
 }
 
 function showState(state, wait) {
+  clearInterval(countdown);
+  const until = performance.now() + (wait ?? 0);
   const words = {
-    connecting: "connecting …",
-    open: "connected",
-    waiting: `connection lost, next attempt in ${Math.ceil((wait ?? 0) / 1000)} s`,
-    closed: "not connected",
+    connecting: () => "connecting …",
+    open: () => "connected",
+    waiting: () => `connection lost, next attempt in ${Math.max(0, Math.ceil((until - performance.now()) / 1000))} s`,
+    closed: () => "not connected",
+  };
+  const show = () => {
+    find("state-text").textContent = words[state]();
   };
   find("state").dataset.state = state;
-  find("state-text").textContent = words[state];
-  find("send").disabled = state !== "open";
+  show();
+  if (state === "waiting") countdown = setInterval(show, 500);
 }
 
 function report(text) {
@@ -128,11 +141,15 @@ function join(name) {
 
 async function say(text, qos) {
   const started = performance.now();
-  report(qos === 0 ? "QoS 0: sent, nobody confirms it" : `QoS ${qos}: waiting for ${qos === 1 ? "ACK" : "REC"} …`);
+  own.push({ text, qos });
+  if (own.length > MESSAGES_MAX) own.shift();
+  const confirmed = qos === 0 ? "sent, nobody confirms it" : `waiting for ${qos === 1 ? "ACK" : "REC"} …`;
+  report(client.state === "open" ? `QoS ${qos}: ${confirmed}` : `QoS ${qos}: not connected, it leaves as soon as that is mended`);
   try {
     const answer = new TextDecoder().decode(await client.send(TYPE_CHAT, text, qos));
     const took = Math.round(performance.now() - started);
-    if (qos > 0) report(`QoS ${qos}: the business server answered ${answer || "nothing"} after ${took} ms`);
+    if (qos === 0) report(`QoS 0: ${confirmed}`);
+    else report(`QoS ${qos}: the business server answered ${answer || "nothing"} after ${took} ms`);
   } catch (error) {
     report(`QoS ${qos}: ${error.message}`);
   }
@@ -166,10 +183,16 @@ find("who").addEventListener("submit", (event) => {
 find("composer").addEventListener("submit", (event) => {
   event.preventDefault();
   const text = find("text").value;
-  if (!text.trim() || client?.state !== "open") return;
+  if (!text.trim() || !client) return;
   say(text, Number(new FormData(event.target).get("qos")));
   find("text").value = "";
   find("text").focus();
+});
+
+find("unfold").addEventListener("click", ({ target }) => {
+  const isFolded = find("wire").classList.toggle("folded");
+  target.textContent = isFolded ? "Show" : "Hide";
+  target.setAttribute("aria-expanded", String(!isFolded));
 });
 
 find("clear").addEventListener("click", () => packets.replaceChildren());
