@@ -470,7 +470,7 @@ fn a_reload_keeps_what_needs_a_restart() {
     let (merged, changes) = old.reloaded(new);
     assert_eq!(merged.security_token.expose(), "other%");
     assert_eq!(merged.close_url.as_ref().map(|url| &*url.host), Some("b"));
-    let names = "http_port socket_port bind cluster_name cluster_udp cluster_peers cluster_udp_ports cluster_broadcast workers pin driver";
+    let names = "http_port port_search socket_port bind cluster_name cluster_udp cluster_peers cluster_udp_ports cluster_broadcast workers pin driver";
     assert_eq!(changes.restart.join(" "), names);
     assert_eq!(changes.hot, ["close_url", "security_token"]);
     assert!(changes.new_connections.is_empty());
@@ -608,4 +608,13 @@ fn broadcasts_are_open_only_for_a_file_that_may_be_an_originals() {
                     security_token =\ncluster_udp = signed\n";
     let expected = "t.ini:6: cluster_udp: is signed, but security_token is empty: set a token";
     assert_eq!(errors(unsigned), [expected]);
+}
+
+#[test]
+fn who_names_a_port_means_that_one() {
+    let searches = |more: &str| load(&format!("{GOOD}{more}")).0.port_search;
+    assert!(searches("") && searches("http_port = 80\n"), "as 0.05");
+    assert!(searches("workers = 1\n"), "no port is named");
+    assert!(!searches("workers = 1\nhttp_port = 80\n"));
+    assert!(searches("workers = 1\nhttp_port = 80\nport_search = yes\n"));
 }

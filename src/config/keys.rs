@@ -286,7 +286,7 @@ static LISTENING: &[Key] = &[
         "yes",
         Restart,
         "When http_port is taken, use the first free one of 1984..2003, as versions up to 0.05 do. no: a taken port is an \
-         error. Option -p means no, unless the file says yes.",
+         error. Option -p, and http_port in a file that has settings newer than 0.05, mean no, unless the file says yes.",
     )
     .shipped("no"),
     key(

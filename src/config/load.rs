@@ -252,7 +252,7 @@ impl Loader<'_> {
         if let Some(port) = overrides.port {
             self.config.http_port = port;
             self.config.ports = vec![port];
-            self.strict_port();
+            self.strict_port(Origin::Option("-p"));
             if both.is_some() {
                 self.warn(
                     "socket_port",
@@ -270,6 +270,9 @@ impl Loader<'_> {
             }
             return;
         }
+        if self.entry("http_port").is_some() && !self.may_be_an_originals() {
+            self.strict_port(Origin::Default);
+        }
         self.config.ports = vec![self.config.http_port];
         self.config
             .ports
@@ -283,15 +286,16 @@ impl Loader<'_> {
         }
     }
 
-    /// Who names a port on the command line means that one, unless the file says otherwise.
-    fn strict_port(&mut self) {
+    /// Who names a port, on the command line or in a file that is not an original's, means that one, unless the file says
+    /// otherwise.
+    fn strict_port(&mut self, origin: Origin) {
         if self.entry("port_search").is_some() {
             return;
         }
         self.config.port_search = false;
         let settings = self.config.settings.iter_mut();
         for setting in settings.filter(|setting| setting.name == "port_search") {
-            (setting.shown, setting.origin) = ("no".into(), Origin::Option("-p"));
+            (setting.shown, setting.origin) = ("no".into(), origin.clone());
         }
     }
 
