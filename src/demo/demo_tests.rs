@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::{Config, Overrides};
+use crate::config::Overrides;
 use crate::protocol::rainbow::sign;
 use std::io::{Read, Write};
 use std::sync::mpsc;
