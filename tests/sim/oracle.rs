@@ -148,7 +148,8 @@ impl World {
             Some([]) => "an empty close frame".into(),
             Some(payload) => String::from_utf8_lossy(payload.get(2..).unwrap_or_default()),
         };
-        let crossed = self.now.since(conn.said_at) <= JUST_NOW;
+        // What the client said last may have crossed the farewell, which may then have waited until the client read on.
+        let crossed = self.now.since(conn.said_at) <= JUST_NOW * 2;
         let since = if crossed { conn.silent_since } else { conn.said_at };
         let silent = self.now.since(since) + JUST_NOW;
         let reason = match &*said {
