@@ -183,6 +183,7 @@ fn queues_that_are_full_or_too_slow_are_explained() {
     (0..6).for_each(|_| client.send(&packet::send(0, 7, 0, "m")));
     expect(&server, "message", "queue_full", 3, &["callback_concurrency"]);
     assert!(eventually(SOON, || count(&server, "message", "expired") > 0));
+    assert!(eventually(SOON, || !lines(&server, "message", "expired").is_empty()));
     assert_eq!(lines(&server, "message", "expired").len(), 1);
 }
 

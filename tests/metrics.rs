@@ -435,7 +435,7 @@ fn outage(business: &Business, server: &Server, watch: &mut Watch<'_>) {
     let page = watch.look();
     assert_eq!(page["rainbow_callback_breaker_opens_total{kind=\"connect\"}"], 1.0);
     assert_eq!(page["rainbow_callback_breaker_state{kind=\"connect\"}"], 2.0);
-    assert!(server.log_tail().contains("only probes are sent"), "it is in the log");
+    server.expect_said("only probes are sent");
 }
 
 /// A business that answers, refuses, drops and hangs at random while messages pour in: the books balance at every look, and

@@ -149,9 +149,7 @@ fn a_failed_look_up_does_not_replace_an_answer_that_works() {
             assert_eq!(status_of_a_connect(server.port()), 101, "{mood:?}");
             std::thread::sleep(ms(300));
         }
-        assert!(eventually(SOON, || server
-            .log_tail()
-            .contains("its last known addresses are used")));
+        server.expect_said("its last known addresses are used");
 
         names.is_now(Mood::NoSuchName); // that is an answer
         assert!(eventually(3 * SOON, || status_of_a_connect(server.port()) == 503));

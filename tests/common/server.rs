@@ -307,6 +307,13 @@ impl Server {
         );
     }
 
+    /// Waits until the log has `words`; panics with the log otherwise. The log is written by a thread of its own, so what a
+    /// server has done can be seen from outside before it is in there.
+    pub fn expect_said(&self, words: &str) {
+        let said = super::eventually(super::SOON, || self.log_tail().contains(words));
+        assert!(said, "{words:?} is not in the log:\n{}", self.log_tail());
+    }
+
     /// Waits until it serves. None when it listens on another port.
     fn ready(mut self) -> Option<Server> {
         let (end, mut seen_elsewhere) = (Instant::now() + START_WITHIN, None);

@@ -323,13 +323,15 @@ fn operators_are_told_why_calls_are_refused() {
         let name = format!("rainbow_signatures_refused_total{{reason=\"{reason}\"}}");
         assert_eq!(metric(&server, &name), count, "{reason}");
     }
-    let log = server.log_tail();
-    for words in [
+    let causes = [
         "another security_token",
         "behind this machine's clock",
         "by a scheme that is accepted",
         "is missing or unreadable",
-    ] {
+    ];
+    causes.iter().for_each(|words| server.expect_said(words));
+    let log = server.log_tail();
+    for words in causes {
         assert_eq!(log.matches(words).count(), 1, "{words:?} in {log}");
     }
     assert!(

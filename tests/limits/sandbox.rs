@@ -51,7 +51,7 @@ fn without_io_uring_it_runs_on_epoll() {
         .text();
     assert!(!page.contains("driver=\"io_uring\""), "{page}");
     assert_eq!(metric(&server, "rainbow_driver_info{core=\"0\",driver=\"epoll\"}"), 1);
-    assert!(server.log_tail().contains("driver=\"epoll\""), "{}", server.log_tail());
+    server.expect_said("driver=\"epoll\"");
     expect_service(&server);
 }
 
@@ -63,7 +63,7 @@ fn who_insists_on_io_uring_is_told() {
     };
     let mut server = builder.set("driver", "io_uring").spawn();
     assert_eq!(server.wait_exit(Duration::from_secs(30)), Some(2));
-    assert!(server.log_tail().contains("io_uring"), "{}", server.log_tail());
+    server.expect_said("io_uring");
 }
 
 #[test]

@@ -81,11 +81,7 @@ fn an_address_that_comes_later_is_served_then() {
     };
     assert!(eventually(SOON, || hello("127.0.0.1")), "{}", server.log_tail());
     for (address, with_length) in ELSEWHERE.into_iter().zip(["192.0.2.10/32", "2001:db8::10/128"]) {
-        assert!(
-            server.log_tail().contains(address),
-            "it is named: {}",
-            server.log_tail()
-        );
+        server.expect_said(address);
         assert!(!hello(address), "{address} is there already");
         let added = inside(&["ip", "addr", "add", with_length, "dev", "lo"]);
         assert!(added.status.success(), "{added:?}");
@@ -115,11 +111,7 @@ fn starts_elsewhere(server: &Server, wanted: u16) {
     assert!(found != wanted && (1984..=2003).contains(&found), "{found}");
     let hello = || http::call(found, &Request::get("/hello/"), SOON).is_ok_and(|answer| answer.status == 200);
     assert!(eventually(SOON, hello), "{}", server.log_tail());
-    assert!(
-        server.log_tail().contains("listening on another port"),
-        "{}",
-        server.log_tail()
-    );
+    server.expect_said("listening on another port");
 }
 
 #[test]

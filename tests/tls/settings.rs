@@ -123,7 +123,7 @@ fn a_taken_tls_port_is_an_error_and_not_a_search() {
         .set("tls_key", key.display());
     let mut server = builder.spawn();
     assert_eq!(server.wait_exit(SOON), Some(2));
-    assert!(server.log_tail().contains("tls_port"), "{}", server.log_tail());
+    server.expect_said("tls_port");
     drop(taken);
 }
 
