@@ -409,6 +409,15 @@ static LISTENING: &[Key] = &[
          trusted_proxies is set: only connections from there, and others begin without.",
     ),
     key(
+        "proxy_header_max",
+        Bytes(256, 64 * K + 15, |c| &mut c.proxy_header_max),
+        "16k",
+        NewConnections,
+        "Longest PROXY protocol header of version 2; the connection is closed beyond it. The fields of a proxy (TLVs) are \
+         skipped, whatever they are. 16k is what HAProxy can send; those of AWS and Azure have a few hundred bytes. The \
+         standard allows 65551.",
+    ),
+    key(
         "handshake_timeout",
         Seconds(100, HOUR, |c| &mut c.handshake_timeout),
         "10",

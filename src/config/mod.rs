@@ -108,6 +108,8 @@ settings! {
     trusted_proxies: Vec<Network>,
     /// Connections begin with a PROXY header.
     proxy_protocol: bool,
+    /// Longest of these of version 2, in bytes.
+    proxy_header_max: usize,
     /// For the request head of a new connection, TLS handshake included.
     handshake_timeout: Duration,
     /// Longest request head in bytes.

@@ -11,6 +11,7 @@
 
 mod accept;
 mod greet;
+mod header;
 mod input;
 
 use std::cell::{Cell, RefCell};

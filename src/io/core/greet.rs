@@ -1,4 +1,4 @@
-//! A connection between accept and its slot: PROXY header, its address's place, refusals.
+//! A connection between accept and its slot: its PROXY header (`header.rs`), its address's place, refusals.
 //!
 //! Who is refused here has not said anything yet, so the answer is the same for all: [`BUSY`], and a moment to read it (closing
 //! with unread input would reset the connection under the answer).
@@ -17,11 +17,10 @@ use std::time::Duration;
 
 use monoio::net::TcpStream;
 
-use super::Core;
+use super::{Core, header};
 use crate::io::mail::ControlMail;
 use crate::io::sys;
 use crate::metrics::Metric;
-use crate::wire::proxy::{self, ProxyError};
 
 /// What a refused connection is told.
 const BUSY: &[u8] =
@@ -35,7 +34,8 @@ const LINGERING_MAX: usize = 256;
 #[derive(Default)]
 pub struct Greeting {
     /// Connections whose PROXY header is awaited.
-    waiting: Cell<usize>,
+    pub(super) waiting: Cell<usize>,
+    pub(super) notes: header::Notes,
     lingering: Cell<usize>,
     reserve: Reserve,
 }
@@ -78,19 +78,20 @@ impl Core {
         } else {
             let stream = TcpStream::from_std(stream)?;
             self.greeting.waiting.set(self.greeting.waiting.get() + 1);
-            monoio::spawn(await_header(
-                self.clone(),
-                stream,
-                peer,
-                secure,
-                config.handshake_timeout,
-            ));
+            let core = self.clone();
+            monoio::spawn(async move { header::await_header(core, stream, peer, secure, &config).await });
         }
         Ok(())
     }
 
     /// The connection may get a slot, if its address has a place left.
-    fn let_in(self: &Rc<Self>, socket: OwnedFd, peer: IpAddr, told: Option<IpAddr>, secure: bool) -> io::Result<()> {
+    pub(super) fn let_in(
+        self: &Rc<Self>,
+        socket: OwnedFd,
+        peer: IpAddr,
+        told: Option<IpAddr>,
+        secure: bool,
+    ) -> io::Result<()> {
         let arrival = self.sockets.borrow().doorman().arrive(peer, told);
         match arrival {
             Some(arrival) => {
@@ -154,68 +155,6 @@ impl Core {
     }
 }
 
-/// Reads the PROXY header of a connection, and not a byte more.
-async fn await_header(core: Rc<Core>, stream: TcpStream, peer: IpAddr, secure: bool, patience: Duration) {
-    let deadline = std::time::Instant::now() + patience;
-    let mut header = Vec::new();
-    let told = loop {
-        let left = deadline.saturating_duration_since(std::time::Instant::now());
-        // Readiness only: nothing is lost when the time is over.
-        if !matches!(monoio::time::timeout(left, stream.readable(false)).await, Ok(Ok(()))) || core.stopped.get() {
-            break None;
-        }
-        match take_header(stream.as_raw_fd(), &mut header) {
-            Ok(None) => {}
-            Ok(Some(source)) => break Some(source),
-            Err(error) => {
-                tracing::debug!(%error, %peer, "PROXY header refused");
-                break None;
-            }
-        }
-    };
-    core.greeting.waiting.set(core.greeting.waiting.get() - 1);
-    match told {
-        Some(told) => {
-            // The runtime keeps its own reference to the descriptor.
-            let socket = sys::duplicate(stream.as_raw_fd());
-            drop(stream);
-            if let Err(error) = socket.and_then(|socket| core.let_in(socket, peer, told, secure)) {
-                tracing::warn!(%error, "a connection could not be taken in");
-            }
-        }
-        None => core.sockets.borrow().doorman().count(Metric::RefusedProxyHeader),
-    }
-}
-
-/// Takes what is there of the header; `Some` when it is complete. Peeks first: what follows the header is the client's.
-fn take_header(fd: i32, header: &mut Vec<u8>) -> io::Result<Option<Option<IpAddr>>> {
-    let mut chunk = [0; proxy::BYTES_MAX];
-    let peeked = match sys::peek(fd, &mut chunk) {
-        Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-        Ok(peeked) => peeked,
-        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
-            return Ok(None);
-        }
-        Err(error) => return Err(error),
-    };
-    let before = header.len();
-    header.extend_from_slice(chunk.get(..peeked).unwrap_or_default());
-    let found = proxy::parse(header).map_err(|error: ProxyError| io::Error::other(error))?;
-    // An incomplete header is all of what was peeked.
-    let end = found.map_or(header.len(), |header| header.len);
-    header.truncate(end);
-    let mut rest = chunk.get_mut(..end.saturating_sub(before)).unwrap_or_default();
-    while !rest.is_empty() {
-        // These bytes are there: a peek has seen them.
-        let count = sys::recv(fd, rest)?;
-        if count == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        rest = rest.get_mut(count..).unwrap_or_default();
-    }
-    Ok(found.map(|header| header.source))
-}
-
 /// Sets how long sent bytes may stay unacknowledged; zero leaves it to the system.
 fn limit_silence(stream: &std::net::TcpStream, limit: Duration) {
     if !limit.is_zero() {
@@ -237,34 +176,12 @@ fn discard_input(fd: i32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
     use std::net::{TcpListener, TcpStream as StdStream};
 
     fn pair() -> (StdStream, StdStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = StdStream::connect(listener.local_addr().unwrap()).unwrap();
         (client, listener.accept().unwrap().0)
-    }
-
-    #[test]
-    fn the_header_is_taken_to_its_last_byte() {
-        let (mut client, server) = pair();
-        let mut header = Vec::new();
-        let mut take = || take_header(server.as_raw_fd(), &mut header);
-        assert_eq!(take().unwrap(), None, "nothing has come");
-        for piece in [&b"PROXY TCP4 192.0"[..], b".2.7 10.0.0.1 1 2\r"] {
-            client.write_all(piece).unwrap();
-            std::thread::sleep(Duration::from_millis(20));
-            assert_eq!(take().unwrap(), None);
-        }
-        client.write_all(b"\nGET /connect/").unwrap();
-        std::thread::sleep(Duration::from_millis(20));
-        assert_eq!(take().unwrap(), Some(Some("192.0.2.7".parse().unwrap())));
-        let mut rest = [0; 64];
-        let count = sys::recv(server.as_raw_fd(), &mut rest).unwrap();
-        assert_eq!(&rest[..count], b"GET /connect/");
-        drop(client);
-        assert!(take_header(server.as_raw_fd(), &mut Vec::new()).is_err());
     }
 
     #[test]
