@@ -76,6 +76,8 @@ pub enum Bug {
     Corrupt,
     /// A socket that has room again is forgotten.
     EatWritable,
+    /// The socket of a client that reads next to nothing is forgotten.
+    ForgetSlow,
     /// The end of a connection is not noticed.
     EatEnd,
     /// A packet of a client is lost.
@@ -93,7 +95,7 @@ pub enum Bug {
 }
 
 impl Bug {
-    pub const ALL: [Bug; 36] = [
+    pub const ALL: [Bug; 37] = [
         Bug::Reorder,
         Bug::Overtake,
         Bug::Uncork,
@@ -123,6 +125,7 @@ impl Bug {
         Bug::DropClose,
         Bug::Corrupt,
         Bug::EatWritable,
+        Bug::ForgetSlow,
         Bug::EatEnd,
         Bug::EatPacket,
         Bug::EatDup,

@@ -64,9 +64,9 @@ impl Habits {
             reconnects: 0,
             deflates: rng.chance(30),
             byzantine: false,
-            read_delay_ms: 20,
-            read_bytes: 64 * 1024,
-            window: 256 * 1024,
+            read_delay_ms: Pace::AT_ONCE.delay / 1000,
+            read_bytes: Pace::AT_ONCE.bytes,
+            window: Pace::AT_ONCE.window,
         };
         match rng.index(13) {
             0 => Self {
@@ -138,6 +138,22 @@ impl Habits {
     }
 }
 
+/// How a client reads: microseconds from one look to the next, bytes it takes then, bytes its socket holds.
+#[derive(Clone, Copy)]
+pub struct Pace {
+    pub delay: u64,
+    pub bytes: usize,
+    pub window: usize,
+}
+
+impl Pace {
+    const AT_ONCE: Self = Self {
+        delay: 20_000,
+        bytes: 64 * 1024,
+        window: 256 * 1024,
+    };
+}
+
 /// How the far end ended its direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -184,6 +200,8 @@ pub struct Conn {
     pub ended_at: Option<Instant>,
     /// Its socket took less than the server had for it.
     pub clogged: bool,
+    /// It reads at once, whatever its habits.
+    pub hurries: bool,
     /// What the answer to its request will have changed (indices into [`Records::changes`](crate::records::Records)).
     pub changes: Vec<usize>,
     /// What the answers it has read have changed.
@@ -246,6 +264,7 @@ impl Conn {
             silent_since: Instant::ZERO,
             ended_at: None,
             clogged: false,
+            hurries: false,
             changes: Vec::new(),
             promised: Vec::new(),
             deflate: false,
@@ -265,6 +284,18 @@ impl Conn {
     pub fn is_well(&self) -> bool {
         let open = self.status == Some(101) && self.close.is_none() && !self.over && self.up_end.is_none();
         open && !self.leaving && !self.stopped && !self.habits.byzantine
+    }
+
+    /// How long it takes to read, at most how much, and what its socket holds.
+    pub fn pace(&self) -> Pace {
+        if self.hurries {
+            return Pace::AT_ONCE;
+        }
+        Pace {
+            delay: self.habits.read_delay_ms * 1000,
+            bytes: self.habits.read_bytes,
+            window: self.habits.window,
+        }
     }
 
     /// The server compresses for it.

@@ -53,6 +53,7 @@ impl World {
         seen.note("stalls", self.plan.stalls.len() as u64);
         seen.note("stopped while busy", u64::from(self.plan.drains_busy));
         seen.note("close callbacks repeated", self.records.closes_repeated);
+        seen.note("clients with a lot to catch up on", self.records.hurried);
         seen
     }
 

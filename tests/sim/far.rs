@@ -31,7 +31,7 @@ impl World {
         }
         let conn = &mut self.conns[number];
         conn.id = Some(id);
-        let room = conn.habits.window;
+        let room = conn.pace().window;
         let request = conn.request();
         self.nets[shard].sockets.insert(
             id,
@@ -188,7 +188,7 @@ impl World {
             conn.clogged |= wants;
             let conn = &mut self.conns[number];
             if readable && !std::mem::replace(&mut conn.read_planned, true) {
-                let delay = 1 + conn.habits.read_delay_ms * 1000;
+                let delay = 1 + conn.pace().delay;
                 let delay = self.rng.within(delay / 2, delay);
                 self.plan_in(delay, Event::Read(number));
             }
@@ -209,10 +209,27 @@ impl World {
 
     // Clients.
 
+    /// Everybody who is there reads at once from now on, or as it likes again.
+    pub fn hurry(&mut self, hurries: bool) {
+        for number in 0..self.conns.len() {
+            let conn = &mut self.conns[number];
+            let Some(id) = conn.id.filter(|_| !conn.over) else {
+                continue;
+            };
+            conn.hurries = hurries;
+            let window = conn.pace().window;
+            let socket = self.socket(id);
+            let is_behind = socket.want_write;
+            socket.room = window.saturating_sub(socket.out.len());
+            self.records.hurried += u64::from(hurries && is_behind);
+            self.plan_in(1, Event::Read(number));
+        }
+    }
+
     pub fn client_reads(&mut self, number: usize) {
         self.conns[number].read_planned = false;
         let Some(id) = self.conns[number].id else { return };
-        let most = self.conns[number].habits.read_bytes;
+        let most = self.conns[number].pace().bytes;
         let corrupt = self.strikes(Bug::Corrupt, 2);
         self.conns[number].reuse_id |= self.strikes(Bug::ReuseId, 5);
         let socket = self.socket(id);
@@ -254,10 +271,13 @@ impl World {
         let socket = self.socket(id);
         let wakes = socket.want_write && socket.room > 0 && !socket.closed;
         if wakes && !std::mem::replace(&mut self.conns[number].writable_planned, true) {
-            self.plan_in(500, Event::Writable(number));
+            let is_slow = self.conns[number].habits.read_bytes < 100;
+            if !(is_slow && self.strikes(Bug::ForgetSlow, 20)) {
+                self.plan_in(500, Event::Writable(number));
+            }
         }
         if left > 0 && !std::mem::replace(&mut self.conns[number].read_planned, true) {
-            let delay = self.conns[number].habits.read_delay_ms * 1000;
+            let delay = self.conns[number].pace().delay;
             self.plan_in(delay, Event::Read(number));
         } else if left == 0 && ended {
             self.leave(number, End::Fin);

@@ -11,6 +11,8 @@ use crate::rng::Rng;
 pub const BUSY: u64 = 40_000_000;
 /// Then everything that was begun comes to its end.
 pub const QUIET: u64 = 240_000_000;
+/// From then on until the stop everybody reads at once: who was slow gets to the end of what there is for it.
+pub const CATCH_UP: u64 = QUIET - 60_000_000;
 /// From the beginning of the stop to the last look.
 pub const STOP: u64 = 200_000_000;
 
@@ -114,8 +116,8 @@ impl Settings {
         ));
         config.connections_max = self.connections_max;
         match bug {
-            // The age limit ends what this bug stalls, before the oracle looks.
-            Some(Bug::EatWritable) => config.outbox_seconds = std::time::Duration::ZERO,
+            // The age limit ends what these bugs stall, before the oracle looks.
+            Some(Bug::EatWritable | Bug::ForgetSlow) => config.outbox_seconds = std::time::Duration::ZERO,
             Some(Bug::Hoard) => config.outbox_bytes = 1 << 30,
             Some(Bug::IgnoreRate) => (config.client_messages_per_second, config.client_bytes_per_second) = (0, 0),
             _ => {}

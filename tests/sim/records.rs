@@ -22,6 +22,8 @@ pub struct Records {
     pub drained: Vec<u32>,
     /// Close callbacks that were not accepted.
     pub closes_repeated: u64,
+    /// Clients with more before them than their socket held when they began to read at once.
+    pub hurried: u64,
     /// Who is in which channel, by shard, when all has gone quiet.
     pub census: Option<Census>,
     /// Positions in `changes`, by client and channel; made when the run has gone quiet.

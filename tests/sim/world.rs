@@ -22,7 +22,7 @@ use crate::conn::{Conn, End};
 use crate::control::Control;
 use crate::cores::Cores;
 use crate::net::Net;
-use crate::plan::{BUSY, Plan, QUIET, STOP};
+use crate::plan::{BUSY, CATCH_UP, Plan, QUIET, STOP};
 use crate::records::{Records, Seq};
 use crate::rig;
 use crate::rng::Rng;
@@ -49,6 +49,7 @@ pub enum Event {
     Stall(usize, u64),
     Census,
     Calm,
+    CatchUp,
     Drain,
     End,
 }
@@ -167,6 +168,7 @@ impl World {
         self.plan_at(5_000, Event::Api);
         self.plan_at(BUSY, Event::Calm);
         if !self.plan.drains_busy {
+            self.plan_at(CATCH_UP, Event::CatchUp);
             self.plan_at(QUIET - 5_000_000, Event::Census);
         }
         self.plan_at(self.plan.drain, Event::Drain);
@@ -185,6 +187,7 @@ impl World {
                 Event::Drain => {
                     if !self.plan.drains_busy {
                         self.check_quiet()?;
+                        self.hurry(false);
                     }
                     self.drain();
                 }
@@ -263,6 +266,7 @@ impl World {
             Event::Stall(core, until) => self.stall(core, until),
             Event::Census => self.take_census(),
             Event::Calm => self.calm = true,
+            Event::CatchUp => self.hurry(true),
             Event::Drain | Event::End => unreachable!("handled by the caller"),
         }
     }
