@@ -20,7 +20,8 @@ FROM debian:bookworm-slim
 RUN apt-get update \
  && apt-get install -y --no-install-recommends ca-certificates \
  && rm -rf /var/lib/apt/lists/* \
- && useradd --system --user-group --no-create-home --shell /usr/sbin/nologin rainbow-server
+ && useradd --system --user-group --no-create-home --shell /usr/sbin/nologin rainbow-server \
+ && install -d -m 0700 -o rainbow-server -g rainbow-server /run/rainbow-server
 COPY --from=build /src/target/release/rainbow-server /usr/bin/rainbow-server
 COPY server.ini /etc/rainbow-server/server.ini
 USER rainbow-server

@@ -2,7 +2,7 @@
 //! before the first core starts, and all cores accept before a server that is replaced is told.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use crate::io::processors::Processors;
 use crate::io::runtime::{ReadyCore, prepare_core, start_side};
 use crate::io::signals::Signals;
 use crate::io::sys;
-use crate::io::takeover::{self, Draining, Offer, Predecessor};
+use crate::io::takeover::{Dir, Draining, Offer, Places, Predecessor};
 use crate::io::tls::{self, Identity};
 use crate::io::wake::Waker;
 use crate::limits::{MAILBOX_CAPACITY, SHARDS_MAX};
@@ -74,8 +74,10 @@ struct Inbox<T> {
 pub fn start(service: Service, signals: &Signals) -> Result<Running, String> {
     let clock = Clock::start();
     let processors = Processors::of_process();
+    let places = Places::of(service.config.takeover_dir.as_deref());
+    let meeting_point = meeting_point(&places, &service)?;
     let (config, machine) = settle(service.config, processors.count)?;
-    let sockets = Sockets::open(&config, service.takeover)?;
+    let sockets = Sockets::open(&config, service.takeover.then_some(&places))?;
 
     let (shard_inboxes, control_inbox, outlets) = mailboxes(config.workers)?;
     let metrics = metrics(config.workers);
@@ -174,9 +176,10 @@ pub fn start(service: Service, signals: &Signals) -> Result<Running, String> {
     signals.begin_to_serve();
     ready.into_iter().for_each(ReadyCore::begin);
     wait_until_up(&is_up, config.workers + 1)?;
-    if !serve_instead_of(sockets.predecessor, signals, &outlets)? {
-        let name = takeover::name(config.bind[0], sockets.ports[0]);
-        offer(&name, copies, outlets.clone());
+    let goes_on = !serve_instead_of(sockets.predecessor, signals, &outlets)?;
+    if let Some(dir) = meeting_point.filter(|_| goes_on) {
+        let address = SocketAddr::new(config.bind[0], sockets.ports[0]);
+        offer(&dir, address, copies, outlets.clone());
     }
     pass_on(signals.clone(), outlets)?;
     Ok(Running {
@@ -213,6 +216,23 @@ fn settle(config: Config, processors: usize) -> Result<(Arc<Config>, Machine), S
         );
     }
     Ok((Arc::new(config), machine))
+}
+
+/// Where a process that replaces this one will find it. None for the demonstration, which is not replaced, and where nobody asked for
+/// one and there is none. Errors: why there is none.
+fn meeting_point(places: &Places, service: &Service) -> Result<Option<Dir>, String> {
+    if service.file.is_none() {
+        return Ok(None);
+    }
+    match places.own() {
+        Ok(dir) => Ok(Some(dir)),
+        Err(refusal) if places.is_set() => Err(format!("takeover_dir: {refusal}")),
+        Err(refusal) if service.takeover => Err(format!("--takeover: {refusal}; set takeover_dir")),
+        Err(refusal) => {
+            tracing::warn!("{refusal}; no other process can take over from this one, set takeover_dir if one should");
+            Ok(None)
+        }
+    }
 }
 
 /// Descriptors the process will hold for itself: what it has inherited and opened, each listening socket with the copy for a
@@ -269,12 +289,12 @@ fn wait_until_up(is_up: &mpsc::Receiver<()>, cores: usize) -> Result<(), String>
 }
 
 /// Lets another process take over from this one. A server that cannot be replaced like that still serves.
-fn offer(name: &str, listeners: Vec<OwnedFd>, mut outlets: Outlets) {
+fn offer(dir: &Dir, address: SocketAddr, listeners: Vec<OwnedFd>, mut outlets: Outlets) {
     let mut to_control = outlets.clone();
     let replaced = move |successor| tell(&mut to_control, ControlMail::Replaced(successor));
-    match Offer::make(name, listeners, replaced) {
+    match Offer::make(dir, address, listeners, replaced) {
         Ok(offer) => tell(&mut outlets, ControlMail::Offer(offer)),
-        Err(error) => tracing::warn!(name, %error, "no other process can take over from this one"),
+        Err(error) => tracing::warn!(error, "no other process can take over from this one"),
     }
 }
 
@@ -315,14 +335,15 @@ struct Sockets {
 }
 
 impl Sockets {
-    fn open(config: &Config, takeover: bool) -> Result<Self, String> {
-        let name = takeover::name(config.bind[0], config.ports[0]);
-        let mut predecessor = takeover.then(|| Predecessor::ask(&name)).transpose()?;
+    /// `takes_over`: where the server may be found whose sockets they are.
+    fn open(config: &Config, takes_over: Option<&Places>) -> Result<Self, String> {
+        let address = SocketAddr::new(config.bind[0], config.ports[0]);
+        let mut predecessor = takes_over.map(|places| Predecessor::ask(places, address)).transpose()?;
         let mut inherited = match &mut predecessor {
             Some(predecessor) => std::mem::take(&mut predecessor.listeners),
             None => Vec::new(),
         };
-        let (ports, plain) = bind(config, takeover, &mut inherited)?;
+        let (ports, plain) = bind(config, takes_over.is_some(), &mut inherited)?;
         let (tls_port, tls) = bind_tls(config, &mut inherited)?.unzip();
         for listener in inherited {
             let address = listener

@@ -97,7 +97,8 @@ pub(super) fn takes_any_text(kind: &Kind) -> bool {
 pub(super) fn is_ours(kind: &Kind) -> bool {
     matches!(
         kind,
-        Kind::Path(_)
+        Kind::Directory(_)
+            | Kind::Path(_)
             | Kind::Paths(_)
             | Kind::Headers(_)
             | Kind::Addresses(_)

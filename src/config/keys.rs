@@ -136,8 +136,8 @@ const fn key(name: &'static str, kind: Kind, default: &'static str, reload: Relo
 }
 
 use Kind::{
-    Address, Addresses, Bool, Bytes, Choice, Headers, Ignored, Integer, Networks, OptionalPort, OptionalUrl, Origins,
-    Path, Paths, Peers, Port, Ports,
+    Address, Addresses, Bool, Bytes, Choice, Directory, Headers, Ignored, Integer, Networks, OptionalPort, OptionalUrl,
+    Origins, Path, Paths, Peers, Port, Ports,
 };
 use Kind::{Schemes, SecondPort, Seconds, Secret, Text, Url};
 use Reload::{Hot, NewConnections, Restart};
@@ -913,6 +913,14 @@ static PROCESS: &[Key] = &[
         Hot,
         "Each of them is told in its close frame (code 1012) to come back after a time of its own, from 0 up to this: \
          reconnect_after=MILLISECONDS.",
+    ),
+    key(
+        "takeover_dir",
+        Directory(|c| &mut c.takeover_dir),
+        "",
+        Restart,
+        "Directory of the socket by which --takeover finds this server, for nothing else: its user's alone (mode 0700, no symbolic \
+         link), made if it is missing. Empty: /run/rainbow-server or, where that is not this user's, /tmp/rainbow-server-UID.",
     ),
     key(
         "log_level",

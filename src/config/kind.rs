@@ -67,6 +67,8 @@ pub enum Kind {
     Origins(Place<Vec<OriginRule>>),
     /// Names of headers, or `any`; may be empty.
     Headers(Place<QueryHeaders>),
+    /// A directory, by its whole path, or empty.
+    Directory(Place<Option<PathBuf>>),
     /// A file or empty.
     Path(Place<Option<PathBuf>>),
     /// Files, none if empty. Their names cannot contain commas or white space.
@@ -120,6 +122,7 @@ impl Kind {
             Kind::Networks(place) => *place(config) = items(text, network)?,
             Kind::Origins(place) => *place(config) = items(text, origin)?,
             Kind::Headers(place) => *place(config) = QueryHeaders::from_words(items(text, one_line)?)?,
+            Kind::Directory(place) => *place(config) = optional(text, whole_path)?,
             Kind::Path(place) => *place(config) = optional(text, one_path)?,
             Kind::Paths(place) => *place(config) = items(text, one_path)?,
             Kind::Ignored => {}
@@ -150,7 +153,7 @@ impl Kind {
             Kind::Networks(place) => joined(place(config)),
             Kind::Origins(place) => joined(place(config)),
             Kind::Headers(place) => place(config).to_string(),
-            Kind::Path(place) => place(config)
+            Kind::Directory(place) | Kind::Path(place) => place(config)
                 .as_ref()
                 .map(|path| path.display().to_string())
                 .unwrap_or_default(),
@@ -195,6 +198,7 @@ impl Kind {
             Kind::Networks(_) => "list of IP addresses or address/bits, may be empty".into(),
             Kind::Origins(_) => "list of origins, may be empty".into(),
             Kind::Headers(_) => "list of header names, any, or empty".into(),
+            Kind::Directory(_) => "directory or empty".into(),
             Kind::Path(_) => "file or empty".into(),
             Kind::Paths(_) => "list of files, may be empty".into(),
             Kind::Ignored => "ignored".into(),

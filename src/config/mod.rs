@@ -230,6 +230,8 @@ settings! {
     drain_rate: usize,
     /// Longest delay a closed client is told to come back after.
     reconnect_spread: Duration,
+    /// Where `--takeover` finds this server; `None`: one of the usual places.
+    takeover_dir: Option<PathBuf>,
     /// Log threshold.
     log_level: LogLevel,
     /// Log line form.

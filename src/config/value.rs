@@ -172,6 +172,19 @@ pub(super) fn one_path(text: &str) -> Result<PathBuf, String> {
     Ok(PathBuf::from(text))
 }
 
+/// A path that means the same wherever a process was started.
+pub(super) fn whole_path(text: &str) -> Result<PathBuf, String> {
+    let path = one_path(text)?;
+    if path.is_absolute() {
+        Ok(path)
+    } else {
+        Err(format!(
+            "{} does not begin at the root; write the whole path",
+            quoted(text)
+        ))
+    }
+}
+
 /// Empty is `None`.
 pub(super) fn optional<T>(text: &str, read: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>, String> {
     if text.is_empty() {

@@ -2,30 +2,35 @@
 //!
 //! ```text
 //!   new process                                    old process
-//!     connects to the name        ──────────────▶  the same user? else closed without a word
+//!     connects to the socket      ──────────────▶  the same user? else closed without a word
 //!                                 ◀──────────────  copies of the listening sockets
 //!     starts; every core accepts
-//!                    "ready"      ──────────────▶  gives up the name, opens a port of this machine only
-//!     offers itself under the name ◀─────────────  "done", that port; lets go of its sockets, drains
+//!                    "ready"      ──────────────▶  removes its socket, opens a port of this machine only
+//!     makes a socket of its own    ◀─────────────  "done", that port; lets go of its sockets, drains
 //!     passes calls on to the port                  serves them for the clients it still has
 //!                                 ◀──────────────  end of the connection: end of the process
 //! ```
 //! - Both have the same sockets, not others of the same port: a connection that waits to be accepted is accepted by one of them.
 //! - Until "ready" the old process accepts as ever; if the new one fails before, nothing has changed.
-//! - The name is an abstract unix socket of the user, the address and the port ([`name`]): it needs no directory, and is gone
-//!   with its process. Such a name can be used by anybody in the network namespace, so both sides ask the kernel who the other
-//!   one is (SO_PEERCRED) before a byte is read. Who may pass could end the server anyway.
+//! - The socket is called after address and port, in a directory that only the user of the server may enter (`place.rs`). Both
+//!   sides ask the kernel all the same who the other one is (SO_PEERCRED) before a byte is read.
+//! - Servers up to 0.6.0 listen under a name without a file ([`name_before`]), which other users can occupy. A new process looks there
+//!   too, so that they can be replaced; nobody listens there any more.
 //!
 //! Runs on side threads, and at the start of the process; blocks. Caller: `server.rs`.
 
+mod place;
+
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener, UnixStream};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use self::place::Door;
+pub use self::place::{Dir, Places};
 use super::{runtime, sys};
 
 /// First byte of the new process: the version of this exchange.
@@ -44,16 +49,21 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Most sockets that are accepted: far more than threads, addresses and ports make.
 const SOCKETS_MAX: usize = 4096;
 
-/// What the server of this user that listens there answers to.
-pub fn name(address: IpAddr, port: u16) -> String {
-    format!("rainbow-server:{}:{}", sys::own_user(), SocketAddr::new(address, port))
+/// The socket of the server that listens there.
+fn name(address: SocketAddr) -> String {
+    format!("{address}.sock")
+}
+
+/// What it answered to up to 0.6.0: an abstract name.
+fn name_before(address: SocketAddr) -> String {
+    format!("rainbow-server:{}:{address}", sys::own_user())
 }
 
 /// A running server that may be replaced.
 #[derive(Debug)]
 pub struct Offer {
     /// Kept alive by its thread.
-    door: Weak<UnixListener>,
+    door: Weak<Door>,
     lent: Lent,
 }
 
@@ -61,34 +71,36 @@ pub struct Offer {
 type Lent = Arc<Mutex<Vec<OwnedFd>>>;
 
 impl Offer {
-    /// Lets a new process take over from now on; `replaced` is called when one has. Errors: the name is in use, no thread.
+    /// Lets a new process take over from now on, through a socket in `dir`; `replaced` is called when one has. Errors: there can
+    /// be no socket or no thread.
     pub fn make(
-        name: &str,
+        dir: &Dir,
+        address: SocketAddr,
         listeners: Vec<OwnedFd>,
         replaced: impl FnOnce(Successor) + Send + 'static,
-    ) -> io::Result<Self> {
-        let door = Arc::new(UnixListener::bind_addr(&UnixAddr::from_abstract_name(name)?)?);
+    ) -> Result<Self, String> {
+        let door = Arc::new(dir.listen(&name(address))?);
         let lent = Lent::new(Mutex::new(listeners));
         let offer = Self {
             door: Arc::downgrade(&door),
             lent: lent.clone(),
         };
         let run = move || {
-            if let Some(stream) = wait_for_successor(&door, &lent) {
+            if let Some(stream) = wait_for_successor(&door.listener, &lent) {
                 clear(&lent);
                 drop(door);
                 replaced(Successor::greet(stream));
             }
         };
-        runtime::start_side("takeover".into(), run)?;
+        runtime::start_side("takeover".into(), run).map_err(|error| format!("no thread: {error}"))?;
         Ok(offer)
     }
 
-    /// The server stops: it keeps its sockets open no longer than its cores do, and gives up its name.
+    /// The server stops: it keeps its sockets open no longer than its cores do, and nobody reaches it any more.
     pub fn withdraw(&self) {
         clear(&self.lent);
         if let Some(door) = self.door.upgrade() {
-            sys::shutdown(door.as_raw_fd());
+            door.close();
         }
     }
 }
@@ -169,19 +181,34 @@ pub struct Predecessor {
 }
 
 impl Predecessor {
-    /// Asks the server of that name for its sockets. Errors are for the operator; the other server goes on then.
-    pub fn ask(name: &str) -> Result<Self, String> {
-        Self::ask_for(name).map_err(|error| match error.kind() {
-            ErrorKind::ConnectionRefused => format!(
-                "--takeover: there is no server to take over from ({name:?}: user, address and port have to be those of the \
-                 one that runs); start without --takeover"
-            ),
-            _ => format!("--takeover: {name:?} does not hand over its sockets: {error}; it goes on"),
-        })
+    /// Asks the server that listens at `address` for its sockets. Errors are for the operator; the other server goes on then.
+    pub fn ask(places: &Places, address: SocketAddr) -> Result<Self, String> {
+        let taken = Self::reach(places, address).and_then(|stream| stream.map(Self::take).transpose());
+        match taken {
+            Ok(Some(predecessor)) => Ok(predecessor),
+            Ok(None) => Err(format!(
+                "--takeover: there is no server to take over from at {address}: user, first address and port have to be those of \
+                 the one that runs, and takeover_dir if that has it; start without --takeover"
+            )),
+            Err(error) => Err(format!(
+                "--takeover: the server at {address} does not hand over its sockets: {error}; it goes on"
+            )),
+        }
     }
 
-    fn ask_for(name: &str) -> io::Result<Self> {
-        let stream = UnixStream::connect_addr(&UnixAddr::from_abstract_name(name)?)?;
+    /// `None`: there is none.
+    fn reach(places: &Places, address: SocketAddr) -> io::Result<Option<UnixStream>> {
+        if let Some(stream) = places.find(&name(address))? {
+            return Ok(Some(stream));
+        }
+        match UnixStream::connect_addr(&UnixAddr::from_abstract_name(name_before(address))?) {
+            Ok(stream) => Ok(Some(stream)),
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn take(stream: UnixStream) -> io::Result<Self> {
         check_user(&stream, sys::own_user())?;
         stream.set_write_timeout(Some(STEP_WITHIN))?;
         stream.set_read_timeout(Some(STEP_WITHIN))?;
@@ -203,7 +230,7 @@ impl Predecessor {
         Ok(Self { stream, listeners })
     }
 
-    /// Tells it that this process accepts, and waits until it has given up its name.
+    /// Tells it that this process accepts, and waits until it has removed its socket.
     pub fn relieve(self) -> io::Result<Draining> {
         sys::send_descriptors(&self.stream, READY, &[])?;
         expect(&self.stream, DONE)?;
@@ -255,94 +282,4 @@ fn expect(stream: &UnixStream, wanted: u8) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::mpsc;
-
-    fn listener() -> (TcpListener, SocketAddr) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        (listener, address)
-    }
-
-    fn test_name(what: &str) -> String {
-        format!("rainbow-server-test:{}:{what}", std::process::id())
-    }
-
-    #[test]
-    fn sockets_change_hands() {
-        let name = test_name("change");
-        let listeners: Vec<_> = (0..300).map(|_| listener()).collect();
-        let addresses: Vec<_> = listeners.iter().map(|(_, address)| *address).collect();
-        let (replaced, is_replaced) = mpsc::channel();
-        let sockets = listeners.into_iter().map(|(listener, _)| listener.into()).collect();
-        let offer = Offer::make(&name, sockets, move |heir| replaced.send(heir).unwrap()).unwrap();
-        assert!(Offer::make(&name, Vec::new(), drop).is_err(), "one server has the name");
-
-        drop(Predecessor::ask(&name).unwrap_or_else(|error| panic!("{error}")));
-        let waiting = std::net::TcpStream::connect(addresses[299]).unwrap();
-        let heir = Predecessor::ask(&name).unwrap_or_else(|error| panic!("{error}"));
-        assert!(is_replaced.try_recv().is_err(), "nobody was ready yet");
-        let received: Vec<_> = heir.listeners.iter().map(|l| l.local_addr().unwrap()).collect();
-        assert_eq!(received, addresses);
-        let (accepted, _) = heir.listeners[299].accept().unwrap();
-        assert_eq!(accepted.peer_addr().unwrap(), waiting.local_addr().unwrap());
-        let draining = heir.relieve().unwrap();
-        let successor = is_replaced.recv().unwrap();
-        let port = successor.port.as_ref().map(|port| port.local_addr().unwrap());
-        assert_eq!(draining.address, port);
-        drop(successor);
-        draining.wait();
-
-        Offer::make(&name, Vec::new(), drop)
-            .expect("the name is free")
-            .withdraw();
-        offer.withdraw();
-    }
-
-    #[test]
-    fn a_server_that_stops_hands_nothing_over() {
-        let name = test_name("stop");
-        let (listener, address) = listener();
-        let offer = Offer::make(&name, vec![listener.into()], |_| panic!("nobody took over")).unwrap();
-        offer.withdraw();
-        assert!(std::net::TcpStream::connect(address).is_err(), "the copy is closed");
-        let refusal = (0..500).find_map(|_| {
-            std::thread::sleep(Duration::from_millis(10));
-            Predecessor::ask(&name)
-                .err()
-                .filter(|error| error.contains("there is no server"))
-        });
-        assert!(refusal.is_some(), "the name is not given up");
-    }
-
-    #[test]
-    fn other_users_get_nothing() {
-        let (near, far) = UnixStream::pair().unwrap();
-        sys::send_descriptors(&far, HELLO, &[]).unwrap();
-        let (listener, _) = listener();
-        let lent = Lent::new(Mutex::new(vec![listener.into()]));
-        let error = lend(&near, &lent, sys::own_user() + 1).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::PermissionDenied);
-        drop(near);
-        assert!(
-            matches!(sys::receive_descriptors(&far), Ok(None) | Err(_)),
-            "something was sent"
-        );
-    }
-
-    #[test]
-    fn nonsense_does_not_end_the_offer() {
-        let name = test_name("nonsense");
-        let (listener, _) = listener();
-        let offer = Offer::make(&name, vec![listener.into()], drop).unwrap();
-        let address = UnixAddr::from_abstract_name(&name).unwrap();
-        for byte in [b'X', READY] {
-            let stream = UnixStream::connect_addr(&address).unwrap();
-            sys::send_descriptors(&stream, byte, &[]).unwrap();
-            assert!(sys::receive_descriptors(&stream).unwrap().is_none());
-        }
-        assert!(Predecessor::ask(&name).is_ok());
-        offer.withdraw();
-    }
-}
+mod tests;

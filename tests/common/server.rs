@@ -50,10 +50,11 @@ impl Builder {
             .set("cluster_udp", "no")
     }
 
-    /// An empty `[main]` section.
+    /// A `[main]` section with nothing but a place for sockets that is not the machine's.
     pub fn bare() -> Self {
+        let sockets = Path::new(env!("CARGO_TARGET_TMPDIR")).join("takeover");
         Self {
-            config: Vec::new(),
+            config: vec![("takeover_dir".into(), sockets.display().to_string())],
             args: Vec::new(),
             env: Vec::new(),
             demo: false,

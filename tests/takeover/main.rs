@@ -5,12 +5,13 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod place;
 mod refusals;
 
 use common::business::{Business, Reply};
 use common::client::{Client, Op, Open};
 use common::http::{self, Request};
-use common::server::{Builder, TOKEN};
+use common::server::{Builder, Server, TOKEN};
 use common::{SOON, eventually, ms, packet, ports};
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn refused(builder: &Builder, word: &str) {
+pub(super) fn refused(builder: &Builder, word: &str) {
     let mut refused = builder.spawn();
     assert_eq!(refused.wait_exit(SOON), Some(2), "{}", refused.log_tail());
     assert!(
