@@ -48,11 +48,13 @@ pub enum CloseCause {
     IdleTimeout,
     /// A message was begun and not whole within `message_timeout`.
     MessageTimeout,
+    /// Not a byte came on the TLS port within `tls_first_byte_timeout`.
+    TlsSilent,
 }
 
 impl CloseCause {
     /// Every cause, in the order of [`CloseCause::index`].
-    pub const ALL: [CloseCause; 22] = [
+    pub const ALL: [CloseCause; 23] = [
         CloseCause::ClientClosed,
         CloseCause::ClientGone,
         CloseCause::SocketError,
@@ -75,10 +77,11 @@ impl CloseCause {
         CloseCause::PingTimeout,
         CloseCause::IdleTimeout,
         CloseCause::MessageTimeout,
+        CloseCause::TlsSilent,
     ];
 
     /// Labels in the order of [`CloseCause::ALL`], for the metrics table.
-    pub const LABELS: [&'static str; 22] = [
+    pub const LABELS: [&'static str; 23] = [
         "client_closed",
         "client_gone",
         "socket_error",
@@ -101,6 +104,7 @@ impl CloseCause {
         "ping_timeout",
         "idle_timeout",
         "message_timeout",
+        "tls_silent",
     ];
 
     /// Position in [`CloseCause::ALL`].
@@ -131,6 +135,7 @@ impl CloseCause {
             | CloseCause::SocketError
             | CloseCause::HandshakeTimeout
             | CloseCause::TlsFailed
+            | CloseCause::TlsSilent
             | CloseCause::BadRequest
             | CloseCause::Refused
             | CloseCause::Denied

@@ -98,6 +98,7 @@ metrics! {
     Handshakes Counter "handshakes_total" [""] Sum "Websocket handshakes answered with 101.";
     TlsHandshakesDone Counter "tls_handshakes_total" [r#"result="done""#] Sum "TLS handshakes by result.";
     TlsHandshakesFailed Counter "tls_handshakes_total" [r#"result="failed""#] Sum "TLS handshakes by result.";
+    TlsHandshakesOpen Gauge "tls_handshakes_open" [""] Cores "TLS handshakes under way, from the first byte on; at most tls_handshakes.";
     HandedOver Counter "handed_over_total" [""] Sum "Connections handed to another core, because their request belongs there.";
     FramesIn Counter "frames_in_total" [""] Sum "Websocket frames received.";
     FramesOut Counter "frames_out_total" [""] Sum "Websocket frames queued to clients.";

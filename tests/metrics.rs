@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Series that tests with other configurations move: the series, the file that tests it, and a word found there.
-const MOVED_ELSEWHERE: [(&str, &str, &str); 47] = [
+const MOVED_ELSEWHERE: &[(&str, &str, &str)] = &[
     (
         "rainbow_reload_successful",
         "tests/reload.rs",
@@ -90,6 +90,11 @@ const MOVED_ELSEWHERE: [(&str, &str, &str); 47] = [
         "signatures_refused_total",
     ),
     ("rainbow_signatures_remembered", "src/control/callers.rs", "replays"),
+    (
+        "rainbow_tls_handshakes_open",
+        "tests/tls/limits.rs",
+        "tls_handshakes_open",
+    ),
     (
         "rainbow_tls_handshakes_total{result=\"done\"}",
         "tests/tls/clients.rs",
@@ -377,7 +382,7 @@ fn every_number_moves() {
         .collect();
     assert!(still.is_empty(), "nothing moved {still:?}");
     for (series, file, word) in MOVED_ELSEWHERE {
-        assert!(families.contains(series), "{series} is not on the page");
+        assert!(families.contains(*series), "{series} is not on the page");
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
         let text = std::fs::read_to_string(path).expect(file);
         assert!(text.contains(word), "{series} is not tested in {file}");

@@ -342,9 +342,18 @@ static LISTENING: &[Key] = &[
         Integer(1, 65_536, |c| &mut c.tls_handshakes),
         "256",
         NewConnections,
-        "Most TLS handshakes under way in each worker; further connections wait to be accepted.",
+        "Most TLS handshakes under way in each worker; further connections wait to be accepted. A connection that has not \
+         sent a byte does not count.",
     )
     .unit("handshakes"),
+    key(
+        "tls_first_byte_timeout",
+        Seconds(100, HOUR, |c| &mut c.tls_first_byte_timeout),
+        "5",
+        NewConnections,
+        "Time a connection to tls_port has for its first byte; a client sends it at once, two lost packets cost it three \
+         seconds. handshake_timeout goes on beside it.",
+    ),
     key(
         "connections_max",
         Integer(0, 16_000_000, |c| &mut c.connections_max),

@@ -96,6 +96,8 @@ settings! {
     tls_key: Vec<PathBuf>,
     /// TLS handshakes under way per worker.
     tls_handshakes: usize,
+    /// For the first byte of a connection with TLS.
+    tls_first_byte_timeout: Duration,
     /// Connections of one address; 0: any number.
     connections_per_address: usize,
     /// Connections without a complete request head, in all workers.

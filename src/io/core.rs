@@ -87,7 +87,6 @@ pub struct Core<K: Kernel = Host> {
     stopped: Cell<bool>,
     /// For new TLS connections.
     identity: RefCell<Option<Identity>>,
-    handshakes_max: Cell<usize>,
     greeting: greet::Greeting,
 }
 
@@ -227,7 +226,6 @@ impl<K: Kernel> Core<K> {
     ) -> Rc<Self> {
         let doorman = Doorman::new(admission, setup.config.clone(), setup.metrics.clone());
         Rc::new(Self {
-            handshakes_max: Cell::new(setup.config.tls_handshakes),
             identity: RefCell::default(),
             sockets: RefCell::new(SocketTable::new(setup.id, kernel, setup.metrics.clone(), doorman)),
             shard: RefCell::new(Shard::new(setup)),
@@ -368,6 +366,9 @@ impl<K: Kernel> Core<K> {
         let Some(client) = accepted else {
             return Some((socket, tls.is_some()));
         };
+        if tls.as_ref().is_some_and(|session| session.is_silent()) {
+            self.shard.borrow_mut().await_first_byte(client, now);
+        }
         self.sockets.borrow_mut().insert(client, socket, tls);
         self.sockets.borrow_mut().doorman_mut().settle(client.slot, arrival);
         self.ticker.note(self.next_deadline());
@@ -433,7 +434,6 @@ impl<K: Kernel> Core<K> {
     }
 
     fn reload(&self, config: &Config, sockets: &mut SocketTable<K>) {
-        self.handshakes_max.set(config.tls_handshakes);
-        sockets.wake_waiting();
+        sockets.set_handshakes_max(config.tls_handshakes);
     }
 }

@@ -5,10 +5,13 @@
 //! descriptors. Closing one ends its reports, and a report that was taken before names the slot
 //! with its generation, so it finds nobody even if slot and descriptor are in use again.
 //!
+//! A TLS handshake needs one of `tls_handshakes` places, from its first byte on. A connection without one waits until a place
+//! is free, first come, first served, and is not read meanwhile; one that says nothing needs none and is in nobody's way.
+//!
 //! A TLS client's entry points to its session. The session may hold sealed bytes the socket did not take; they are sent before
 //! the shard is told that it can write ([`SocketTable::take_writable`]).
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
@@ -18,7 +21,7 @@ use std::task::Waker;
 use super::admission::Doorman;
 use super::kernel::{Host, Kernel, Socket};
 
-use super::tls::{End, Received, Scratch, Session};
+use super::tls::{End, Place, Received, Scratch, Session};
 use crate::engine::ids::{ClientId, ShardId};
 use crate::metrics::{CoreMetrics, Metric};
 use crate::shard::{Sent, Sockets, Verdict};
@@ -56,8 +59,12 @@ pub struct SocketTable<K: Kernel = Host> {
     /// Clients whose socket cannot be waited for, until the core takes them.
     failed: Vec<ClientId>,
     scratch: Scratch,
-    /// TLS handshakes under way.
+    /// TLS handshakes under way, and how many there may be.
     handshakes: usize,
+    handshakes_max: usize,
+    /// Clients whose handshake waits for a place; only while there is none. Some may be gone: they wait no longer than
+    /// `handshake_timeout`, so this has no more entries than were let in during that time.
+    awaiting: VecDeque<ClientId>,
     /// Who waits for one of them to end.
     waiting: Option<Waker>,
     metrics: Arc<CoreMetrics>,
@@ -90,6 +97,8 @@ impl<K: Kernel> SocketTable<K> {
             shard,
             kernel,
             ready: Vec::with_capacity(READY_BATCH),
+            handshakes_max: doorman.config().tls_handshakes,
+            awaiting: VecDeque::new(),
             doorman,
             entries: Vec::new(),
             waiting_to_write: HashSet::default(),
@@ -177,7 +186,6 @@ impl<K: Kernel> SocketTable<K> {
         if self.entries.len() <= slot {
             self.entries.resize_with(slot + 1, Entry::vacant);
         }
-        self.handshakes += usize::from(tls.as_ref().is_some_and(|session| session.is_handshaking()));
         self.entries[slot] = Entry {
             socket: Some(socket),
             generation: client.generation,
@@ -203,8 +211,13 @@ impl<K: Kernel> SocketTable<K> {
         let tls = entry.tls.take();
         let told = self.doorman.leave(client.slot);
         self.waiting_to_write.remove(&client.slot);
-        if tls.as_ref().is_some_and(|session| session.is_handshaking()) {
-            self.handshake_ended(Metric::TlsHandshakesFailed);
+        if let Some(session) = tls.as_ref().filter(|session| session.is_handshaking()) {
+            if !session.is_silent() {
+                self.metrics.add(Metric::TlsHandshakesFailed, 1);
+            }
+            if session.place == Place::Held {
+                self.give_place_back();
+            }
         }
         Some(Removed { socket, tls, told })
     }
@@ -217,14 +230,38 @@ impl<K: Kernel> SocketTable<K> {
             return Ok(Received {
                 bytes,
                 more: bytes == buffer.len(),
+                began: false,
                 established: false,
                 end: (bytes == 0).then_some(End::Closed),
             });
         };
+        match session.place {
+            Place::None if session.is_silent() && self.handshakes >= self.handshakes_max => {
+                session.place = Place::Awaited;
+                self.kernel.unwatch(socket);
+                self.awaiting.push_back(client);
+                let began = true;
+                return Ok(Received {
+                    began,
+                    ..Received::default()
+                });
+            }
+            Place::Awaited => return Err(ErrorKind::WouldBlock.into()),
+            Place::None | Place::Held => {}
+        }
         let received = session.receive(socket, buffer, &mut self.scratch);
         let has_output = session.has_output();
-        if received.as_ref().is_ok_and(|received| received.established) {
-            self.handshake_ended(Metric::TlsHandshakesDone);
+        if let Ok(Received { began, established, .. }) = received {
+            if began && session.place == Place::None {
+                session.place = Place::Held;
+                self.handshakes += 1;
+                self.metrics.set(Metric::TlsHandshakesOpen, self.handshakes as u64);
+            }
+            if established {
+                session.place = Place::None;
+                self.metrics.add(Metric::TlsHandshakesDone, 1);
+                self.give_place_back();
+            }
         }
         if has_output {
             self.wait_to_write(client);
@@ -232,9 +269,15 @@ impl<K: Kernel> SocketTable<K> {
         received
     }
 
-    /// TLS handshakes under way.
-    pub fn handshakes(&self) -> usize {
-        self.handshakes
+    /// TLS handshakes that may begin now.
+    pub fn handshakes_left(&self) -> usize {
+        self.handshakes_max.saturating_sub(self.handshakes)
+    }
+
+    /// Sets how many there may be at one time; those under way go on.
+    pub fn set_handshakes_max(&mut self, most: usize) {
+        self.handshakes_max = most;
+        self.give_places();
     }
 
     /// Wakes `waker` once when a handshake has ended, or when [`SocketTable::wake_waiting`] is called.
@@ -265,9 +308,30 @@ impl<K: Kernel> SocketTable<K> {
         }
     }
 
-    fn handshake_ended(&mut self, how: Metric) {
-        self.metrics.add(how, 1);
-        self.handshakes = self.handshakes.saturating_sub(1);
+    fn count_handshakes(&mut self, under_way: usize) {
+        self.handshakes = under_way;
+        self.metrics.set(Metric::TlsHandshakesOpen, under_way as u64);
+    }
+
+    /// A handshake is over.
+    fn give_place_back(&mut self) {
+        self.count_handshakes(self.handshakes.saturating_sub(1));
+        self.give_places();
+    }
+
+    /// Gives free places to those that have waited longest; what they have sent is reported again.
+    fn give_places(&mut self) {
+        while self.handshakes < self.handshakes_max
+            && let Some(client) = self.awaiting.pop_front()
+        {
+            if let Some((_, Some(session))) = find(&mut self.entries, client)
+                && session.place == Place::Awaited
+            {
+                session.place = Place::Held;
+                self.count_handshakes(self.handshakes + 1);
+                self.watch(client);
+            }
+        }
         self.wake_waiting();
     }
 }
@@ -369,3 +433,7 @@ fn send_plain(socket: &impl Socket, parts: &[IoSlice<'_>]) -> Sent {
         };
     }
 }
+
+#[cfg(test)]
+#[path = "sockets_tests.rs"]
+mod tests;

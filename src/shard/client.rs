@@ -65,7 +65,7 @@ pub struct Client {
 pub enum Phase {
     /// Waiting for a request head.
     Handshaking {
-        /// Runs out with [`crate::close::CloseCause::HandshakeTimeout`].
+        /// Runs out with [`crate::close::CloseCause::HandshakeTimeout`], or earlier with `TlsSilent`.
         deadline: TimerId,
     },
     /// The business is being asked.
@@ -133,6 +133,8 @@ pub struct Closing {
 pub enum Timer {
     /// No whole request head yet.
     Handshake(ClientId),
+    /// Not a byte on the TLS port yet.
+    FirstByte(ClientId),
     /// No pong yet.
     KeepAlive(ClientId),
     /// Time to look whether the client is silent.

@@ -340,12 +340,35 @@ impl Shard {
         self.write(id, &Outgoing::Copied(&bytes), now, sockets);
     }
 
+    /// A connection that was just accepted speaks TLS and has not sent a byte: for that it has less time than for the whole
+    /// handshake. Until [`Shard::on_first_byte`].
+    pub fn await_first_byte(&mut self, id: ClientId, now: Instant) {
+        if let Some(client) = self.clients.get_mut(id.slot, id.generation) {
+            client.active = now;
+            let first_byte = self.config.tls_first_byte_timeout;
+            if first_byte < self.config.handshake_timeout {
+                self.rearm(id, now + first_byte, Timer::FirstByte(id));
+            }
+        }
+    }
+
+    /// Its first byte has come. What is left of `handshake_timeout` is for the rest.
+    pub fn on_first_byte(&mut self, id: ClientId) {
+        if let Some(client) = self.clients.get_mut(id.slot, id.generation) {
+            let deadline = client.active + self.config.handshake_timeout;
+            self.rearm(id, deadline, Timer::Handshake(id));
+        }
+    }
+
     fn rearm_handshake(&mut self, id: ClientId, now: Instant) {
-        let fresh = self
-            .wheel
-            .insert(now + self.config.handshake_timeout, Timer::Handshake(id));
-        if let Some(Phase::Handshaking { deadline }) = self.phase_mut(id) {
-            let old = std::mem::replace(deadline, fresh);
+        self.rearm(id, now + self.config.handshake_timeout, Timer::Handshake(id));
+    }
+
+    /// Another timer takes the place of the one that ends the handshake.
+    fn rearm(&mut self, id: ClientId, at: Instant, timer: Timer) {
+        let client = self.clients.get_mut(id.slot, id.generation);
+        if let Some(Phase::Handshaking { deadline }) = client.map(|client| &mut client.phase) {
+            let old = std::mem::replace(deadline, self.wheel.insert(at, timer));
             self.wheel.cancel(old);
         }
     }

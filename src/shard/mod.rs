@@ -411,6 +411,11 @@ impl Shard {
                     shard.on_handshake_timeout(id, now, sockets)
                 });
             }
+            Timer::FirstByte(id) => {
+                self.contained(id, now, sockets, |shard, sockets| {
+                    shard.drop_client(id, CloseCause::TlsSilent, now, sockets)
+                });
+            }
             Timer::KeepAlive(id) => {
                 self.contained(id, now, sockets, |shard, sockets| shard.on_keep_alive(id, now, sockets));
             }

@@ -181,7 +181,7 @@ fn certificates_that_end_soon_are_warned_of() {
 }
 
 /// Replaces values in the server's ini file.
-fn set(setup: &Setup, values: &[(&str, String)]) {
+pub(super) fn set(setup: &Setup, values: &[(&str, String)]) {
     let text = std::fs::read_to_string(&setup.server.ini).expect("ini file");
     let is_replaced = |line: &str| values.iter().any(|(key, _)| line.starts_with(&format!("{key} =")));
     let kept = text

@@ -92,8 +92,52 @@ on_both_drivers! {
         // The deadline covers the request behind the handshake too.
         let mut idle = connect(setup.port.number, &setup.authority.client(Version::Tls13), "a.test").expect("connect");
         assert_eq!(idle.read(&mut [0; 10]).expect("the session ends properly"), 0);
-        assert_eq!(setup.metric(r#"rainbow_tls_handshakes_total{result="failed"}"#), 3);
+        // One that never said a byte has not begun a handshake.
+        assert_eq!(setup.metric(r#"rainbow_tls_handshakes_total{result="failed"}"#), 2);
         setup.expect_healthy();
+    }
+
+    /// Whoever says nothing is in nobody's way, however many they are, and is closed before those who have begun.
+    fn silent_connections_keep_nobody_out(driver) {
+        let setup = setup(|builder| {
+            driver(builder)
+                .set("workers", 1)
+                .set("tls_handshakes", 2)
+                .set("tls_first_byte_timeout", 60)
+                .set("handshake_timeout", 120)
+        });
+        let open = || setup.metric(r#"rainbow_handshakes_open{core="0"}"#);
+        let mut silent: Vec<_> = (0..50).map(|_| setup.tcp()).collect();
+        assert!(eventually(SOON, || open() == 50), "{} are accepted", open());
+        assert_eq!(setup.metric(r#"rainbow_tls_handshakes_open{core="0"}"#), 0);
+        setup.expect_healthy();
+        // Half of them leave, the others may still begin.
+        drop(silent.split_off(25));
+        assert!(eventually(SOON, || open() == 25), "{} are left", open());
+        for tcp in &mut silent {
+            tcp.write_all(&client_hello(&setup)).expect("write");
+            tcp.set_read_timeout(Some(SOON)).expect("timeout");
+            tcp.read_exact(&mut [0]).expect("the server's hello");
+            tcp.shutdown(Shutdown::Both).expect("shutdown");
+        }
+        setup.expect_healthy();
+        assert_eq!(setup.metric(r#"rainbow_closes_total{cause="tls_silent"}"#), 0);
+    }
+
+    fn silence_has_a_time_of_its_own(driver) {
+        let setup = setup(|builder| driver(builder).set("tls_first_byte_timeout", 1).set("handshake_timeout", 120));
+        let mut begun = setup.tcp();
+        begun.write_all(&client_hello(&setup)[..1]).expect("write");
+        let silent: Vec<_> = (0..20).map(|_| setup.tcp()).collect();
+        for mut tcp in silent {
+            assert!(until_closed(&mut tcp, SOON).is_empty());
+        }
+        let ended = || setup.metric(r#"rainbow_closes_total{cause="tls_silent"}"#);
+        assert_eq!(ended(), 20);
+        assert_eq!(setup.metric(r#"rainbow_tls_handshakes_total{result="failed"}"#), 0);
+        begun.write_all(&client_hello(&setup)[1..]).expect("write");
+        begun.set_read_timeout(Some(SOON)).expect("timeout");
+        begun.read_exact(&mut [0]).expect("the server's hello: it has more time");
     }
 
     fn handshakes_under_way_are_bounded(driver) {
@@ -101,13 +145,12 @@ on_both_drivers! {
             driver(builder).set("workers", 1).set("tls_handshakes", 2).set("handshake_timeout", 30)
         });
         let accepted = || setup.metric(r#"rainbow_accepted_total{core="0"}"#);
-        let mut expected = accepted() + 2;
-        let stuck = [setup.tcp(), setup.tcp()];
-        let both_accepted = || {
-            expected += 1; // the one that asks
-            accepted() == expected
-        };
-        assert!(eventually(SOON, both_accepted));
+        let before = accepted();
+        let mut stuck = [setup.tcp(), setup.tcp()];
+        stuck.iter_mut().for_each(|tcp| tcp.write_all(&[22]).expect("write"));
+        let begun = || setup.metric(r#"rainbow_tls_handshakes_open{core="0"}"#);
+        assert!(eventually(SOON, || begun() == 2));
+        assert!(accepted() >= before + 2);
         let started = Instant::now();
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| setup.expect_healthy());
@@ -184,8 +227,11 @@ fn clients_that_leave_in_the_handshake_leave_nothing() {
         }
         drop(tcp);
     }
+    // A fifth of them has not said a byte.
     let ended = || setup.metric(r#"rainbow_tls_handshakes_total{result="failed"}"#);
-    assert!(eventually(SOON, || ended() == 200), "{} of 200 ended", ended());
+    assert!(eventually(SOON, || ended() == 160), "{} of 160 ended", ended());
+    let open = || setup.metric("rainbow_handshakes_open{core=\"0\"}");
+    assert!(eventually(SOON, || open() == 0), "{} are left", open());
     setup.expect_healthy();
 }
 

@@ -95,17 +95,81 @@ fn refused_connections_are_just_closed() {
     assert_eq!(setup.metric("rainbow_refused_total{reason=\"address\"}"), 1);
 }
 
+/// A connection whose handshake has begun and does not go on.
+fn stuck(setup: &super::Setup) -> TcpStream {
+    let mut tcp = setup.tcp();
+    tcp.write_all(&[22]).expect("write");
+    tcp
+}
+
 #[test]
 fn handshakes_beyond_the_limit_wait_to_be_accepted() {
     let setup = setup(|b| b.set("workers", 1).set("tls_handshakes", 2));
-    let mut silent = vec![setup.tcp(), setup.tcp()];
+    let mut begun = vec![stuck(&setup), stuck(&setup)];
+    let under_way = || setup.metric("rainbow_tls_handshakes_open{core=\"0\"}");
     let open = || setup.metric("rainbow_handshakes_open{core=\"0\"}");
-    assert!(eventually(SOON, || open() == 2), "{} are accepted", open());
+    assert!(eventually(SOON, || under_way() == 2), "{} are under way", under_way());
     let tunnel = setup.tunnel(Version::Tls13);
     let third = Client::start(tunnel.port, Default::default()).expect("connect");
     assert!(third.answer(Duration::from_millis(700)).is_err(), "it is served");
     assert_eq!(open(), 2, "it is not even accepted");
-    silent.pop();
+    begun.pop();
     assert_eq!(third.answer(SOON).expect("answer").status, 101);
     assert_eq!(setup.metric("rainbow_tls_handshakes_total{result=\"done\"}"), 1);
+}
+
+/// Accepted while there was room, they begin when there is none: first come, first served.
+#[test]
+fn handshakes_that_begin_late_wait_in_their_order() {
+    let setup = setup(|b| {
+        b.set("workers", 1)
+            .set("tls_handshakes", 1)
+            .set("tls_first_byte_timeout", 60)
+            .set("handshake_timeout", 60)
+    });
+    let open = || setup.metric("rainbow_handshakes_open{core=\"0\"}");
+    let under_way = || setup.metric("rainbow_tls_handshakes_open{core=\"0\"}");
+    let (mut second, mut third) = (setup.tcp(), setup.tcp());
+    assert!(eventually(SOON, || open() == 2));
+    let first = stuck(&setup);
+    assert!(eventually(SOON, || under_way() == 1));
+    let read = |tcp: &mut TcpStream, within| {
+        tcp.set_read_timeout(Some(within)).expect("timeout");
+        tcp.read(&mut [0])
+    };
+    // Nobody is told anything before its turn; plain HTTP is answered at once in it.
+    for tcp in [&mut second, &mut third] {
+        tcp.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("write");
+        assert!(read(tcp, Duration::from_millis(700)).is_err(), "it is served");
+    }
+    assert_eq!((open(), under_way()), (3, 1));
+    drop(first);
+    for tcp in [&mut second, &mut third] {
+        assert_eq!(read(tcp, SOON).expect("an answer"), 1);
+    }
+    assert!(eventually(SOON, || (open(), under_way()) == (0, 0)));
+    setup.expect_healthy();
+}
+
+/// More places at a reload are for those that wait.
+#[test]
+fn more_places_help_those_that_wait() {
+    let setup = setup(|b| {
+        b.set("workers", 1)
+            .set("tls_handshakes", 1)
+            .set("handshake_timeout", 60)
+    });
+    let open = || setup.metric("rainbow_handshakes_open{core=\"0\"}");
+    let mut late = setup.tcp();
+    assert!(eventually(SOON, || open() == 1));
+    let _stuck = stuck(&setup);
+    assert!(eventually(SOON, || setup
+        .metric("rainbow_tls_handshakes_open{core=\"0\"}")
+        == 1));
+    late.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("write");
+    super::certificates::set(&setup, &[("tls_handshakes", "2".into())]);
+    setup.server.signal("HUP");
+    late.set_read_timeout(Some(SOON)).expect("timeout");
+    assert_eq!(late.read(&mut [0]).expect("an answer"), 1);
+    setup.expect_healthy();
 }

@@ -65,13 +65,12 @@ impl Core {
     pub(super) fn session(&self) -> std::io::Result<Box<Session>> {
         let identity = self.identity.borrow().clone();
         let identity = identity.ok_or(std::io::ErrorKind::Unsupported)?;
-        Session::new(identity).map(Box::new).map_err(std::io::Error::other)
+        Ok(Box::new(Session::new(identity)))
     }
 
     /// TLS handshakes that may begin now.
     pub(super) fn handshakes_left(&self) -> usize {
-        let under_way = self.sockets.borrow().handshakes();
-        self.handshakes_max.get().saturating_sub(under_way)
+        self.sockets.borrow().handshakes_left()
     }
 
     /// Begins to accept. Errors end the core: nothing would ever be served.

@@ -82,6 +82,9 @@ impl<K: Kernel> Core<K> {
                 return Received::Stop;
             }
         } else {
+            if received.began {
+                self.turn(|shard, _, _| shard.on_first_byte(client));
+            }
             self.end_failed();
         }
         if let Some(end) = received.end {

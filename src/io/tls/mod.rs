@@ -31,7 +31,7 @@ use rustls::sign::CertifiedKey;
 
 pub use self::expiry::{Expiry, expiries};
 use self::names::Names;
-pub use self::session::{End, Received, Scratch, Session};
+pub use self::session::{End, Place, Received, Scratch, Session};
 use crate::config::Config;
 
 /// What new connections are served with. Connections made under an earlier one keep it.

@@ -7,6 +7,7 @@
 //! Invariants:
 //! * What the session has sealed is sent, in order, before anything else is sealed.
 //! * Every complete record is opened at once: `input` never holds one, so an empty socket means that nothing waits here.
+//! * Until its first byte has come a connection costs nothing but its entry ([`Stage::Silent`]).
 //! * After a failure nothing is opened or sealed any more; the alert that names it is sent if the socket takes it.
 //!
 //! Callers: `io::sockets` for shards, `io::stream` for the control core. A session may move between cores.
@@ -54,6 +55,8 @@ pub struct Received {
     pub bytes: usize,
     /// The socket may hold more.
     pub more: bool,
+    /// The first byte of the connection has come: a handshake has begun, or waits until it may.
+    pub began: bool,
     /// The handshake was completed by this call.
     pub established: bool,
     /// Nothing comes after these bytes.
@@ -69,6 +72,25 @@ pub enum End {
     Failed,
 }
 
+/// What there is of a connection.
+enum Stage {
+    /// No byte has come; what it will be made of.
+    Silent(Identity),
+    /// rustls' part, large enough to be apart.
+    Begun(Box<UnbufferedServerConnection>),
+}
+
+/// Whether a handshake has one of the places that its core has for handshakes; kept by the table of sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// It does not need one: no byte has come yet, or the handshake is over.
+    None,
+    /// The first byte has come, and there was no place.
+    Awaited,
+    /// It has one.
+    Held,
+}
+
 /// How far our own end of the connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
@@ -82,7 +104,9 @@ enum Ending {
 
 /// One connection's TLS state.
 pub struct Session {
-    rustls: UnbufferedServerConnection,
+    stage: Stage,
+    /// See [`Place`].
+    pub place: Place,
     /// Received, not a whole record or handshake message yet.
     input: Vec<u8>,
     /// Sealed, not taken by the socket yet.
@@ -95,23 +119,29 @@ pub struct Session {
 
 impl Session {
     /// A connection that was just accepted.
-    ///
-    /// # Errors
-    /// `identity` is unusable; not expected after it was built.
-    pub fn new(identity: Identity) -> Result<Self, rustls::Error> {
-        Ok(Self {
-            rustls: UnbufferedServerConnection::new(identity)?,
+    pub fn new(identity: Identity) -> Self {
+        Self {
+            stage: Stage::Silent(identity),
+            place: Place::None,
             input: Vec::new(),
             output: Vec::new(),
             ending: Ending::Open,
             peer_ended: false,
             failed: false,
-        })
+        }
+    }
+
+    /// No byte has come yet.
+    pub fn is_silent(&self) -> bool {
+        matches!(self.stage, Stage::Silent(_))
     }
 
     /// The handshake is not complete.
     pub fn is_handshaking(&self) -> bool {
-        self.rustls.is_handshaking()
+        match &self.stage {
+            Stage::Silent(_) => true,
+            Stage::Begun(rustls) => rustls.is_handshaking(),
+        }
     }
 
     /// Ciphertext waits for the socket: call [`Session::flush`] once it is writable.
@@ -136,6 +166,7 @@ impl Session {
         if let Some(before) = cipher.get_mut(..kept) {
             before.copy_from_slice(&self.input);
         }
+        let began = self.begin(count > 0);
         let handshaking = self.is_handshaking();
         let bytes = match cipher.get_mut(..kept + count).unwrap_or_default() {
             _ if count == 0 => {
@@ -154,6 +185,7 @@ impl Session {
         Ok(Received {
             bytes,
             more: kept + count == whole,
+            began,
             established: handshaking && !self.is_handshaking(),
             end: self.end(),
         })
@@ -215,6 +247,24 @@ impl Session {
         let _ = self.flush(socket);
     }
 
+    /// The first byte has come, if `has_input`.
+    fn begin(&mut self, has_input: bool) -> bool {
+        let Stage::Silent(identity) = &self.stage else {
+            return false;
+        };
+        if has_input {
+            match UnbufferedServerConnection::new(identity.clone()) {
+                Ok(rustls) => self.stage = Stage::Begun(Box::new(rustls)),
+                // Not expected of an identity that was built.
+                Err(error) => {
+                    tracing::warn!(%error, "a TLS connection cannot be begun");
+                    self.failed = true;
+                }
+            }
+        }
+        has_input
+    }
+
     fn end(&self) -> Option<End> {
         match (self.failed, self.peer_ended) {
             (true, _) => Some(End::Failed),
@@ -226,9 +276,12 @@ impl Session {
     /// Opens every record of `cipher`, keeps the rest; returns the bytes put into `plain`.
     fn open(&mut self, cipher: &mut [u8], plain: &mut [u8]) -> usize {
         let (mut used, mut filled) = (0, 0);
+        let Stage::Begun(rustls) = &mut self.stage else {
+            return 0;
+        };
         loop {
             let rest = cipher.get_mut(used..).unwrap_or_default();
-            let UnbufferedStatus { mut discard, state } = self.rustls.process_tls_records(rest);
+            let UnbufferedStatus { mut discard, state } = rustls.process_tls_records(rest);
             let mut is_done = false;
             match state {
                 Ok(ConnectionState::ReadTraffic(mut traffic)) => {
@@ -275,9 +328,12 @@ impl Session {
     fn fail(&mut self) {
         self.failed = true;
         self.input = Vec::new();
+        let Stage::Begun(rustls) = &mut self.stage else {
+            return;
+        };
         // A failed session may be asked for what it still has to say, and for nothing else.
-        while self.rustls.wants_write()
-            && let Ok(ConnectionState::EncodeTlsData(mut data)) = self.rustls.process_tls_records(&mut []).state
+        while rustls.wants_write()
+            && let Ok(ConnectionState::EncodeTlsData(mut data)) = rustls.process_tls_records(&mut []).state
         {
             append(&mut data, &mut self.output);
         }
@@ -286,9 +342,12 @@ impl Session {
     /// Writes into `out` what `seal` makes of the open session; behind what the session itself has to say first.
     fn seal(&mut self, out: &mut [u8], seal: impl Fn(&mut Traffic<'_>, &mut [u8]) -> Sealed) -> io::Result<usize> {
         let mut filled = 0;
+        let Stage::Begun(rustls) = &mut self.stage else {
+            return Err(ErrorKind::BrokenPipe.into());
+        };
         loop {
             // With `input`: the session remembers how much of it belongs to a handshake message.
-            let UnbufferedStatus { discard, state } = self.rustls.process_tls_records(&mut self.input);
+            let UnbufferedStatus { discard, state } = rustls.process_tls_records(&mut self.input);
             let out = out.get_mut(filled..).unwrap_or_default();
             let result = match state {
                 Ok(ConnectionState::WriteTraffic(mut traffic)) => Some(seal(&mut traffic, out).ok()),
@@ -343,6 +402,7 @@ impl Session {
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut session = f.debug_struct("Session");
+        session.field("silent", &self.is_silent()).field("place", &self.place);
         session
             .field("input", &self.input.len())
             .field("output", &self.output.len());

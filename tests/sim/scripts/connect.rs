@@ -235,6 +235,34 @@ fn a_head_takes_too_long() {
     }
 }
 
+/// On the TLS port: what has not sent a byte goes first, and whoever has sent one has what is left of the whole time.
+#[test]
+fn the_first_byte_has_a_time_of_its_own() {
+    let mut rig = Rig::with(1, "tls_first_byte_timeout=2\nhandshake_timeout=6");
+    let accept = |rig: &mut Rig| {
+        let id = rig.accept(0);
+        let now = rig.now;
+        rig.shards[0].await_first_byte(id, now);
+        id
+    };
+    let (silent, begun, gone) = (accept(&mut rig), accept(&mut rig), accept(&mut rig));
+    rig.secs(1);
+    rig.turn(begun.shard, |shard, _, _| shard.on_first_byte(begun));
+    rig.end(gone);
+    rig.secs(1);
+    assert!(rig.socket(silent).closed && !rig.socket(begun).closed);
+    rig.secs(3);
+    assert!(!rig.socket(begun).closed);
+    rig.secs(1);
+    assert!(rig.socket(begun).closed, "6 s after it came");
+    assert_eq!(rig.shards[0].debug_counts().timers, 0);
+    // Where there is less time for everything, that is what counts.
+    let mut rig = Rig::with(1, "tls_first_byte_timeout=20\nhandshake_timeout=6");
+    let silent = accept(&mut rig);
+    rig.secs(6);
+    assert!(rig.socket(silent).closed);
+}
+
 #[test]
 fn an_endless_head_is_refused() {
     let mut rig = Rig::with(1, "head_bytes=1k");
