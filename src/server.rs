@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::close::CloseCause;
 use crate::cluster::Announce;
 use crate::config::{BindMissing, Config, Overrides};
-use crate::control::{self, Assets, ControlSetup, Machine};
+use crate::control::{self, Assets, ControlSetup, Machine, surface};
 use crate::engine::ids::{IdentityKey, ShardId};
 use crate::engine::mailbox::{Receiver, mailbox};
 use crate::engine::registry::HomeHash;
@@ -32,7 +32,6 @@ use crate::io::tls::{self, Identity};
 use crate::io::wake::Waker;
 use crate::limits::{MAILBOX_CAPACITY, SHARDS_MAX};
 use crate::metrics::{CoreMetrics, Labels};
-use crate::protocol::rainbow::api::Route;
 use crate::shard;
 
 /// What is to be served.
@@ -440,7 +439,7 @@ fn mailboxes(shards: usize) -> Result<Mailboxes, String> {
 fn metrics(shards: usize) -> Vec<Arc<CoreMetrics>> {
     let labels = Labels {
         close_causes: &CloseCause::LABELS,
-        api_routes: &Route::LABELS,
+        api_routes: &surface::ROUTES,
     };
     let names = (0..shards).map(|shard| shard.to_string()).chain(["control".to_owned()]);
     names.map(|name| Arc::new(CoreMetrics::new(name, labels))).collect()

@@ -89,7 +89,11 @@ const MOVED_ELSEWHERE: &[(&str, &str, &str)] = &[
         "tests/signature/calls.rs",
         "signatures_refused_total",
     ),
-    ("rainbow_signatures_remembered", "src/control/callers.rs", "replays"),
+    (
+        "rainbow_signatures_remembered",
+        "src/control/surface/rainbow/signature.rs",
+        "replays",
+    ),
     (
         "rainbow_tls_handshakes_open",
         "tests/tls/limits.rs",

@@ -1,7 +1,7 @@
 //! API connections: keep-alive, pipelining in order, HTTP/1.0, chunked bodies, `Expect` (spec: section 15). A connection
 //! that asks for a door's path is handed to a shard.
 //!
-//! A request is refused by its head where that is possible (`routes::begin`). A body nobody will read is thrown away as it
+//! A request is refused by its head where that is possible (`surface::begin`). A body nobody will read is thrown away as it
 //! comes if it is at most [`SKIPPED_MAX`]; before a longer one the connection ends. So without the secret nobody makes the server
 //! hold a body, except where the signature covers it, and such a body is hashed as it arrives.
 //!
@@ -17,9 +17,9 @@ use http::StatusCode;
 
 use super::Control;
 use super::bodies::Bodies;
-use super::callers::{self, Caller};
+use super::callers::Caller;
 use super::places::{Full, Phase, Places, Watch};
-use super::routes::{self, Received};
+use super::surface::{self, Received};
 use crate::budget::{self, CHUNK, Input, Rank, is_short};
 use crate::config::Config;
 use crate::engine::ids::ShardId;
@@ -29,9 +29,8 @@ use crate::io::sys;
 use crate::metrics::Metric;
 use crate::protocol::Door;
 use crate::protocol::rainbow::answer::{HttpAnswer, Manner};
-use crate::protocol::rainbow::sign::BodyHash;
 use crate::wire::date::http_date;
-use crate::wire::http1::{self, BodyDecoder, BodyError, RequestHead};
+use crate::wire::http1::{self, BodyDecoder, BodyError, BodyHash, RequestHead};
 
 /// Refused connections that are given time to read why; further ones are closed at once.
 const LINGERING_MAX: usize = 256;
@@ -133,7 +132,7 @@ impl Connection {
     fn find_place(&self, config: &Config) -> Result<(), Full> {
         let signs = || {
             let head = http1::parse_request(&self.input, config.head_bytes).ok().flatten();
-            head.is_some_and(|head| callers::seems_signed(&self.control, &head))
+            head.is_some_and(|head| surface::seems_signed(&self.control, &head))
         };
         let gives_way = self.control.connections.places.admit(&self.watch, config, signs)?;
         if let Some(fd) = gives_way {
@@ -201,7 +200,7 @@ impl Connection {
             ..manner
         };
         let control = self.control.clone();
-        let begun = routes::begin(&control, head, &self.watch.caller);
+        let begun = surface::begin(&control, head, &self.watch.caller);
         let received = match &begun {
             Ok(begun) if begun.takes_body() => self.body(head, begun).await,
             _ => self
@@ -224,7 +223,7 @@ impl Connection {
             return None;
         }
         control.decongested().await;
-        let answer = routes::respond(&control, head, begun, body, &self.watch.caller).await;
+        let answer = surface::respond(&control, head, begun, body, &self.watch.caller).await;
         Some((answer, manner))
     }
 
@@ -261,12 +260,12 @@ impl Connection {
     }
 
     /// The body of the request, or `None` if the connection ended inside it.
-    async fn body(&mut self, head: &RequestHead, begun: &routes::Begun) -> Result<Option<Received>, StatusCode> {
+    async fn body(&mut self, head: &RequestHead, begun: &surface::Begun) -> Result<Option<Received>, StatusCode> {
         let config = self.control.config();
         let most = begun.body_max(&config) as u64;
         let mut decoder = BodyDecoder::new(head.framing, most).map_err(body_status)?;
         let mut body = Vec::new();
-        let mut hash = begun.is_hashed.then(BodyHash::default);
+        let mut hash = begun.is_hashed().then(BodyHash::default);
         let control = self.control.clone();
         let mut share = control.connections.bodies.begin();
         if head.expect_continue && self.input.is_empty() && !decoder.is_done() {

@@ -5,8 +5,8 @@
 //! | `mod.rs` | state, mailbox, publish and its answer |
 //! | `reload.rs` | reading the settings again |
 //! | `stop.rs` | the end |
-//! | `http.rs` | API connections; `places.rs` who may hold one, `callers.rs` who calls and whether the signature is good |
-//! | `routes.rs` | each route: request → answer |
+//! | `http.rs` | API connections; `places.rs` who may hold one, `callers.rs` who calls |
+//! | `surface.rs` | the HTTP interfaces: `surface/rainbow.rs` the API of rainbow-server, `ops.rs` what operators ask |
 //! | `callback.rs` | the callback scheduler; `door.rs` what its requests look like |
 //! | `scrape.rs` | what `/metrics` says beyond the counters |
 //! | `wait.rs` | questions to shards that wait for their answer |
@@ -17,12 +17,13 @@ pub mod callback;
 mod callers;
 pub mod door;
 mod http;
+mod ops;
 mod places;
 mod process;
 mod reload;
-mod routes;
 mod scrape;
 mod stop;
+pub mod surface;
 mod wait;
 
 use std::cell::{Cell, RefCell};
@@ -54,7 +55,6 @@ use crate::io::tls;
 use crate::io::wake::{Sleeper, Waker};
 use crate::limits::{MAILBOX_BATCH, RECEIVE_SCRATCH_BYTES};
 use crate::metrics::CoreMetrics;
-use crate::protocol::rainbow::sign::Replays;
 use crate::time::Instant;
 use callback::Callbacks;
 use wait::{Turns, Waits};
@@ -136,10 +136,7 @@ pub struct Control {
     /// When the first certificate of ours ends, in seconds since 1970.
     certificate_expiry: Cell<Option<u64>>,
     reloads: reload::Reloads,
-    /// What callers signed lately.
-    replays: RefCell<Replays>,
-    /// Warnings about their signatures.
-    complaints: callers::Complaints,
+    rainbow: surface::rainbow::Memory,
     tickets: RefCell<Tickets>,
     receipts: RefCell<Receipts>,
     /// Deadlines of receipts.
@@ -208,8 +205,7 @@ pub async fn run(setup: ControlSetup) {
         cluster,
         certificate_expiry,
         reloads,
-        replays: RefCell::default(),
-        complaints: callers::Complaints::default(),
+        rainbow: surface::rainbow::Memory::default(),
         tickets: RefCell::default(),
         receipts: RefCell::default(),
         wheel: RefCell::new(Wheel::new()),

@@ -6,7 +6,7 @@
 //!
 //! A file that is still being written is not read: one younger than [`SETTLED`] is waited for, one that ends in the middle of a
 //! line where it did not before is refused, and so is one in which a setting is missing whose absence would lower security.
-//! Listening sockets, ports, threads and the cluster name stay. Callers: `mod.rs`, `routes.rs`, `scrape.rs`.
+//! Listening sockets, ports, threads and the cluster name stay. Callers: `mod.rs`, `surface/`, `scrape.rs`.
 
 use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};

@@ -105,7 +105,7 @@ fn gauges(control: &Control) -> Vec<Gauge<'static>> {
         gauge(
             "rainbow_signatures_remembered",
             "Signatures that would be recognised as used before.",
-            control.replays.borrow().len() as f64,
+            control.rainbow.replays.borrow().len() as f64,
         ),
         gauge(
             "rainbow_cluster_peers",

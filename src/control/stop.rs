@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::{Control, http};
+use super::{Control, http, surface};
 use crate::engine::command::{Command, Endpoint};
 use crate::engine::ids::Ticket;
 use crate::io::mail::Handover;
@@ -15,7 +15,6 @@ use crate::io::takeover::{Offer, Successor};
 use crate::metrics::Metric;
 use crate::time;
 use crate::wire::http1::RequestHead;
-use crate::wire::query;
 
 /// Pace of looking whether everything is done.
 const STEP: Duration = Duration::from_millis(10);
@@ -61,8 +60,7 @@ impl Control {
     /// Whether a connection stays open after this request. Callers shall come back to the process that has the port; what
     /// that one passes on comes to this one.
     pub(super) fn keeps_connection(&self, head: &RequestHead) -> bool {
-        let is_passed_on = || query::first(head.query(), "cluster").as_deref() == Some(b"1");
-        !self.stopping.get() || self.successor.borrow().is_some() && is_passed_on()
+        !self.stopping.get() || self.successor.borrow().is_some() && surface::is_passed_on(head)
     }
 
     /// Clients of all shards that are open.

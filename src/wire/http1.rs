@@ -21,7 +21,7 @@ mod response;
 #[cfg(test)]
 mod tests;
 
-pub use body::{BodyDecoder, BodyError, Progress, SKIPPED_MAX};
+pub use body::{BodyDecoder, BodyError, BodyHash, Progress, SKIPPED_MAX};
 pub use encode::{CONTINUE, push_decimal, push_header, write_request_head, write_response, write_response_head};
 pub use fields::{Headers, is_field_value, is_token};
 pub use lines::head_end;

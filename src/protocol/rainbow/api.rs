@@ -35,8 +35,6 @@ pub const TIMEOUT_DEFAULT_S: u32 = 10;
 /// What a path stands for. Paths match exactly, undecoded, their last slash included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Route {
-    /// `/connect/`: clients; belongs to a shard.
-    Connect,
     /// `/send/`
     Send,
     /// `/sub/`
@@ -49,43 +47,23 @@ pub enum Route {
     ServerInfo,
     /// `/updateconfig/`
     UpdateConfig,
-    /// `/metrics`: ours.
-    Metrics,
-    /// `/healthz`: ours.
-    Healthz,
-    /// Everything else.
-    NotFound,
 }
 
 impl Route {
     /// Labels for the metrics, in the order of the variants.
-    pub const LABELS: [&'static str; 10] = [
-        "connect",
-        "send",
-        "sub",
-        "unsub",
-        "hello",
-        "serverinfo",
-        "updateconfig",
-        "metrics",
-        "healthz",
-        "not_found",
-    ];
-}
+    pub const LABELS: [&'static str; 6] = ["send", "sub", "unsub", "hello", "serverinfo", "updateconfig"];
 
-/// The route of a path (without query).
-pub fn route(path: &[u8]) -> Route {
-    match path {
-        b"/connect/" => Route::Connect,
-        b"/send/" => Route::Send,
-        b"/sub/" => Route::Sub,
-        b"/unsub/" => Route::Unsub,
-        b"/hello/" => Route::Hello,
-        b"/serverinfo/" => Route::ServerInfo,
-        b"/updateconfig/" => Route::UpdateConfig,
-        b"/metrics" => Route::Metrics,
-        b"/healthz" => Route::Healthz,
-        _ => Route::NotFound,
+    /// The route of a path (without query), if it is one. `/connect/` is none: that is the door of clients.
+    pub fn at(path: &[u8]) -> Option<Self> {
+        Some(match path {
+            b"/send/" => Route::Send,
+            b"/sub/" => Route::Sub,
+            b"/unsub/" => Route::Unsub,
+            b"/hello/" => Route::Hello,
+            b"/serverinfo/" => Route::ServerInfo,
+            b"/updateconfig/" => Route::UpdateConfig,
+            _ => return None,
+        })
     }
 }
 
@@ -133,12 +111,6 @@ pub enum Ask {
         /// Do not tell peers.
         local_only: bool,
     },
-    /// A client: hand the connection back to a shard.
-    Connect,
-    /// Text exposition of the counters.
-    Metrics,
-    /// Whether the server takes clients.
-    Healthz,
 }
 
 /// Parameters of `/send/`.
@@ -223,10 +195,11 @@ pub enum Standing {
 /// Reads the head of a request; `request.body` is not looked at. `verify` says whether its signature is good as far as the
 /// head shows, and is asked at most once. `Err` is the answer when there is nothing to be done.
 pub fn begin(request: &Request<'_>, verify: impl FnOnce() -> Result<Standing, Refusal>) -> Result<Begun, HttpAnswer> {
-    let route = route(request.path);
+    let Some(route) = Route::at(request.path) else {
+        return Err(HttpAnswer::page(StatusCode::NOT_FOUND));
+    };
     let allowed = || HttpAnswer::not_allowed(allow(route));
     match route {
-        Route::NotFound => return Err(HttpAnswer::page(StatusCode::NOT_FOUND)),
         _ if !is_known(request.method) => return Err(allowed()),
         Route::Send | Route::Sub | Route::Unsub => {
             let standing = verify().map_err(refused)?;
@@ -243,15 +216,11 @@ pub fn begin(request: &Request<'_>, verify: impl FnOnce() -> Result<Standing, Re
     }
     let local_only = is_local_only(query::last(request.query, "cluster"));
     let ask = match (route, request.method) {
-        (Route::Connect, &Method::GET) => Ask::Connect,
         (Route::UpdateConfig, &Method::GET) => Ask::UpdateConfig { local_only },
-        (Route::Healthz, &Method::OPTIONS) => Ask::Healthz,
-        (Route::Connect | Route::UpdateConfig, _) => return Err(allowed()),
+        (Route::UpdateConfig, _) => return Err(allowed()),
         (_, &Method::OPTIONS) => return Err(HttpAnswer::options(allow(route))),
         (Route::Hello, &Method::GET | &Method::HEAD) => return Err(HttpAnswer::ok("ok")),
         (Route::ServerInfo, &Method::GET | &Method::HEAD) => Ask::ServerInfo { local_only },
-        (Route::Metrics, &Method::GET | &Method::HEAD) => Ask::Metrics,
-        (Route::Healthz, &Method::GET | &Method::HEAD) => Ask::Healthz,
         _ => return Err(allowed()),
     };
     Ok(Begun::Whole(ask))
@@ -312,15 +281,13 @@ pub fn parse(
     finish(begun, request, |_| Ok(()))
 }
 
-/// The methods of a route, for `Allow`. `/updateconfig/` has no HEAD: it would reload. Whether a client may connect is not
-/// known without asking the backend, so `/connect/` has none either.
+/// The methods of a route, for `Allow`. `/updateconfig/` has no HEAD: it would reload.
 const fn allow(route: Route) -> &'static str {
     match route {
-        Route::Connect | Route::UpdateConfig => "GET",
+        Route::UpdateConfig => "GET",
         Route::Send => "GET, HEAD, POST",
         Route::Sub | Route::Unsub => "POST",
-        Route::Hello | Route::ServerInfo | Route::Metrics | Route::Healthz => HttpAnswer::READ_ONLY,
-        Route::NotFound => "",
+        Route::Hello | Route::ServerInfo => HttpAnswer::READ_ONLY,
     }
 }
 

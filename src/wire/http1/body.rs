@@ -9,6 +9,8 @@
 //! Invariants: what is appended to the output was received, so a declared length allocates nothing; the body stays within
 //! the maximum given at the start; extensions and trailers are skipped, and together cost at most [`SKIPPED_MAX`] bytes.
 
+use sha2::{Digest, Sha256};
+
 use super::Framing;
 
 /// Bytes of chunk extensions and trailers in one body. Nobody here uses them; without a bound they could carry a stream
@@ -188,5 +190,21 @@ impl BodyDecoder {
             () if self.skipped > SKIPPED_MAX => Err(BodyError::TooMuchSkipped),
             () => Ok(next),
         }
+    }
+}
+
+/// The SHA-256 of a body that comes in pieces, for signatures that cover it: no core stands still over a large one.
+#[derive(Default)]
+pub struct BodyHash(Sha256);
+
+impl BodyHash {
+    /// The next piece.
+    pub fn update(&mut self, piece: &[u8]) {
+        self.0.update(piece);
+    }
+
+    /// Of all of it.
+    pub fn finish(self) -> [u8; 32] {
+        self.0.finalize().into()
     }
 }

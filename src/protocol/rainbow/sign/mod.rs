@@ -290,22 +290,6 @@ impl<'a> Body<'a> {
     }
 }
 
-/// The SHA-256 of a body that comes in pieces.
-#[derive(Default)]
-pub struct BodyHash(Sha256);
-
-impl BodyHash {
-    /// The next piece.
-    pub fn update(&mut self, piece: &[u8]) {
-        self.0.update(piece);
-    }
-
-    /// Of all of it.
-    pub fn finish(self) -> [u8; 32] {
-        self.0.finalize().into()
-    }
-}
-
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 /// Lower-case hex.

@@ -1,6 +1,7 @@
 //! Tests of [`super`]: what is accepted, what is not, and that nothing but the truth is.
 
 use super::*;
+use crate::wire::http1::BodyHash;
 use proptest::prelude::*;
 
 const NOW: u64 = 1_420_000_000_250_000;

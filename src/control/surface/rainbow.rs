@@ -1,30 +1,33 @@
-//! Each route of the HTTP API: request → answer (spec: sections 10 and 12). Reading requests and writing answers is the
-//! door's (`protocol::rainbow::api`, `answer`); here they are carried out. [`begin`] takes a head, [`respond`] the whole request.
+//! The HTTP API of rainbow-server on the control core: requests → what is done → answers (spec: sections 10 and 12). Reading
+//! requests and writing answers is the door's (`protocol::rainbow::api`, `answer`). [`begin`] takes a head, [`respond`] the
+//! whole request. `rainbow/signature.rs` says whether a call may be believed, `rainbow/peers.rs` passes it on. Caller:
+//! `surface.rs`.
 
-use std::cell::RefCell;
-use std::net::SocketAddr;
+mod peers;
+mod signature;
+
 use std::rc::Rc;
 
 use bytes::Bytes;
 use http::StatusCode;
 
-use super::Control;
-use super::callers::Caller;
-use super::reload;
-use super::scrape::metrics;
-use super::wait::Countdown;
+use self::peers::{Others, ask_peers};
+pub use self::signature::{Memory, is_signed, seems_signed};
+use super::{Received, guard};
 use crate::budget::{self, Claim, Rank, Use, is_short};
 use crate::config::Config;
+use crate::control::callers::Caller;
+use crate::control::{Control, reload};
 use crate::engine::command::{CallbackOutcome, Command, Publish, Qos};
-use crate::engine::ids::Ticket;
 use crate::engine::name::Space;
 use crate::engine::receipt::{Answer, Status};
 use crate::metrics::Metric;
 use crate::protocol::rainbow::answer::HttpAnswer;
+pub use crate::protocol::rainbow::api::Route;
 use crate::protocol::rainbow::api::{self, Ask, SendAsk, SubAsk};
-use crate::protocol::rainbow::relay::{self, PeerRequest, Relay, SubTally};
+use crate::protocol::rainbow::relay::{PeerRequest, SubTally};
 use crate::protocol::rainbow::serverinfo::{self, ServerInfo};
-use crate::protocol::rainbow::sign::{Body, Scheme, Signer};
+use crate::protocol::rainbow::sign::{Body, Scheme};
 use crate::wire::http1::{Framing, RequestHead};
 use crate::wire::query;
 
@@ -55,14 +58,6 @@ impl Begun {
 
 /// Takes the head of a request; `Err` is its answer, if no body is needed for it.
 pub fn begin(control: &Rc<Control>, head: &RequestHead, caller: &Caller) -> Result<Begun, HttpAnswer> {
-    let begun = match control.asset(head) {
-        Some(asset) => Err(asset),
-        None => look(control, head, caller),
-    };
-    begun.inspect_err(|answer| control.count_answer(head, answer))
-}
-
-fn look(control: &Rc<Control>, head: &RequestHead, caller: &Caller) -> Result<Begun, HttpAnswer> {
     if let Some(answer) = control.cluster.hello(head.path(), head.query()) {
         return Err(HttpAnswer::ok(answer));
     }
@@ -74,19 +69,8 @@ fn look(control: &Rc<Control>, head: &RequestHead, caller: &Caller) -> Result<Be
             control.verify(signed, &Body::default(), caller, at_micros)
         })?;
     }
-    let is_guarded = matches!(
-        call,
-        api::Begun::Whole(Ask::ServerInfo { .. } | Ask::UpdateConfig { .. } | Ask::Metrics)
-    );
-    let trust = if is_guarded {
-        Trust::of(control, &request, caller, at_micros)
-    } else {
-        Trust::Signed
-    };
-    // With `api_open = no`, what the original leaves unsigned is for this machine and for whoever signs (peers do).
-    if is_guarded && !control.config().api_open && trust == Trust::Unsigned && !caller.is_local() {
-        return Err(HttpAnswer::page(StatusCode::FORBIDDEN));
-    }
+    let is_unsigned = matches!(call, api::Begun::Whole(_)) && !guard(control, head, caller)?;
+    let trust = if is_unsigned { Trust::Unsigned } else { Trust::Signed };
     let is_signed_on = control.config().signature == Scheme::HmacSha256 && !control.cluster.targets(false).is_empty();
     Ok(Begun {
         is_hashed: call.takes_body() && (call.is_unproven() || is_signed_on),
@@ -105,15 +89,6 @@ fn request<'a>(head: &'a RequestHead, body: &'a [u8]) -> api::Request<'a> {
     }
 }
 
-/// A body that was received, with its SHA-256 if that was asked for.
-#[derive(Default)]
-pub struct Received {
-    /// The body.
-    pub bytes: Vec<u8>,
-    /// Of all of it.
-    pub sha256: Option<[u8; 32]>,
-}
-
 /// Answers a request whose body is complete.
 pub async fn respond(
     control: &Rc<Control>,
@@ -129,12 +104,10 @@ pub async fn respond(
     let finished = api::finish(begun.call, &request(head, &payload.bytes), |signed| {
         control.verify(signed, &payload.hashed(), caller, begun.at_micros)
     });
-    let answer = match finished {
+    match finished {
         Ok(ask) => perform(control, ask, begun.trust, payload).await,
         Err(answer) => answer,
-    };
-    control.count_answer(head, &answer);
-    answer
+    }
 }
 
 /// A body on its way to shards and peers.
@@ -161,10 +134,6 @@ async fn perform(control: &Rc<Control>, ask: Ask, trust: Trust, body: Payload) -
         },
         Ask::ServerInfo { local_only: false } => server_info(control, trust).await,
         Ask::UpdateConfig { local_only } => update_config(control, trust, local_only),
-        Ask::Metrics => metrics(control),
-        Ask::Healthz => healthz(control),
-        // The connection loop hands clients to a shard before it comes to this.
-        Ask::Connect => HttpAnswer::page(StatusCode::BAD_REQUEST),
     }
 }
 
@@ -173,22 +142,6 @@ async fn perform(control: &Rc<Control>, ask: Ask, trust: Trust, body: Payload) -
 enum Trust {
     Signed,
     Unsigned,
-}
-
-impl Trust {
-    /// Of a caller who asks for what needs no signature.
-    fn of(control: &Control, request: &api::Request<'_>, caller: &Caller, at_micros: u64) -> Self {
-        let claims = query::last(request.query, "signature").is_some();
-        if claims
-            && control
-                .verify(&request.signed(), &Body::default(), caller, at_micros)
-                .is_ok()
-        {
-            Trust::Signed
-        } else {
-            Trust::Unsigned
-        }
-    }
 }
 
 async fn send(control: &Rc<Control>, ask: SendAsk, body: Payload) -> HttpAnswer {
@@ -237,27 +190,6 @@ fn told(control: &Control, ask: &SendAsk, answer: &Answer) -> HttpAnswer {
             // Without a count the answer is the original's, byte for byte.
             HttpAnswer::timed_out(Some(answer.connections).filter(|connections| *connections > 0))
         }
-    }
-}
-
-/// Passes a publish to every peer, each in a task of its own; each answer or failure is counted under `ticket`.
-fn ask_peers(control: &Rc<Control>, peers: &[SocketAddr], ask: &SendAsk, body: &Payload, ticket: Ticket) {
-    let signed = body.hashed();
-    let is_user = ask.to.space() == Space::User;
-    for peer in peers {
-        let request = control.relay(*peer, Trust::Signed, |relay| PeerRequest::send(ask, &signed, relay));
-        let (control, peer, ask, body) = (control.clone(), *peer, ask.clone(), body.clone());
-        monoio::spawn(async move {
-            let again = |relay: &Relay<'_>| PeerRequest::send(&ask, &body.hashed(), relay);
-            let outcome = control
-                .call_peer(peer, Trust::Signed, request, &body.bytes, again)
-                .await;
-            let part = match is_user {
-                true => relay::online_part(&outcome, control.clock.now()),
-                false => relay::peer_part(&outcome),
-            };
-            control.on_peer(ticket, part);
-        });
     }
 }
 
@@ -357,28 +289,12 @@ fn update_config(control: &Rc<Control>, trust: Trust, local_only: bool) -> HttpA
     HttpAnswer::done()
 }
 
-fn healthz(control: &Control) -> HttpAnswer {
-    if control.stopping.get() {
-        return HttpAnswer::new(StatusCode::SERVICE_UNAVAILABLE, "stopping");
-    }
-    // Some health checks ask with OPTIONS.
-    HttpAnswer {
-        extra: Some(("Allow", HttpAnswer::READ_ONLY)),
-        ..HttpAnswer::ok("ok")
-    }
+/// Whether another server passes on what was asked of it.
+pub fn is_passed_on(head: &RequestHead) -> bool {
+    query::first(head.query(), "cluster").as_deref() == Some(b"1")
 }
 
 impl Control {
-    /// Pages of the demo.
-    fn asset(&self, head: &RequestHead) -> Option<HttpAnswer> {
-        let is_read = matches!(head.method, http::Method::GET | http::Method::HEAD);
-        let (content_type, body) = (self.assets)(head.path()).filter(|_| is_read)?;
-        Some(HttpAnswer {
-            content_type,
-            ..HttpAnswer::ok(body)
-        })
-    }
-
     /// What this server holds; `None` while there is no memory for it.
     async fn server_info(&self) -> Option<ServerInfo> {
         let _turn = self.listings.take().await;
@@ -394,82 +310,5 @@ impl Control {
             cpu,
             memory,
         ))
-    }
-
-    /// Builds a request to a peer, with a fresh signature if the caller has signed.
-    fn relay(&self, peer: SocketAddr, trust: Trust, build: impl FnOnce(&Relay<'_>) -> PeerRequest) -> PeerRequest {
-        let config = self.config();
-        let unix_seconds = self.clock.unix_micros() / 1_000_000;
-        let nonce = self.cluster.nonce(unix_seconds, getrandom::u64().unwrap_or_default());
-        let signer = Signer {
-            is_relay: true,
-            ..Signer::of(&config, unix_seconds, nonce)
-        };
-        let node = self.cluster.identity(peer);
-        build(&Relay {
-            signer: (trust == Trust::Signed).then_some(signer),
-            node: node.as_deref(),
-        })
-    }
-
-    /// Asks a peer. One that has been restarted is another server, for which the request has to be signed anew: it has
-    /// refused the first one unread.
-    async fn call_peer(
-        &self,
-        peer: SocketAddr,
-        trust: Trust,
-        request: PeerRequest,
-        body: &Bytes,
-        build: impl FnOnce(&Relay<'_>) -> PeerRequest,
-    ) -> CallbackOutcome {
-        let is_named = trust == Trust::Signed && self.cluster.identity(peer).is_some();
-        let outcome = self.cluster.call(peer, &request, body.clone()).await;
-        if is_named && relay::is_refused(&outcome) && self.cluster.has_changed(peer).await {
-            let request = self.relay(peer, trust, build);
-            return self.cluster.call(peer, &request, body.clone()).await;
-        }
-        outcome
-    }
-
-    fn count_answer(&self, head: &RequestHead, answer: &HttpAnswer) {
-        let route = api::route(head.path());
-        self.own_metrics().count_api(route as usize, answer.status.as_u16());
-    }
-}
-
-/// A request passed to all peers at once; their answers in the order of arrival.
-struct Others {
-    arrived: Rc<RefCell<Vec<CallbackOutcome>>>,
-    all: Countdown,
-}
-
-impl Others {
-    fn ask(
-        control: &Rc<Control>,
-        trust: Trust,
-        local_only: bool,
-        body: &Payload,
-        build: impl Fn(&Body<'_>, &Relay<'_>) -> PeerRequest + Copy + 'static,
-    ) -> Self {
-        let peers = control.cluster.targets(local_only);
-        let arrived = Rc::new(RefCell::new(Vec::new()));
-        let all = Countdown::new(peers.len());
-        let signed = body.hashed();
-        for peer in peers {
-            let request = control.relay(peer, trust, |relay| build(&signed, relay));
-            let (control, body, arrived, all) = (control.clone(), body.clone(), arrived.clone(), all.clone());
-            monoio::spawn(async move {
-                let again = |relay: &Relay<'_>| build(&body.hashed(), relay);
-                let outcome = control.call_peer(peer, trust, request, &body.bytes, again).await;
-                arrived.borrow_mut().push(outcome);
-                all.count();
-            });
-        }
-        Self { arrived, all }
-    }
-
-    async fn outcomes(self) -> Vec<CallbackOutcome> {
-        self.all.zero().await;
-        self.arrived.take()
     }
 }

@@ -1,0 +1,188 @@
+//! The HTTP interfaces this server offers, and which of them a path belongs to. A surface translates requests into what the
+//! control core does, and what came of it into answers, nothing else.
+//!
+//! ```text
+//!   head ── begin ──▶ Begun ── its body ── respond ──▶ HttpAnswer
+//!             └──────────────────────────────────────▶ HttpAnswer: no body is needed
+//! ```
+//! | file | paths |
+//! | --- | --- |
+//! | `surface/rainbow.rs` | the API of rainbow-server |
+//! | `../ops.rs` | what operators ask, and the pages of the demonstration |
+//!
+//! [`Place::at`] is the only place where a path is looked up: another door's API is one more variant here and one more file.
+//! Callers: `http.rs`; the assembly names the metrics by [`ROUTES`].
+
+pub mod rainbow;
+
+use std::rc::Rc;
+
+use http::StatusCode;
+
+use super::Control;
+use super::callers::Caller;
+use super::ops;
+use crate::config::Config;
+use crate::protocol::rainbow::answer::HttpAnswer;
+use crate::wire::http1::RequestHead;
+
+/// A route of one of the surfaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Rainbow(rainbow::Route),
+    Ops(ops::Route),
+}
+
+/// Labels of all routes in the metrics; the last is for paths nobody answers.
+pub const ROUTES: [&str; OPS + ops::Route::LABELS.len() + 1] = {
+    let mut labels = ["not_found"; OPS + ops::Route::LABELS.len() + 1];
+    let mut at = 0;
+    while at < labels.len() - 1 {
+        labels[at] = if at < OPS {
+            rainbow::Route::LABELS[at]
+        } else {
+            ops::Route::LABELS[at - OPS]
+        };
+        at += 1;
+    }
+    labels
+};
+
+/// Where the labels of `ops` begin.
+const OPS: usize = rainbow::Route::LABELS.len();
+
+impl Place {
+    fn at(path: &[u8]) -> Option<Self> {
+        let rainbow = rainbow::Route::at(path).map(Place::Rainbow);
+        rainbow.or_else(|| ops::Route::at(path).map(Place::Ops))
+    }
+
+    /// Its index in [`ROUTES`].
+    fn label(self) -> usize {
+        match self {
+            Place::Rainbow(route) => route as usize,
+            Place::Ops(route) => OPS + route as usize,
+        }
+    }
+}
+
+/// A request whose head was let in.
+pub enum Begun {
+    /// Of the API of rainbow-server.
+    Rainbow(rainbow::Begun),
+    /// Of an operator.
+    Ops(ops::Ask),
+}
+
+impl Begun {
+    /// Whether its body is needed.
+    pub fn takes_body(&self) -> bool {
+        self.rainbow().is_some_and(rainbow::Begun::takes_body)
+    }
+
+    /// Longest body it may have.
+    pub fn body_max(&self, config: &Config) -> usize {
+        self.rainbow().map_or(0, |begun| begun.body_max(config))
+    }
+
+    /// Whether the SHA-256 of its body will be asked for.
+    pub fn is_hashed(&self) -> bool {
+        self.rainbow().is_some_and(|begun| begun.is_hashed)
+    }
+
+    fn rainbow(&self) -> Option<&rainbow::Begun> {
+        match self {
+            Begun::Rainbow(begun) => Some(begun),
+            Begun::Ops(_) => None,
+        }
+    }
+}
+
+/// A body that was received, with its SHA-256 if that was asked for.
+#[derive(Default)]
+pub struct Received {
+    /// The body.
+    pub bytes: Vec<u8>,
+    /// Of all of it.
+    pub sha256: Option<[u8; 32]>,
+}
+
+/// Takes the head of a request; `Err` is its answer, if no body is needed for it.
+pub fn begin(control: &Rc<Control>, head: &RequestHead, caller: &Caller) -> Result<Begun, HttpAnswer> {
+    let begun = match (ops::asset(control, head), Place::at(head.path())) {
+        (Some(asset), _) => Err(asset),
+        (None, Some(Place::Rainbow(_))) => rainbow::begin(control, head, caller).map(Begun::Rainbow),
+        (None, Some(Place::Ops(route))) => ops::begin(control, route, head, caller).map(Begun::Ops),
+        (None, None) => Err(HttpAnswer::page(StatusCode::NOT_FOUND)),
+    };
+    begun.inspect_err(|answer| count(control, head, answer))
+}
+
+/// Answers a request whose body is complete.
+pub async fn respond(
+    control: &Rc<Control>,
+    head: &RequestHead,
+    begun: Begun,
+    body: Received,
+    caller: &Caller,
+) -> HttpAnswer {
+    let answer = match begun {
+        Begun::Rainbow(begun) => rainbow::respond(control, head, begun, body, caller).await,
+        Begun::Ops(ask) => ops::respond(control, ask),
+    };
+    count(control, head, &answer);
+    answer
+}
+
+fn count(control: &Control, head: &RequestHead, answer: &HttpAnswer) {
+    let label = Place::at(head.path()).map_or(ROUTES.len() - 1, Place::label);
+    control.own_metrics().count_api(label, answer.status.as_u16());
+}
+
+/// Whether the head of a request that has not been begun could be that of a signed call: who fakes it has to know the secret,
+/// or has to send a body that is measured by it.
+pub fn seems_signed(control: &Control, head: &RequestHead) -> bool {
+    match Place::at(head.path()) {
+        Some(Place::Rainbow(route)) => rainbow::seems_signed(control, route, head),
+        Some(Place::Ops(_)) | None => false,
+    }
+}
+
+/// Lets in a call that needs no signature: with `api_open = no` only from this machine, or signed. Says whether it is signed.
+pub fn guard(control: &Control, head: &RequestHead, caller: &Caller) -> Result<bool, HttpAnswer> {
+    let is_signed = rainbow::is_signed(control, head, caller);
+    if control.config().api_open || is_signed || caller.is_local() {
+        Ok(is_signed)
+    } else {
+        Err(HttpAnswer::page(StatusCode::FORBIDDEN))
+    }
+}
+
+/// Whether another server passes on what was asked of it.
+pub fn is_passed_on(head: &RequestHead) -> bool {
+    rainbow::is_passed_on(head)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_route_has_its_label() {
+        let label = |path: &str| Place::at(path.as_bytes()).map(|place| ROUTES[place.label()]);
+        for path in [
+            "/send/",
+            "/sub/",
+            "/unsub/",
+            "/hello/",
+            "/serverinfo/",
+            "/updateconfig/",
+        ] {
+            assert_eq!(label(path), Some(path.trim_matches('/')), "{path}");
+        }
+        assert_eq!(label("/metrics"), Some("metrics"));
+        assert_eq!(label("/healthz"), Some("healthz"));
+        assert_eq!(label("/connect/"), None, "the door of clients");
+        assert_eq!(ROUTES[ROUTES.len() - 1], "not_found");
+    }
+}
