@@ -76,6 +76,7 @@ pub fn start(service: Service, signals: &Signals) -> Result<Running, String> {
     let places = Places::of(service.config.takeover_dir.as_deref());
     let meeting_point = meeting_point(&places, &service)?;
     let (config, machine) = settle(service.config, processors.count)?;
+    let client = control::prepare_client(&config)?;
     let sockets = Sockets::open(&config, service.takeover.then_some(&places))?;
 
     let (shard_inboxes, control_inbox, outlets) = mailboxes(config.workers)?;
@@ -108,6 +109,7 @@ pub fn start(service: Service, signals: &Signals) -> Result<Running, String> {
         file: service.file,
         overrides: service.overrides,
         machine,
+        client,
         mailbox: control_inbox.receiver,
         waker: control_inbox.waker,
         outlets: outlets.clone().counted(metrics[config.workers].clone()),
@@ -479,4 +481,50 @@ fn random() -> Result<u64, String> {
 
 fn fill(bytes: &mut [u8]) -> Result<(), String> {
     getrandom::fill(bytes).map_err(|error| format!("no random numbers from the system: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file may change between the check of the settings and the start: that is a refusal, as it would have been a moment before,
+    /// and no panic of a core.
+    #[test]
+    fn files_that_changed_since_they_were_checked_refuse_the_start() {
+        let named = |what: &str| std::env::temp_dir().join(format!("rainbow-{what}-{}.pem", std::process::id()));
+        let (file, authority) = (named("changed"), named("authority"));
+        std::fs::write(&file, "half a certificate").unwrap();
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        std::fs::write(&authority, made.cert.pem()).unwrap();
+        let changes: [(&str, fn(&mut Config, PathBuf)); 3] = [
+            ("ca_file: ", |config, file| config.ca_file = Some(file)),
+            ("callback_cert: ", |config, file| {
+                (config.callback_cert, config.callback_key) = (Some(file.clone()), Some(file));
+            }),
+            ("tls_cert: ", |config, file| {
+                (config.tls_cert, config.tls_key) = (vec![file.clone()], vec![file]);
+                config.tls_port = Some(1);
+            }),
+        ];
+        let signals = Signals::catch().unwrap();
+        for (key, change) in changes {
+            let overrides = Overrides { port: Some(0) };
+            let mut config = Config::demo(1, &overrides);
+            config.ca_file = Some(authority.clone());
+            change(&mut config, file.clone());
+            let service = Service {
+                config,
+                file: None,
+                overrides,
+                takeover: false,
+                assets: |_| None,
+            };
+            let refusal = start(service, &signals).err().expect("nothing to serve with");
+            let names_both = refusal.starts_with(key) && refusal.contains(&*file.to_string_lossy());
+            assert!(names_both, "{refusal}");
+        }
+        [file, authority]
+            .iter()
+            .for_each(|file| std::fs::remove_file(file).unwrap());
+    }
 }

@@ -46,7 +46,7 @@ use crate::engine::registry::HomeHash;
 use crate::engine::wheel::{TimerId, Wheel};
 use crate::io::admission::Admission;
 use crate::io::clock::Clock;
-use crate::io::http::Client;
+use crate::io::http::{Client, Prepared};
 use crate::io::mail::{ControlMail, Outlets, ShardMail, Signal};
 use crate::io::own_name::OwnName;
 use crate::io::takeover::{Offer, Successor};
@@ -74,6 +74,8 @@ pub struct ControlSetup {
     pub overrides: Overrides,
     /// For [`Config::resolved`] on reload.
     pub machine: Machine,
+    /// Calls backends and peers.
+    pub client: Prepared,
     /// Its mailbox.
     pub mailbox: Receiver<ControlMail>,
     /// What wakes it.
@@ -98,6 +100,12 @@ pub struct ControlSetup {
     pub exit: std::sync::mpsc::Sender<u8>,
     /// Told when this core serves.
     pub up: std::sync::mpsc::Sender<()>,
+}
+
+/// Reads the certificates of calls to backends and starts their threads: what may be refused, before a core begins. The files were
+/// read when the settings were, but may have changed since. Errors are for the operator.
+pub fn prepare_client(config: &Config) -> Result<Prepared, String> {
+    Prepared::new(door::options(config)).map_err(|error| error.to_string())
 }
 
 /// Static pages by path: content type and body.
@@ -170,7 +178,7 @@ pub async fn run(setup: ControlSetup) {
         Ok(sleeper) => sleeper,
         Err(error) => panic!("the core's eventfd cannot be used: {error}"),
     };
-    let client = match Client::start(&door::options(&setup.config)) {
+    let client = match setup.client.begin() {
         Ok(client) => client,
         Err(error) => panic!("the callback client cannot start: {error}"),
     };

@@ -44,7 +44,7 @@ const NAMES_MAX: usize = 1024;
 /// Addresses in the order to try them; empty: the name does not resolve.
 pub(super) type Addresses = Rc<[IpAddr]>;
 
-/// The cache and the way to its threads. The threads end when it is dropped.
+/// The cache and the way to its threads, which end when it is dropped.
 pub(super) struct Resolver {
     names: RefCell<HashMap<String, Name>>,
     queries: Sender<String>,
@@ -148,9 +148,16 @@ struct Answer {
     found: Result<Vec<IpAddr>, NoAddress>,
 }
 
-impl Resolver {
-    /// Starts the threads. Must be called inside a runtime. Errors: no thread or socket pair to be had.
-    pub(super) fn start() -> io::Result<Rc<Resolver>> {
+/// Threads that look names up, for the core that will ask them. They end when it is dropped.
+pub(super) struct Threads {
+    queries: Sender<String>,
+    answered: Receiver<Answer>,
+    woken: WakeStream,
+}
+
+impl Threads {
+    /// Errors: no thread or socket pair to be had.
+    pub(super) fn start() -> io::Result<Threads> {
         let (queries, questions) = bounded(QUERIES_MAX);
         let (answers, answered) = bounded(QUERIES_MAX + THREADS);
         let (wake, woken) = WakeStream::pair()?;
@@ -159,6 +166,22 @@ impl Resolver {
             let (questions, answers, wake) = (questions.clone(), answers.clone(), wake.try_clone()?);
             start_side(format!("dns-{index}"), move || look_up(&questions, &answers, wake))?;
         }
+        Ok(Threads {
+            queries,
+            answered,
+            woken,
+        })
+    }
+}
+
+impl Resolver {
+    /// Must be called inside a runtime. Errors: it has no room.
+    pub(super) fn start(threads: Threads) -> io::Result<Rc<Resolver>> {
+        let Threads {
+            queries,
+            answered,
+            woken,
+        } = threads;
         let resolver = Rc::new(Resolver {
             names: RefCell::default(),
             queries,
@@ -320,7 +343,7 @@ mod tests {
 
     fn on_core(test: impl AsyncFnOnce(Rc<Resolver>)) {
         let mut runtime = RuntimeBuilder::<FusionDriver>::new().enable_timer().build().unwrap();
-        runtime.block_on(async { test(Resolver::start().unwrap()).await });
+        runtime.block_on(async { test(Resolver::start(Threads::start().unwrap()).unwrap()).await });
     }
 
     #[test]

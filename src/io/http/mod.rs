@@ -35,7 +35,7 @@ use bytes::Bytes;
 use http::Method;
 
 use self::conn::Conn;
-use self::dns::Resolver;
+use self::dns::{Resolver, Threads};
 use self::exchange::{Broken, Terms, exchange, redirect};
 use self::pool::{LOOK_INTERVAL, Look, Pool, Returned};
 use self::tls::Trust;
@@ -110,6 +110,47 @@ pub struct Usage {
     pub idle: usize,
 }
 
+/// What a client needs that may not be had, for the core that will have the client: certificates and threads.
+pub struct Prepared {
+    options: Options,
+    trust: Trust,
+    threads: Threads,
+}
+
+impl Prepared {
+    /// Reads certificates and starts the threads that look names up. Blocks. Errors, for the operator: certificate files unusable,
+    /// no threads.
+    pub fn new(options: Options) -> io::Result<Prepared> {
+        Ok(Prepared {
+            trust: Trust::load(&options)?,
+            threads: Threads::start()?,
+            options,
+        })
+    }
+
+    /// Starts a client on this thread's runtime, which must have its timer enabled. Errors: the runtime has no room.
+    pub fn begin(self) -> io::Result<Client> {
+        let Prepared {
+            options,
+            trust,
+            threads,
+        } = self;
+        let resolver = Resolver::start(threads)?;
+        let inner = Rc::new_cyclic(|this| Inner {
+            pool: RefCell::new(Pool::new(&options)),
+            resolver,
+            trust: RefCell::new(trust),
+            buffers: RefCell::default(),
+            body_max: Cell::new(options.body_max),
+            usage: Cell::default(),
+            complained: Cell::new(None),
+            sweeping: Cell::new(false),
+            this: this.clone(),
+        });
+        Ok(Client(inner))
+    }
+}
+
 /// The client. Cloning gives another handle to the same pool.
 #[derive(Clone)]
 pub struct Client(Rc<Inner>);
@@ -128,23 +169,9 @@ struct Inner {
 }
 
 impl Client {
-    /// Starts a client on this thread's runtime, which must have its timer enabled. Reads certificates and starts the
-    /// resolver threads: for start, not for a call. Errors: certificate files unusable, no threads.
+    /// Both steps at once, where it does not matter which of them is refused.
     pub fn start(options: &Options) -> io::Result<Client> {
-        let resolver = Resolver::start()?;
-        let trust = Trust::load(options)?;
-        let inner = Rc::new_cyclic(|this| Inner {
-            pool: RefCell::new(Pool::new(options)),
-            resolver,
-            trust: RefCell::new(trust),
-            buffers: RefCell::default(),
-            body_max: Cell::new(options.body_max),
-            usage: Cell::default(),
-            complained: Cell::new(None),
-            sweeping: Cell::new(false),
-            this: this.clone(),
-        });
-        Ok(Client(inner))
+        Prepared::new(options.clone())?.begin()
     }
 
     /// Takes new settings for the calls to come; reads the certificate files anew. Errors leave everything as it was.

@@ -34,7 +34,7 @@ impl Trust {
         }
         roots.add_parsable_certificates(native.certs);
         if let Some(path) = &options.ca_file {
-            let (own, _) = tls::authorities(path).map_err(|fault| io::Error::other(fault.text))?;
+            let (own, _) = tls::authorities(path).map_err(named)?;
             roots.roots.extend(own.roots);
         }
         if roots.is_empty() {
@@ -48,7 +48,7 @@ impl Trust {
         let mut config = match &options.identity {
             None => builder.with_no_client_auth(),
             Some((cert, key)) => {
-                let (identity, _) = tls::client_identity(cert, key).map_err(|fault| io::Error::other(fault.text))?;
+                let (identity, _) = tls::client_identity(cert, key).map_err(named)?;
                 builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity)))
             }
         };
@@ -74,6 +74,11 @@ impl Trust {
         stream.handshake().await?;
         Ok(stream)
     }
+}
+
+/// With the setting that is meant.
+fn named(fault: tls::Fault) -> io::Error {
+    io::Error::other(format!("{}: {}", fault.key, fault.text))
 }
 
 /// One encrypted connection.
