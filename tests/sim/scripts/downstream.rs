@@ -163,6 +163,45 @@ fn what_has_not_left_is_not_repeated() {
     assert_eq!(rig.part(ticket), Some((1, 0, 0, "read".into())));
 }
 
+/// Minutes behind, with payloads that are copied and payloads that are shared between them: all of it comes, once and in order.
+#[test]
+fn who_reads_slowly_gets_everything() {
+    const COUNT: u8 = 60;
+    let mut rig = Rig::with(1, "outbox_bytes=4m\noutbox_seconds=0");
+    let id = rig.connect(0, &["c"]);
+    rig.socket(id).room = 10;
+    let levels = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce];
+    for number in 0..COUNT {
+        let len = if number % 5 == 0 { 20_000 } else { 20 };
+        rig.publish("c", levels[usize::from(number) % 3], &vec![number; len], 12);
+        rig.advance(Duration::from_millis(100));
+    }
+    let mut received = Vec::new();
+    while rig.socket(id).want_write {
+        rig.make_room(id, 700);
+        rig.advance(Duration::from_millis(900));
+        for packet in rig.packets(id) {
+            let Packet::Send {
+                dup,
+                qos,
+                id: message,
+                payload,
+                ..
+            } = packet
+            else {
+                continue;
+            };
+            assert!(!dup, "what has not left is not repeated");
+            received.push(payload[0]);
+            if qos > 0 {
+                rig.bytes(id, &wire::ack(message, b""));
+            }
+        }
+    }
+    assert_eq!(received, (0..COUNT).collect::<Vec<_>>());
+    assert!(rig.now.as_micros() > 300_000_000, "it took minutes");
+}
+
 /// Nor is a client pinged for what it has not been able to read, however little time the caller gave.
 #[test]
 fn a_reading_client_is_not_given_up() {
