@@ -33,7 +33,7 @@ pub enum Use {
     Outboxes,
     /// Request bodies of the HTTP interface, also while they are delivered.
     Bodies,
-    /// Answers of the HTTP interface that their callers have not read.
+    /// Answers of the HTTP interface that their callers have not read, and data of acknowledgements that goes into them.
     Answers,
 }
 

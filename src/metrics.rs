@@ -111,6 +111,8 @@ metrics! {
     Deliveries Counter "deliveries_total" [""] Sum "Messages delivered, one for each member of a channel.";
     Redeliveries Counter "redeliveries_total" [""] Sum "QoS 1 and 2 messages sent again.";
     Acks Counter "acks_total" [""] Sum "Deliveries acknowledged.";
+    AckDataTooLong Counter "ack_data_left_out_total" [r#"reason="too_long""#] Sum "Acknowledgements whose data was not passed on to the caller, by reason.";
+    AckDataMemory Counter "ack_data_left_out_total" [r#"reason="memory""#] Sum "Acknowledgements whose data was not passed on to the caller, by reason.";
     AuthOk Counter "auth_total" [r#"result="ok""#] Sum "Connect callbacks by result.";
     AuthDenied Counter "auth_total" [r#"result="denied""#] Sum "Connect callbacks by result.";
     AuthUnavailable Counter "auth_total" [r#"result="unavailable""#] Sum "Connect callbacks by result.";

@@ -95,6 +95,16 @@ const MOVED_ELSEWHERE: &[(&str, &str, &str)] = &[
         "replays",
     ),
     (
+        "rainbow_ack_data_left_out_total{reason=\"too_long\"}",
+        "tests/limits/acks.rs",
+        "too_long",
+    ),
+    (
+        "rainbow_ack_data_left_out_total{reason=\"memory\"}",
+        "tests/limits/memory.rs",
+        "ack_data_left_out_total",
+    ),
+    (
         "rainbow_tls_handshakes_open",
         "tests/tls/limits.rs",
         "tls_handshakes_open",

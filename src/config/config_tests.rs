@@ -503,6 +503,7 @@ fn each_change_is_reported_in_its_class() {
         "/x",
         "https://words",
         "70000",
+        "60000",
         "warn",
     ];
     let has_room = |key: &&keys::Key| !matches!(key.kind, kind::Kind::Ignored);

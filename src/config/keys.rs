@@ -562,6 +562,14 @@ static CLIENTS: &[Key] = &[
     )
     .unit("messages"),
     key(
+        "ack_data_max",
+        Bytes(K, 2 * M, |c| &mut c.ack_data_max),
+        "1m",
+        Hot,
+        "Longest data of an acknowledgement that the caller of /send/ gets; longer data is left out of the answer, the \
+         acknowledgement counts. It is kept until the caller is answered.",
+    ),
+    key(
         "compression",
         Bool(|c| &mut c.compression),
         "no",

@@ -149,6 +149,8 @@ settings! {
     channels_max: usize,
     /// Unacknowledged QoS 1/2 messages to one client.
     inflight_max: usize,
+    /// Bytes of data that come with an acknowledgement and are passed on.
+    ack_data_max: usize,
     /// Negotiate permessage-deflate.
     compression: bool,
     /// Shortest message that is compressed, in bytes.

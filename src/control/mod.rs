@@ -37,6 +37,7 @@ use hashbrown::HashMap;
 
 use crate::cluster::{Announce, Cluster};
 use crate::config::{Config, Overrides};
+use crate::engine::ack_data::{self, LeftOut};
 use crate::engine::command::{Command, Publish, Qos, Report};
 use crate::engine::ids::{ClientId, IdentityKey, ShardId, Ticket};
 use crate::engine::mailbox::Receiver;
@@ -147,6 +148,8 @@ pub struct Control {
     rainbow: surface::rainbow::Memory,
     tickets: RefCell<Tickets>,
     receipts: RefCell<Receipts>,
+    /// Warnings about data of acknowledgements.
+    ack_data: RefCell<ack_data::Notes>,
     /// Deadlines of receipts.
     wheel: RefCell<Wheel<Ticket>>,
     timers: RefCell<HashMap<Ticket, TimerId, RandomState>>,
@@ -216,6 +219,7 @@ pub async fn run(setup: ControlSetup) {
         rainbow: surface::rainbow::Memory::default(),
         tickets: RefCell::default(),
         receipts: RefCell::default(),
+        ack_data: RefCell::default(),
         wheel: RefCell::new(Wheel::new()),
         timers: RefCell::default(),
         ticker: Ticker::default(),
@@ -370,9 +374,22 @@ impl Control {
     }
 
     /// A peer answered its share of a publish, or failed.
-    fn on_peer(&self, ticket: Ticket, part: PeerPart) {
+    fn on_peer(&self, ticket: Ticket, mut part: PeerPart) {
+        let bytes = part.data.len();
+        let data = std::mem::take(&mut part.data);
+        match ack_data::keep(data, self.config.borrow().ack_data_max) {
+            Ok(data) => part.data = data,
+            Err(why) => self.leave_data_out(why, bytes),
+        }
         let answer = self.receipts.borrow_mut().on_peer(ticket, part);
         self.answer(ticket, answer);
+    }
+
+    /// Data of an acknowledgement is not passed on.
+    fn leave_data_out(&self, why: LeftOut, bytes: usize) {
+        let (max, now) = (self.config.borrow().ack_data_max, self.clock.now());
+        let mut notes = self.ack_data.borrow_mut();
+        notes.left_out(why, bytes, max, self.own_metrics(), now);
     }
 
     fn on_deadline(&self, ticket: Ticket, now: Instant) {

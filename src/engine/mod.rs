@@ -21,6 +21,7 @@
 //!   a channel see one order, and an effect is posted before the answer that tells of it.
 //! - **One seed, one run.** No result depends on the order of a hash table, so the simulator can repeat a run.
 
+pub mod ack_data;
 pub mod command;
 pub mod ids;
 pub mod mailbox;

@@ -13,6 +13,7 @@ pub mod rainbow;
 use bytes::Bytes;
 
 use crate::config::Config;
+use crate::engine::ack_data::LeftOut;
 use crate::engine::command::{CallbackOutcome, CallbackRequest, Publish};
 use crate::engine::ids::{ClientId, DeliveryKey, Identity, IdentityKey};
 use crate::engine::name::Name;
@@ -53,6 +54,8 @@ pub enum Action {
     Leave(Name),
     /// This client acknowledged a delivery, with data.
     Acknowledged(DeliveryKey, Bytes),
+    /// The acknowledgement that follows had so many bytes of data, which are not passed on.
+    DataLeftOut(LeftOut, usize),
     /// Start the keep-alive timer unless it runs.
     ArmKeepAlive,
     /// Stop the keep-alive timer.

@@ -184,7 +184,8 @@ impl Shard {
     pub(super) fn member_done(&mut self, key: DeliveryKey, data: Bytes, now: Instant) {
         if let Some(delivery) = self.deliveries.get_mut(key.slot, key.generation) {
             delivery.done += 1;
-            if !data.is_empty() {
+            // Nobody waits for data that comes after the answer.
+            if !data.is_empty() && !delivery.told {
                 delivery.data = Some((now, data));
             }
             self.metrics.add(Metric::Acks, 1);
@@ -352,7 +353,7 @@ impl Shard {
         if !delivery.sent || delivery.done + delivery.failed < delivery.members {
             return;
         }
-        let Some(delivery) = self.deliveries.remove(key.slot, key.generation) else {
+        let Some(mut delivery) = self.deliveries.remove(key.slot, key.generation) else {
             return;
         };
         for timer in [delivery.retry, delivery.deadline].into_iter().flatten() {
@@ -374,14 +375,15 @@ impl Round {
 }
 
 impl Delivery {
-    fn part(&self) -> Part {
+    /// What is told; its data is not kept any longer.
+    fn part(&mut self) -> Part {
         Part {
             ticket: self.publish.ticket,
             shards: self.shards,
             done: self.done,
             failed: self.failed,
             silent: self.members.saturating_sub(self.done + self.failed),
-            data: self.data.clone(),
+            data: self.data.take(),
         }
     }
 }

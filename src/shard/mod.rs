@@ -515,6 +515,10 @@ impl Shard {
                     self.leave(id, &channel);
                 }
                 Action::Acknowledged(delivery, data) => self.member_done(delivery, data, now),
+                Action::DataLeftOut(why, bytes) => {
+                    let max = self.config.ack_data_max;
+                    self.notes.ack_data.left_out(why, bytes, max, &self.metrics, now);
+                }
                 Action::ArmKeepAlive => self.arm_keep_alive(id, now),
                 Action::DisarmKeepAlive => self.disarm_keep_alive(id),
             }

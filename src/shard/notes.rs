@@ -2,6 +2,7 @@
 //! do. Clients see what they always saw; every one of them is counted in `/metrics`. Called by `handshake.rs`.
 
 use super::Shard;
+use crate::engine::ack_data;
 use crate::metrics::Metric;
 use crate::protocol::rainbow::connect::Refusal;
 use crate::time::{Instant, Seldom};
@@ -12,6 +13,7 @@ pub(super) struct Notes {
     anonymous: Seldom,
     too_long: Seldom,
     withheld: Seldom,
+    pub(super) ack_data: ack_data::Notes,
 }
 
 impl Shard {

@@ -43,8 +43,13 @@ fn cluster(business: &Business, n: usize) -> Vec<Server> {
 
 /// A server whose one configured peer is `peer`, which is in by now.
 fn with_peer(business: &Business, peer: &Business) -> Server {
+    with_peer_and(business, peer, |builder| builder)
+}
+
+/// The same with other settings.
+fn with_peer_and(business: &Business, peer: &Business, configure: impl FnOnce(Builder) -> Builder) -> Server {
     let builder = Builder::new(business).set("cluster_peers", format!("127.0.0.1:{}", peer.port()));
-    let server = builder.start();
+    let server = configure(builder).start();
     expect_peers(&server, 1, SOON);
     server
 }

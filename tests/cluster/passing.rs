@@ -6,7 +6,7 @@ use super::common::http::{self, Request};
 use super::common::packet;
 use super::common::server::{Server, TOKEN};
 use super::common::{SOON, eventually, ms};
-use super::{acknowledge, client, cluster, scripted_peer, send, with_peer};
+use super::{acknowledge, client, cluster, scripted_peer, send, with_peer, with_peer_and};
 use serde_json::json;
 
 fn membership(path: &str, identity: &str, channel: &str, occupy: bool) -> Request {
@@ -35,6 +35,22 @@ fn acknowledgements_of_all_servers_add_up() {
             assert_eq!(answer, json!({"status": 0, "connections": 3, "data": data}));
         });
     }
+}
+
+/// A peer may tell more than is passed on here.
+#[test]
+fn data_of_a_peer_has_the_same_bound() {
+    let (business, peer) = (Business::start(), scripted_peer());
+    let server = with_peer_and(&business, &peer, |b| b.set("ack_data_max", "4k"));
+    for (bytes, passes) in [(4096, true), (4097, false), (100_000, false)] {
+        let data = "d".repeat(bytes);
+        let answer = json!({"status": 0, "connections": 3, "data": data});
+        peer.reply("/send/", Reply::ok(&answer.to_string()));
+        let told = server.api(&send("room", 6));
+        let data = if passes { &data[..] } else { "" };
+        assert_eq!(told, json!({"status": 0, "connections": 3, "data": data}));
+    }
+    server.expect_said("it is longer than ack_data_max");
 }
 
 #[test]

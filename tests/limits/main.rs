@@ -6,6 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod acks;
 mod admission;
 mod interface;
 mod memory;

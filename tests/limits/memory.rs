@@ -154,6 +154,28 @@ fn pages(business: &Business, server: &Server) -> Held {
     held
 }
 
+/// Publishes that wait for one member, while another one acknowledges each with as much as comes in one piece.
+fn receipts(business: &Business, server: &Server) -> Held {
+    const PUBLISHES: usize = 1000;
+    business.reply("/connect/", Reply::channels("crowd"));
+    let (talker, silent) = (Client::open(server.port()), Client::open(server.port()));
+    let data = [b'a'; 60_000];
+    let mut held = Held::new();
+    for _ in 0..PUBLISHES {
+        let request = Request::post("/send/", "r")
+            .query("channel", "crowd")
+            .query("qos", 1)
+            .query("timeout", 40)
+            .signed(super::common::server::TOKEN);
+        held.push(raw(server, &request.bytes(server.port(), false)));
+        let id = talker.expect_send(SOON).0.expect("an id");
+        talker.send(&packet::ack(id, data));
+    }
+    business.reply("/connect/", Reply::success());
+    held.push(Box::new((talker, silent)));
+    held
+}
+
 /// Runs attacks one after the other, which go on together; ordinary clients are served meanwhile, and afterwards everything
 /// is free again. Each has a metric that tells of it.
 fn withstands(attacks: &[Attack]) {
@@ -217,6 +239,7 @@ const HEADS: Attack = (heads, "rainbow_refused_total{reason=\"memory\"}");
 const LAGGARDS: Attack = (laggards, "rainbow_gave_way_total{what=\"lagging\"}");
 const BODIES: Attack = (bodies, "rainbow_accepted_total");
 const PAGES: Attack = (pages, "rainbow_memory_held_bytes{use=\"answers\"}");
+const RECEIPTS: Attack = (receipts, "rainbow_ack_data_left_out_total{reason=\"memory\"}");
 
 #[test]
 fn half_messages_are_bounded() {
@@ -246,6 +269,11 @@ fn bodies_of_strangers_are_bounded() {
 #[test]
 fn listings_that_nobody_reads_are_bounded() {
     withstands(&[PAGES]);
+}
+
+#[test]
+fn data_of_acknowledgements_is_bounded() {
+    withstands(&[RECEIPTS]);
 }
 
 #[test]

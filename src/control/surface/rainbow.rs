@@ -18,6 +18,7 @@ use crate::budget::{self, Claim, Rank, Use, is_short};
 use crate::config::Config;
 use crate::control::callers::Caller;
 use crate::control::{Control, reload};
+use crate::engine::ack_data;
 use crate::engine::command::{CallbackOutcome, Command, Publish, Qos};
 use crate::engine::name::Space;
 use crate::engine::receipt::{Answer, Status};
@@ -184,7 +185,17 @@ fn told(control: &Control, ask: &SendAsk, answer: &Answer) -> HttpAnswer {
     }
     match (ask.qos, answer.status) {
         (Qos::AtMostOnce, Status::Complete) => HttpAnswer::done(),
-        (_, Status::Complete) => HttpAnswer::delivered(answer.connections, &answer.data),
+        (_, Status::Complete) => {
+            // An answer that is too large for the moment would be refused as a whole, and the message sent again.
+            let data = match ack_data::check(answer.data.len(), usize::MAX) {
+                Ok(()) => &answer.data[..],
+                Err(why) => {
+                    control.leave_data_out(why, answer.data.len());
+                    b""
+                }
+            };
+            HttpAnswer::delivered(answer.connections, data)
+        }
         (_, Status::TimedOut) => {
             control.own_metrics().add(Metric::PublishTimeouts, 1);
             // Without a count the answer is the original's, byte for byte.

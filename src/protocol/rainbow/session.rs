@@ -19,6 +19,7 @@ use super::inflight::Inflight;
 use super::packet::{self, Answer, Form, Packet};
 use crate::budget::{self, Use};
 use crate::config::Config;
+use crate::engine::ack_data;
 use crate::engine::command::{CallbackOutcome, CallbackRequest, Endpoint, Publish, Qos};
 use crate::engine::ids::{CHECK_BYTES, DeliveryKey, Identity};
 use crate::protocol::{Action, Actions, Context, InflightFull};
@@ -84,9 +85,9 @@ impl Session {
                     out,
                 );
             }
-            Ok(Packet::Ack { id, data }) => self.on_acknowledged(id, data, out),
+            Ok(Packet::Ack { id, data }) => self.on_acknowledged(context, id, data, out),
             Ok(Packet::Rec { id, data }) => {
-                self.on_acknowledged(id, data, out);
+                self.on_acknowledged(context, id, data, out);
                 reply(out, &packet::answer(Answer::Rel, id), &[]);
             }
             Ok(Packet::Rel { id }) => {
@@ -222,11 +223,15 @@ impl Session {
         }
     }
 
-    fn on_acknowledged(&mut self, id: u16, data: &[u8], out: &mut Actions) {
-        if let Some(delivery) = self.inflight.remove(id) {
-            out.steps
-                .push(Action::Acknowledged(delivery, Bytes::copy_from_slice(data)));
-        }
+    fn on_acknowledged(&mut self, context: Context<'_>, id: u16, data: &[u8], out: &mut Actions) {
+        let Some(delivery) = self.inflight.remove(id) else {
+            return;
+        };
+        let kept = ack_data::keep(data, context.config.ack_data_max).unwrap_or_else(|why| {
+            out.steps.push(Action::DataLeftOut(why, data.len()));
+            Bytes::new()
+        });
+        out.steps.push(Action::Acknowledged(delivery, kept));
     }
 
     /// One exchange under `id` is over.
