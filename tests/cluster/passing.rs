@@ -45,7 +45,7 @@ fn data_of_a_peer_has_the_same_bound() {
     for (bytes, passes) in [(4096, true), (4097, false), (100_000, false)] {
         let data = "d".repeat(bytes);
         let answer = json!({"status": 0, "connections": 3, "data": data});
-        peer.reply("/send/", Reply::ok(&answer.to_string()));
+        peer.reply("/send/", Reply::ok(answer.to_string()));
         let told = server.api(&send("room", 6));
         let data = if passes { &data[..] } else { "" };
         assert_eq!(told, json!({"status": 0, "connections": 3, "data": data}));
