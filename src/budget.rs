@@ -153,7 +153,9 @@ impl<const OF: usize> Buffer<OF> {
     pub fn extend_from_slice(&mut self, bytes: &[u8]) {
         let before = self.0.capacity();
         self.0.extend_from_slice(bytes);
-        self.note(before);
+        if self.0.capacity() != before {
+            self.note(before);
+        }
     }
 
     /// Bytes it has memory for.
@@ -197,7 +199,7 @@ impl<const OF: usize> Buffer<OF> {
         bytes
     }
 
-    #[inline]
+    #[cold]
     fn note(&self, before: usize) {
         let after = self.0.capacity();
         if before != after && before.max(after) >= CHUNK {

@@ -16,5 +16,5 @@ pub mod online;
 
 pub use interest::{HomeHash, Interest};
 pub use lists::Member;
-pub use members::{Join, Leave, Members};
+pub use members::{Join, Leave, Members, Place};
 pub use online::{Online, Presence};

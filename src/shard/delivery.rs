@@ -310,7 +310,6 @@ impl Shard {
     fn repeat_to(&mut self, member: Waiting, publish: &Publish, now: Instant, sockets: &mut dyn Sockets) -> Held {
         let id = self.client_id(member.slot, member.generation);
         let mut frame = std::mem::take(&mut self.scratch);
-        frame.clear();
         if let Some(open) = self
             .clients
             .get_mut(member.slot, member.generation)
@@ -321,11 +320,11 @@ impl Shard {
         }
         self.metrics.add(Metric::Redeliveries, 1);
         self.metrics.add(Metric::FramesOut, 1);
-        self.write(id, &Outgoing::Frames(&frame), now, sockets);
+        let is_held = self.write(id, &Outgoing::Frames(&frame), now, sockets);
         frame.clear();
         self.scratch = frame;
         match self.clients.get(member.slot, member.generation) {
-            Some(client) if client.write_armed => Held::Yes(client.advances),
+            Some(client) if is_held => Held::Yes(client.advances),
             _ => Held::No,
         }
     }

@@ -18,6 +18,7 @@ use crate::budget::{self, Use};
 use crate::engine::command::{Publish, Qos, Report};
 use crate::engine::ids::{ClientId, DeliveryKey};
 use crate::engine::name::Name;
+use crate::engine::registry::Place;
 use crate::limits::{FANOUT_SLICE_BYTES, FANOUT_SLICE_MEMBERS, FANOUT_WAITING_BYTES_MAX};
 use crate::metrics::Metric;
 use crate::time::Instant;
@@ -79,6 +80,13 @@ struct Shared {
     /// The same for members that agreed to compression, and the longest message compressed in it; made when the first
     /// such member has its turn.
     packed: Option<(Bytes, usize)>,
+}
+
+/// What members are written: the same bytes for all, or frames that differ from one to the next.
+struct Copies<'a> {
+    shared: Option<&'a mut Shared>,
+    /// Reused from member to member.
+    frames: Frames,
 }
 
 /// One member of a snapshot.
@@ -178,9 +186,16 @@ impl Shard {
             return;
         };
         let end = slicing.members.len().min(slicing.next + slicing.batch.slice_members());
+        let mut place = Place::default();
+        let mut copies = Copies {
+            shared: slicing.shared.as_mut(),
+            frames: std::mem::take(&mut self.scratch),
+        };
         for target in &slicing.members[slicing.next..end] {
-            self.deliver(*target, &slicing.batch, slicing.shared.as_mut(), true, now, sockets);
+            let is_member = self.members.is_at(target.slot, &slicing.batch.channel, &mut place);
+            self.deliver(*target, &slicing.batch, &mut copies, is_member, now, sockets);
         }
+        self.scratch = copies.frames;
         slicing.next = end;
         if end < slicing.members.len() {
             return self.fanout.sliced.push_back(slicing);
@@ -237,9 +252,14 @@ impl Shard {
                 next: 0,
             });
         }
+        let mut copies = Copies {
+            shared: shared.as_mut(),
+            frames: std::mem::take(&mut self.scratch),
+        };
         for target in &members {
-            self.deliver(*target, &batch, shared.as_mut(), false, now, sockets);
+            self.deliver(*target, &batch, &mut copies, true, now, sockets);
         }
+        self.scratch = copies.frames;
         self.end(&batch);
         self.fanout.members = members;
     }
@@ -268,19 +288,19 @@ impl Shard {
         })
     }
 
-    /// One member's share of a batch.
+    /// One member's share of a batch; nothing for one that has left meanwhile.
     fn deliver(
         &mut self,
         target: Target,
         batch: &Batch,
-        shared: Option<&mut Shared>,
-        check_membership: bool,
+        copies: &mut Copies<'_>,
+        is_member: bool,
         now: Instant,
         sockets: &mut dyn Sockets,
     ) {
         let id = self.client_id(target.slot, target.generation);
         self.contained(id, now, sockets, |shard, sockets| {
-            shard.deliver_to(target, batch, shared, check_membership, now, sockets);
+            shard.deliver_to(target, batch, copies, is_member, now, sockets);
         });
     }
 
@@ -288,51 +308,51 @@ impl Shard {
         &mut self,
         target: Target,
         batch: &Batch,
-        shared: Option<&mut Shared>,
-        check_membership: bool,
+        copies: &mut Copies<'_>,
+        is_member: bool,
         now: Instant,
         sockets: &mut dyn Sockets,
     ) {
         let id = self.client_id(target.slot, target.generation);
-        let left = check_membership && !self.members.contains(target.slot, &batch.channel);
         let open = self
             .clients
             .get_mut(target.slot, target.generation)
             .and_then(|client| client.open())
             .map(|open| open.deflate)
-            .filter(|_| !left);
+            .filter(|_| is_member);
         let Some(deflate) = open else {
             let keys = batch.publishes.iter().filter_map(|entry| entry.delivery);
             return keys.for_each(|key| self.member_skipped(key));
         };
         self.metrics.add(Metric::Deliveries, batch.publishes.len() as u64);
         self.metrics.add(Metric::FramesOut, batch.publishes.len() as u64);
-        if let Some(shared) = shared {
+        if let Some(shared) = &mut copies.shared {
             let frames = self.form_for(deflate, shared);
-            return self.write(id, &Outgoing::Shared(frames), now, sockets);
+            self.write(id, &Outgoing::Shared(frames), now, sockets);
+            return;
         }
-        let mut frames = std::mem::take(&mut self.scratch);
+        // Cleared here, since a panic may have left something of another member's.
+        let frames = &mut copies.frames;
         frames.clear();
         for Entry { publish, delivery, .. } in &batch.publishes {
-            self.frame_for(target, publish, *delivery, now, &mut frames);
+            self.frame_for(target, publish, *delivery, now, frames);
         }
-        self.write(id, &Outgoing::Frames(&frames), now, sockets);
-        self.note_held(id, batch);
-        self.after_delivery(id, now, sockets);
+        if self.write(id, &Outgoing::Frames(frames), now, sockets) {
+            self.note_held(id, batch);
+        }
         frames.clear();
-        self.scratch = frames;
+        self.after_delivery(id, now, sockets);
     }
 
-    /// The deliveries of a batch just written learn if the socket did not take all of it.
+    /// The deliveries of a batch just written learn that the socket did not take all of it.
+    #[cold]
     fn note_held(&mut self, id: ClientId, batch: &Batch) {
         let Some(client) = self.clients.get(id.slot, id.generation) else {
             return;
         };
-        if client.write_armed {
-            let advances = client.advances;
-            for key in batch.publishes.iter().filter_map(|entry| entry.delivery) {
-                self.member_held(key, id, advances);
-            }
+        let advances = client.advances;
+        for key in batch.publishes.iter().filter_map(|entry| entry.delivery) {
+            self.member_held(key, id, advances);
         }
     }
 

@@ -39,6 +39,7 @@ impl Frames {
     }
 
     /// Ends a frame with its payload.
+    #[inline]
     pub fn push_payload(&mut self, payload: &Bytes) {
         if payload.len() <= OUTBOX_COPY_BYTES_MAX {
             self.copied.extend_from_slice(payload);
@@ -52,8 +53,10 @@ impl Frames {
     /// Forgets everything, so that no payload is kept alive.
     pub fn clear(&mut self) {
         self.copied.clear();
-        self.shared.clear();
-        self.shared_bytes = 0;
+        if self.shared_bytes > 0 {
+            self.shared.clear();
+            self.shared_bytes = 0;
+        }
     }
 
     fn len(&self) -> usize {
@@ -82,6 +85,7 @@ pub enum Outgoing<'a> {
 
 impl Outgoing<'_> {
     /// Bytes in all.
+    #[inline]
     pub fn len(&self) -> usize {
         match self {
             Outgoing::Copied(bytes) => bytes.len(),
@@ -96,6 +100,7 @@ impl Outgoing<'_> {
     }
 
     /// Writes what the socket takes at once; of very many pieces only the first ones.
+    #[inline]
     pub fn send(&self, client: ClientId, sockets: &mut dyn Sockets) -> Sent {
         let bytes: &[u8] = match self {
             Outgoing::Copied(bytes) => bytes,
@@ -119,6 +124,7 @@ impl Outgoing<'_> {
     }
 }
 
+#[cold]
 fn send_pieces(frames: &Frames, client: ClientId, sockets: &mut dyn Sockets) -> Sent {
     let mut slices = [IoSlice::new(&[]); SLICES_MAX];
     let bodies = frames.pieces();

@@ -80,14 +80,13 @@ impl Shard {
             Phase::Open(_) if client.tail.is_empty() => {
                 let used = self.on_frames(id, bytes, now, sockets);
                 let rest = bytes.get(used..).unwrap_or_default();
-                if self.input_state(id) != Input::Gone
-                    && let Some(client) = self.clients.get_mut(id.slot, id.generation)
-                {
-                    client.tail.extend_from_slice(rest);
-                    self.on_closing_bytes(id, sockets);
-                    self.mind_input(id, now, sockets);
+                let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
+                    return Input::Gone;
+                };
+                if rest.is_empty() && client.is_open() && client.holds_little() {
+                    return if client.paused { Input::Pause } else { Input::Continue };
                 }
-                self.input_state(id)
+                self.keep_rest(id, rest, now, sockets)
             }
             Phase::Open(_) => {
                 client.tail.extend_from_slice(bytes);
@@ -102,6 +101,18 @@ impl Shard {
                 self.input_state(id)
             }
         }
+    }
+
+    /// Keeps what is not used yet of the bytes of a client that was open when they came.
+    fn keep_rest(&mut self, id: ClientId, rest: &[u8], now: Instant, sockets: &mut dyn Sockets) -> Input {
+        if self.input_state(id) != Input::Gone
+            && let Some(client) = self.clients.get_mut(id.slot, id.generation)
+        {
+            client.tail.extend_from_slice(rest);
+            self.on_closing_bytes(id, sockets);
+            self.mind_input(id, now, sockets);
+        }
+        self.input_state(id)
     }
 
     /// Goes on with a paused client if its session has room again.

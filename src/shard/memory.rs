@@ -50,6 +50,11 @@ impl Client {
         self.tail.capacity() + decoder
     }
 
+    /// Whether [`Shard::mind_input`] has nothing to do.
+    pub(super) fn holds_little(&self) -> bool {
+        self.held_input() < CHUNK
+    }
+
     /// Whether so much waits for it that it has to give way.
     pub(super) fn lags(&self) -> bool {
         self.outbox.len_bytes() > LAG_BYTES && is_short(Rank::Lagging)

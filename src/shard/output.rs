@@ -18,10 +18,43 @@ use crate::time::Instant;
 const SLICES_MAX: usize = 64;
 
 impl Shard {
-    /// Writes now, or queues behind what waits already.
-    pub(super) fn write(&mut self, id: ClientId, out: &Outgoing<'_>, now: Instant, sockets: &mut dyn Sockets) {
+    /// Writes now, or queues behind what waits already. Returns whether something waits for the socket.
+    pub(super) fn write(&mut self, id: ClientId, out: &Outgoing<'_>, now: Instant, sockets: &mut dyn Sockets) -> bool {
         let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
-            return;
+            return false;
+        };
+        let (len, mut taken) = (out.len(), 0);
+        if len == 0 {
+            return false;
+        }
+        if client.outbox.is_empty() {
+            match out.send(id, sockets) {
+                Sent::Taken(n) => taken = n,
+                Sent::Broken => {
+                    self.drop_client(id, CloseCause::SocketError, now, sockets);
+                    return false;
+                }
+            }
+            self.metrics.add(Metric::BytesOut, taken.min(len) as u64);
+            if taken >= len {
+                return false;
+            }
+        }
+        self.queue_rest(id, out, taken, now, sockets)
+    }
+
+    /// Queues all but the first `taken` bytes. Returns whether something waits for the socket.
+    #[cold]
+    fn queue_rest(
+        &mut self,
+        id: ClientId,
+        out: &Outgoing<'_>,
+        taken: usize,
+        now: Instant,
+        sockets: &mut dyn Sockets,
+    ) -> bool {
+        let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
+            return false;
         };
         // What fills the outbox only because the turn is not over leaves first: replies make nobody a slow consumer.
         let is_held = client.dirty && !client.write_armed && !self.corked;
@@ -30,17 +63,6 @@ impl Shard {
             return self.write(id, out, now, sockets);
         }
         client.make_room(&self.config, &mut self.pool, &self.metrics);
-        let (len, mut taken) = (out.len(), 0);
-        if client.outbox.is_empty() && len > 0 {
-            match out.send(id, sockets) {
-                Sent::Taken(n) => taken = n.min(len),
-                Sent::Broken => return self.drop_client(id, CloseCause::SocketError, now, sockets),
-            }
-            self.metrics.add(Metric::BytesOut, taken as u64);
-        }
-        if taken == len {
-            return;
-        }
         // One frame may always wait, however large: it may have been begun, and then it has to be finished.
         let bytes_max = if client.outbox.is_empty() {
             usize::MAX
@@ -50,7 +72,8 @@ impl Shard {
         let rest = out.queue(taken, &mut client.outbox, bytes_max, &mut self.pool);
         if rest.is_ok() {
             // Nothing has left if the socket took nothing.
-            client.outbox.tag(len - taken, out.is_droppable() && taken == 0, now);
+            let waiting = out.len() - taken;
+            client.outbox.tag(waiting, out.is_droppable() && taken == 0, now);
         }
         if !client.dirty && !client.write_armed {
             client.write_armed = true;
@@ -63,6 +86,9 @@ impl Shard {
         } else {
             self.mind_outbox(id, now, sockets);
         }
+        self.clients
+            .get(id.slot, id.generation)
+            .is_some_and(|client| client.write_armed)
     }
 
     /// Compresses what is worth it in the frames of one reply, if the client agreed to it.

@@ -61,6 +61,16 @@ pub struct Members {
     /// By slot of the client.
     clients: Vec<Joined>,
     memberships: usize,
+    /// How often a channel has begun or ended: numbers found before that may be of others now.
+    changes: u64,
+}
+
+/// Where a channel was found ([`Members::is_at`]).
+#[derive(Debug, Default)]
+pub struct Place {
+    /// The changes it was looked for after.
+    known: Option<u64>,
+    number: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -78,6 +88,7 @@ impl Members {
             hash: SeedableRandomState::with_seed(seed, SharedSeed::global_random()),
             clients: Vec::new(),
             memberships: 0,
+            changes: 0,
         }
     }
 
@@ -160,6 +171,17 @@ impl Members {
         self.locate(slot, channel).is_some()
     }
 
+    /// As [`Members::contains`], for many clients of one channel in a row: `place` remembers where the channel was found.
+    pub fn is_at(&self, slot: u32, channel: &Name, place: &mut Place) -> bool {
+        if place.known != Some(self.changes) {
+            (place.known, place.number) = (Some(self.changes), self.find(channel));
+        }
+        let client = self.clients.get(slot as usize);
+        place
+            .number
+            .is_some_and(|number| client.is_some_and(|client| client.position(number).is_some()))
+    }
+
     /// The channels of the client of `slot`, in no particular order.
     pub fn channels_of(&self, slot: u32) -> impl ExactSizeIterator<Item = &Name> {
         let joined = self.clients.get(slot as usize).map_or(&[][..], Joined::as_slice);
@@ -215,6 +237,7 @@ impl Members {
     }
 
     fn open(&mut self, name: &Name, member: Member) {
+        self.changes += 1;
         let number = self.channels.insert(Channel {
             name: name.clone(),
             members: Crowd::One(member),
@@ -225,6 +248,7 @@ impl Members {
     }
 
     fn close(&mut self, number: u32) -> Channel {
+        self.changes += 1;
         let hash = self.hash.hash_one(&self.channels[number as usize].name);
         if let Ok(entry) = self.names.find_entry(hash, |entry| *entry == number) {
             entry.remove();
@@ -350,6 +374,26 @@ mod tests {
         assert_eq!(members.leave_all(99, |_| unreachable!()), 0);
         assert_eq!(members.members(&name(1)), None);
         assert!(members.is_empty());
+    }
+
+    /// Numbers of channels are used again, so a place that was found may be another channel's later.
+    #[test]
+    fn a_place_is_looked_for_again_when_channels_begin_or_end() {
+        let mut members = Members::new(1);
+        members.join(1, &name(1));
+        let mut place = Place::default();
+        assert!(members.is_at(1, &name(1), &mut place) && !members.is_at(2, &name(1), &mut place));
+        members.leave(1, &name(1));
+        assert!(!members.is_at(1, &name(1), &mut place));
+        members.join(2, &name(2));
+        assert!(
+            !members.is_at(2, &name(1), &mut place),
+            "under the number the first one had"
+        );
+        members.join(1, &name(1));
+        assert!(members.is_at(1, &name(1), &mut place));
+        members.join(3, &name(1));
+        assert!(members.is_at(3, &name(1), &mut place));
     }
 
     #[test]

@@ -67,7 +67,10 @@ impl Inflight {
     /// Settles `id`; `None` if it is not waiting.
     pub fn remove(&mut self, id: u16) -> Option<DeliveryKey> {
         let in_window = self.index(id).and_then(|index| self.entries.get_mut(index)?.take());
-        let delivery = in_window.or_else(|| self.stuck.remove(&id))?;
+        let delivery = match in_window {
+            Some(delivery) => delivery,
+            None => self.stuck.remove(&id)?,
+        };
         self.waiting -= 1;
         self.trim();
         Some(delivery)
@@ -107,6 +110,13 @@ impl Inflight {
         if entry.is_some() || !self.entries.is_empty() {
             self.entries.push_back(entry);
         }
+        if self.entries.len() > WINDOW_SLACK {
+            self.leave_stuck_behind();
+        }
+    }
+
+    #[cold]
+    fn leave_stuck_behind(&mut self) {
         // One entry came, so the loop takes out as many as it has to in one or two rounds on average.
         while self.is_stretched() {
             let oldest = self.oldest();
@@ -130,6 +140,7 @@ impl Inflight {
         before as u16 + 1
     }
 
+    #[inline]
     fn trim(&mut self) {
         while let Some(None) = self.entries.front() {
             self.entries.pop_front();
