@@ -51,7 +51,7 @@ pub enum Rank {
     Lagging = 3,
     /// Heads of connections that nobody has admitted, and bodies whose signature nobody has checked: refused with 503.
     Stranger = 4,
-    /// The begun messages of clients: closed with 1013.
+    /// The begun messages of clients: closed with 1013. Bodies of callers who have signed: 503.
     Begun = 5,
     /// Answers to callers: 503.
     Answer = 6,

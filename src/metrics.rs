@@ -150,6 +150,7 @@ metrics! {
     RefusedApiConnections Counter "refused_total" [r#"reason="api_connections""#] Sum "Connections refused by reason.";
     RefusedApiBodies Counter "refused_total" [r#"reason="api_bodies""#] Sum "Connections refused by reason.";
     RefusedApiAddress Counter "refused_total" [r#"reason="api_address""#] Sum "Connections refused by reason.";
+    RefusedApiBodyGaveWay Counter "refused_total" [r#"reason="api_body_gave_way""#] Sum "Connections refused by reason.";
     RefusedApiSlow Counter "refused_total" [r#"reason="api_body_rate""#] Sum "Connections refused by reason.";
     RefusedProxyHeader Counter "refused_total" [r#"reason="proxy_header""#] Sum "Connections refused by reason.";
     ApiGaveWay Counter "api_gave_way_total" [""] Sum "Connections to the HTTP interface closed to make room for others.";

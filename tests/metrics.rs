@@ -62,6 +62,11 @@ const MOVED_ELSEWHERE: &[(&str, &str, &str)] = &[
         "api_body_rate",
     ),
     (
+        "rainbow_refused_total{reason=\"api_body_gave_way\"}",
+        "tests/hostile/callers.rs",
+        "api_body_gave_way",
+    ),
+    (
         "rainbow_api_gave_way_total",
         "tests/hostile/callers.rs",
         "api_gave_way_total",

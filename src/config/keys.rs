@@ -806,7 +806,8 @@ static API: &[Key] = &[
         "256m",
         Hot,
         "Most memory of request bodies while they are received, all together; a body that goes beyond it is refused with 503. \
-         One alone may have api_body_max.",
+         One alone may have api_body_max. Callers who have proved nothing yet (hmac-sha256, not on this machine, no signed call on \
+         this connection before) have half of it at most, and their bodies give way to others.",
     ),
     key(
         "api_body_rate",

@@ -3,9 +3,15 @@
 
 use std::cell::Cell;
 use std::net::IpAddr;
+use std::time::Duration;
 
+use super::bodies::Standing;
 use crate::config::Config;
 use crate::io::admission;
+use crate::time::Instant;
+
+/// Between two warnings of one reason.
+const QUIET: Duration = Duration::from_secs(60);
 
 /// The other end of one connection.
 #[derive(Debug)]
@@ -49,9 +55,40 @@ impl Caller {
         self.has_signed.get() || self.is_local() && !self.is_proxy
     }
 
+    /// What is known of it before the body of a call has come, whose head was signed or not.
+    pub fn standing(&self, head_is_signed: bool) -> Standing {
+        if head_is_signed || self.has_signed.get() {
+            Standing::Proven
+        } else if self.is_known() {
+            Standing::Local
+        } else {
+            Standing::Stranger
+        }
+    }
+
     /// What its connections are counted under, if they are.
     pub fn counted(&self) -> Option<IpAddr> {
         let address = self.address.filter(|_| !self.is_local() && !self.is_proxy);
         address.map(admission::counted)
+    }
+}
+
+/// When operators were last warned of something that callers can bring about as often as they like.
+#[derive(Debug, Default)]
+pub struct Quiet(Cell<Option<(Instant, u64)>>);
+
+impl Quiet {
+    /// Once more; how often since the last warning, if it is time for another.
+    pub fn count(&self, now: Instant) -> Option<u64> {
+        match self.0.get() {
+            Some((last, quiet)) if now.since(last) < QUIET => {
+                self.0.set(Some((last, quiet + 1)));
+                None
+            }
+            earlier => {
+                self.0.set(Some((now, 0)));
+                Some(earlier.map_or(0, |(_, quiet)| quiet) + 1)
+            }
+        }
     }
 }

@@ -1,13 +1,12 @@
 //! API connections: keep-alive, pipelining in order, HTTP/1.0, chunked bodies, `Expect` (spec: section 15). A connection
 //! that asks for a door's path is handed to a shard.
 //!
-//! A request is refused by its head where that is possible (`surface::begin`). A body nobody will read is thrown away as it
-//! comes if it is at most [`SKIPPED_MAX`]; before a longer one the connection ends. So without the secret nobody makes the server
-//! hold a body, except where the signature covers it, and such a body is hashed as it arrives.
+//! A request is refused by its head where that is possible (`surface::begin`); `http/body.rs` receives its body.
 //!
-//! Bounds: heads by `head_bytes`, bodies by `api_body_max` and `api_body_rate`, all of them together by `api_bodies_max`, both
-//! buffers grow only as bytes arrive; connections by `places.rs`, further ones are answered 503. Who does not send (or take)
-//! bytes in time is cut off by one sweep per second.
+//! Bounds: heads by `head_bytes`, bodies by `bodies.rs`, both buffers grow only as bytes arrive; connections by `places.rs`,
+//! further ones are answered 503. Who does not send (or take) bytes in time is cut off by one sweep per second.
+
+mod body;
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -17,7 +16,7 @@ use http::StatusCode;
 
 use super::Control;
 use super::bodies::Bodies;
-use super::callers::Caller;
+use super::callers::{Caller, Quiet};
 use super::places::{Full, Phase, Places, Watch};
 use super::surface::{self, Received};
 use crate::budget::{self, CHUNK, Input, Rank, is_short};
@@ -30,7 +29,7 @@ use crate::metrics::Metric;
 use crate::protocol::Door;
 use crate::protocol::rainbow::answer::{HttpAnswer, Manner};
 use crate::wire::date::http_date;
-use crate::wire::http1::{self, BodyDecoder, BodyError, BodyHash, RequestHead};
+use crate::wire::http1::{self, RequestHead};
 
 /// Refused connections that are given time to read why; further ones are closed at once.
 const LINGERING_MAX: usize = 256;
@@ -38,11 +37,6 @@ const LINGERING_MAX: usize = 256;
 const SWEEP: Duration = Duration::from_secs(1);
 /// Answers collected for pipelined requests before they are written.
 const CORKED_BYTES_MAX: usize = 64 * 1024;
-/// Longest body of a refused request, or of one that takes none, that is thrown away to keep the connection: a caller with a
-/// pool should not lose a connection with each mistake.
-const SKIPPED_MAX: u64 = 64 * 1024;
-/// What `api_body_rate` is measured over.
-const RATE_WINDOW: Duration = Duration::from_secs(10);
 
 /// All API connections.
 #[derive(Default)]
@@ -50,6 +44,8 @@ pub struct Connections {
     /// Who holds them.
     pub places: Places,
     bodies: Bodies,
+    /// When it was last said that bodies gave way.
+    gave_way: Quiet,
 }
 
 /// Cuts off connections whose time is over; ends with the last connection.
@@ -94,6 +90,7 @@ async fn run(control: Rc<Control>, stream: Stream, bytes: Vec<u8>, told: Option<
         told,
         input: bytes.into(),
         output: budget::Answer::new(),
+        written: 0,
     };
     match connection.find_place(&config) {
         Ok(()) => {
@@ -125,6 +122,8 @@ struct Connection {
     input: Input,
     /// Answers not written yet.
     output: budget::Answer,
+    /// How much of them is written all the same.
+    written: usize,
 }
 
 impl Connection {
@@ -259,78 +258,6 @@ impl Connection {
         }
     }
 
-    /// The body of the request, or `None` if the connection ended inside it.
-    async fn body(&mut self, head: &RequestHead, begun: &surface::Begun) -> Result<Option<Received>, StatusCode> {
-        let config = self.control.config();
-        let most = begun.body_max(&config) as u64;
-        let mut decoder = BodyDecoder::new(head.framing, most).map_err(body_status)?;
-        let mut body = Vec::new();
-        let mut hash = begun.is_hashed().then(BodyHash::default);
-        let control = self.control.clone();
-        let mut share = control.connections.bodies.begin();
-        if head.expect_continue && self.input.is_empty() && !decoder.is_done() {
-            self.output.extend_from_slice(http1::CONTINUE);
-        }
-        let mut pace = Pace::new(&config);
-        self.give(pace.window);
-        while !decoder.is_done() {
-            let before = body.len();
-            let progress = decoder.feed(&self.input, &mut body).map_err(body_status)?;
-            self.input.consume(progress.consumed);
-            if let Some(hash) = &mut hash {
-                hash.update(body.get(before..).unwrap_or_default());
-            }
-            if !share.grow(body.len(), config.api_bodies_max) {
-                control.own_metrics().add(Metric::RefusedApiBodies, 1);
-                return Err(StatusCode::SERVICE_UNAVAILABLE);
-            }
-            if !progress.done && !self.more(&mut pace).await {
-                return Ok(None);
-            }
-        }
-        Ok(Some(Received {
-            bytes: body,
-            sha256: hash.map(BodyHash::finish),
-        }))
-    }
-
-    /// Throws the body of a request away, keeping nothing of it. An error: the connection has to end behind the answer, since
-    /// the body is too long for that, or broken, or its sender waits to be told to go on. `None`: it has ended.
-    async fn skip(&mut self, head: &RequestHead) -> Result<Option<()>, StatusCode> {
-        let mut decoder = BodyDecoder::new(head.framing, SKIPPED_MAX).map_err(body_status)?;
-        if head.expect_continue && self.input.is_empty() && !decoder.is_done() {
-            return Err(StatusCode::EXPECTATION_FAILED);
-        }
-        let mut pace = Pace::new(&self.control.config());
-        self.give(pace.window);
-        let mut piece = Vec::new();
-        while !decoder.is_done() {
-            let progress = decoder.feed(&self.input, &mut piece).map_err(body_status)?;
-            self.input.consume(progress.consumed);
-            piece.clear();
-            if !progress.done && !self.more(&mut pace).await {
-                return Ok(None);
-            }
-        }
-        Ok(Some(()))
-    }
-
-    /// Receives more of a body, and gives time for the rest as long as it comes fast enough; false at the end of the connection.
-    async fn more(&mut self, pace: &mut Pace) -> bool {
-        if !self.output.is_empty() {
-            if !self.write().await {
-                return false;
-            }
-            self.give(pace.window);
-        }
-        let before = self.input.len();
-        let is_open = self.read().await;
-        if pace.is_kept_with(self.input.len().saturating_sub(before)) {
-            self.give(pace.window);
-        }
-        is_open
-    }
-
     /// Receives into the input; false at the end of the connection.
     async fn read(&mut self) -> bool {
         // A socket was read empty, or it is the turn of others. A session may hold more than its socket.
@@ -359,17 +286,16 @@ impl Connection {
         }
     }
 
-    /// Writes the collected answers; false if the connection is broken.
+    /// Writes the collected answers; false if the connection is broken. May be given up half-way and begun again.
     async fn write(&mut self) -> bool {
-        let mut written = 0;
         loop {
-            let sent = match self.output.get(written..).unwrap_or_default() {
+            let sent = match self.output.get(self.written..).unwrap_or_default() {
                 [] => self.stream.flush().map(|()| 0),
                 rest => self.stream.send(rest, &mut self.control.tls_scratch.borrow_mut()),
             };
             match sent {
                 Ok(0) => break,
-                Ok(count) => written += count,
+                Ok(count) => self.written += count,
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                     self.give(self.control.config().api_idle_timeout);
                     if self.stream.writable().await.is_err() {
@@ -381,6 +307,7 @@ impl Connection {
             }
         }
         self.output.clear();
+        self.written = 0;
         true
     }
 
@@ -425,44 +352,5 @@ impl Connection {
             Ok(handover) => control.post_mail(ShardId(shard as u16), ShardMail::Adopt(handover)),
             Err(error) => tracing::warn!(%error, "a client could not be handed to a shard"),
         }
-    }
-}
-
-/// How fast a body comes: each window has to bring its bytes before it ends.
-struct Pace {
-    window: Duration,
-    bytes_per_window: usize,
-    received: usize,
-}
-
-impl Pace {
-    fn new(config: &Config) -> Self {
-        let window = match config.api_body_rate {
-            0 => config.api_idle_timeout,
-            _ => config.api_idle_timeout.min(RATE_WINDOW),
-        };
-        let bytes = u128::from(config.api_body_rate as u64) * window.as_millis() / 1000;
-        Self {
-            window,
-            bytes_per_window: usize::try_from(bytes).unwrap_or(usize::MAX).max(1),
-            received: 0,
-        }
-    }
-
-    /// With these bytes the window has brought enough: the next one begins.
-    fn is_kept_with(&mut self, bytes: usize) -> bool {
-        self.received = self.received.saturating_add(bytes);
-        let is_enough = self.received >= self.bytes_per_window;
-        if is_enough {
-            self.received = 0;
-        }
-        is_enough
-    }
-}
-
-fn body_status(error: BodyError) -> StatusCode {
-    match error {
-        BodyError::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        _ => StatusCode::BAD_REQUEST,
     }
 }

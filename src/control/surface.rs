@@ -90,6 +90,11 @@ impl Begun {
         self.rainbow().is_some_and(|begun| begun.is_hashed)
     }
 
+    /// Whether its signature covers the body, so that nobody knows yet who sends it.
+    pub fn is_unproven(&self) -> bool {
+        self.rainbow().is_some_and(rainbow::Begun::is_unproven)
+    }
+
     fn rainbow(&self) -> Option<&rainbow::Begun> {
         match self {
             Begun::Rainbow(begun) => Some(begun),

@@ -8,8 +8,12 @@ use super::common::server::{Builder, Server, TOKEN};
 use super::common::{SOON, eventually, ms};
 use super::setup;
 use socket2::{Domain, Socket, Type};
+use std::collections::VecDeque;
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::thread::JoinHandle;
 
 /// The gateway believes what this neighbour says about addresses.
 const PROXY: &str = "127.0.0.9";
@@ -179,13 +183,120 @@ fn a_body_that_trickles_is_cut_off() {
     );
 }
 
+/// Bodies of callers who have no secret, each of them begun and never ended, from two addresses, as many as the server takes and
+/// more all the time.
+struct Trickle {
+    ends: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Trickle {
+    fn start(port: u16) -> Self {
+        let ends = Arc::new(AtomicBool::new(false));
+        let attacks = ["192.0.2.1", "192.0.2.2"].map(|address| {
+            let ends = ends.clone();
+            std::thread::spawn(move || {
+                let mut held = VecDeque::new();
+                for nonce in 0..100_000 {
+                    if ends.load(SeqCst) {
+                        return;
+                    }
+                    let (now, nonce) = (http::unix_seconds(), format!("{address}-{nonce}"));
+                    let target = signed_at("guessed", "POST", "/send/?channel=room", b"", now, &nonce);
+                    let mut connection = from(port, address);
+                    let begun = [head("POST", &target, 50 << 10).as_bytes(), &[b'x'; 25 << 10]].concat();
+                    // The server may have ended it by now.
+                    let _ = connection.write(&begun);
+                    // Not a flood: there are two of them, and as many processors.
+                    std::thread::sleep(ms(2));
+                    held.push_back(connection);
+                    if held.len() > 16 {
+                        held.pop_front();
+                    }
+                }
+            })
+        });
+        Self {
+            ends,
+            threads: attacks.into(),
+        }
+    }
+}
+
+impl Drop for Trickle {
+    fn drop(&mut self) {
+        self.ends.store(true, SeqCst);
+        for thread in self.threads.drain(..) {
+            assert!(thread.join().is_ok() || std::thread::panicking(), "the attack failed");
+        }
+    }
+}
+
+/// They filled `api_bodies_max`, and callers with the secret were answered 503.
+#[test]
+fn bodies_nobody_has_proven_give_way() {
+    let (_business, server) = proxied(|b| {
+        b.set("signature_accept", "sha1, hmac-sha256")
+            .set("api_bodies_max", "128k")
+            .set("api_body_max", "112k")
+    });
+    let gave_way = "rainbow_refused_total{reason=\"api_body_gave_way\"}";
+    let attack = Trickle::start(server.port());
+    assert!(
+        eventually(SOON, || metric(&server, gave_way) > 0),
+        "nobody is in anybody's way"
+    );
+    let send = |size: usize| {
+        Request::post("/send/", vec![b'x'; size])
+            .query("channel", "room")
+            .query("qos", 0)
+    };
+    let hmac = |size: usize, nonce: &str| {
+        let body = vec![b'x'; size];
+        raw(
+            "POST",
+            &signed_at(
+                TOKEN,
+                "POST",
+                "/send/?channel=room&qos=0",
+                &body,
+                http::unix_seconds(),
+                nonce,
+            ),
+            &body,
+        )
+    };
+    // Its first call is small; from then on it is known.
+    let mut kept = from(server.port(), "192.0.2.5");
+    assert_eq!(status(&mut kept, &hmac(10, "kept")).expect("an answer"), 200);
+    for call in 0..50 {
+        let by_head = status(&mut from(server.port(), "192.0.2.3"), &send(100 << 10).signed(TOKEN));
+        assert_eq!(by_head.expect("an answer"), 200, "{call}: signed by its head");
+        let is_small = status(
+            &mut from(server.port(), "192.0.2.4"),
+            &hmac(12 << 10, &format!("small-{call}")),
+        );
+        assert_eq!(is_small.expect("an answer"), 200, "{call}: holds less than the others");
+        let is_known = status(&mut kept, &hmac(100 << 10, &format!("kept-{call}")));
+        assert_eq!(is_known.expect("an answer"), 200, "{call}: has signed before");
+        let is_here = http::call(server.port(), &hmac(100 << 10, &format!("here-{call}")), SOON);
+        assert_eq!(is_here.expect("an answer").status, 200, "{call}: on this machine");
+    }
+    drop(attack);
+    assert!(metric(&server, gave_way) > 10);
+    assert!(eventually(SOON, || server
+        .log_tail()
+        .contains("callers who have proved nothing gave way")));
+    assert_eq!(server.log_tail().matches("gave way").count(), 1, "said once a minute");
+}
+
 /// A connection of a stranger, as a proxy in front tells it.
-fn from(server: &Server, address: &str) -> Connection {
+fn from(port: u16, address: &str) -> Connection {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("socket");
     let own: SocketAddr = format!("{PROXY}:0").parse().expect("address");
     socket.bind(&own.into()).expect("bind");
-    let port = SocketAddr::from(([127, 0, 0, 1], server.port()));
-    socket.connect(&port.into()).expect("connect");
+    let server = SocketAddr::from(([127, 0, 0, 1], port));
+    socket.connect(&server.into()).expect("connect");
     let mut stream = TcpStream::from(socket);
     write!(stream, "PROXY TCP4 {address} 127.0.0.1 4711 80\r\n").expect("write");
     Connection::on(stream)
@@ -216,24 +327,24 @@ fn idle_connections_of_strangers_keep_nobody_out() {
     let hello = Request::get("/hello/");
     let mut idle: Vec<Connection> = (0..100)
         .map(|at| {
-            let mut connection = from(&server, "192.0.2.1");
+            let mut connection = from(server.port(), "192.0.2.1");
             assert_eq!(status(&mut connection, &hello).expect("an answer"), 200, "{at}");
             connection
         })
         .collect();
     assert!(metric(&server, "rainbow_api_gave_way_total") >= 36);
     assert_eq!(
-        status(&mut from(&server, "192.0.2.2"), &Request::get("/healthz")).expect("an answer"),
+        status(&mut from(server.port(), "192.0.2.2"), &Request::get("/healthz")).expect("an answer"),
         200
     );
     let send = Request::post("/send/", "x")
         .query("channel", "room")
         .query("qos", 0)
         .signed(TOKEN);
-    let mut caller = from(&server, "192.0.2.3");
+    let mut caller = from(server.port(), "192.0.2.3");
     assert_eq!(status(&mut caller, &send).expect("an answer"), 200);
     for _ in 0..100 {
-        let mut connection = from(&server, "192.0.2.1");
+        let mut connection = from(server.port(), "192.0.2.1");
         assert_eq!(status(&mut connection, &hello).expect("an answer"), 200);
         idle.push(connection);
     }
@@ -257,7 +368,7 @@ fn one_address_cannot_take_all_connections() {
             http::unix_seconds(),
             &nonce.to_string(),
         );
-        let mut connection = from(&server, address);
+        let mut connection = from(server.port(), address);
         connection
             .write(head("POST", &target, 1 << 20).as_bytes())
             .expect("write");
@@ -266,10 +377,13 @@ fn one_address_cannot_take_all_connections() {
     let mut held: Vec<Connection> = (0..4).map(|nonce| sending("192.0.2.1", nonce)).collect();
     let hello = Request::get("/hello/");
     let full = eventually(SOON, || {
-        status(&mut from(&server, "192.0.2.1"), &hello).is_ok_and(|status| status == 503)
+        status(&mut from(server.port(), "192.0.2.1"), &hello).is_ok_and(|status| status == 503)
     });
     assert!(full && metric(&server, "rainbow_refused_total{reason=\"api_address\"}") >= 1);
-    assert_eq!(status(&mut from(&server, "192.0.2.2"), &hello).expect("an answer"), 200);
+    assert_eq!(
+        status(&mut from(server.port(), "192.0.2.2"), &hello).expect("an answer"),
+        200
+    );
     // Many addresses: they fill what strangers may have, and whoever can sign, or is on this machine, still comes in.
     held.extend((0..40).map(|nonce| sending(&format!("198.51.100.{nonce}"), nonce)));
     assert!(eventually(SOON, || metric(&server, "rainbow_api_gave_way_total") >= 20));
@@ -278,7 +392,10 @@ fn one_address_cannot_take_all_connections() {
             .query("channel", "room")
             .query("qos", 0)
             .signed(TOKEN);
-        assert_eq!(status(&mut from(&server, "192.0.2.3"), &call).expect("an answer"), 200);
+        assert_eq!(
+            status(&mut from(server.port(), "192.0.2.3"), &call).expect("an answer"),
+            200
+        );
         let local = http::call(server.port(), &Request::get("/healthz"), SOON).expect("an answer");
         assert_eq!(local.status, 200);
     }
@@ -291,7 +408,7 @@ fn strangers_behind_a_local_proxy_are_not_local() {
     for path in ["/metrics", "/serverinfo/", "/updateconfig/"] {
         let request = Request::get(path);
         assert_eq!(
-            status(&mut from(&server, "192.0.2.1"), &request).expect("an answer"),
+            status(&mut from(server.port(), "192.0.2.1"), &request).expect("an answer"),
             403,
             "{path}"
         );

@@ -51,6 +51,11 @@ impl Begun {
         self.call.takes_body()
     }
 
+    /// Whether nobody knows yet who sends it.
+    pub fn is_unproven(&self) -> bool {
+        self.call.is_unproven()
+    }
+
     /// Longest body it may have.
     pub fn body_max(&self, config: &Config) -> usize {
         self.call.body_max(config.api_body_max)

@@ -1,26 +1,17 @@
 //! Whether the signature of a call is good, and whether it is meant for this server and new.
 //!
-//! What operators are told: one warning per reason and [`QUIET`], with the most likely cause and what to do; the counters
+//! What operators are told: one warning per reason and minute, with the most likely cause and what to do; the counters
 //! have the rest. Bound: a time and a count per reason. Caller: `surface/rainbow.rs`.
 
-use std::cell::{Cell, RefCell};
-use std::time::Duration;
+use std::cell::RefCell;
 
 use crate::control::Control;
-use crate::control::callers::Caller;
+use crate::control::callers::{Caller, Quiet};
 use crate::metrics::Metric;
 use crate::protocol::rainbow::api::{Route, Standing};
 use crate::protocol::rainbow::sign::{Body, Proof, Refusal, Replays, Rules, Scheme, Signed};
-use crate::time::Instant;
 use crate::wire::http1::RequestHead;
 use crate::wire::query;
-
-/// Between two warnings of one reason.
-const QUIET: Duration = Duration::from_secs(60);
-
-/// When each reason was last warned of.
-#[derive(Debug, Default)]
-struct Complaints([Cell<Option<(Instant, u64)>>; REASONS]);
 
 const REASONS: usize = 7;
 
@@ -29,25 +20,8 @@ const REASONS: usize = 7;
 pub struct Memory {
     /// What they signed lately.
     pub replays: RefCell<Replays>,
-    /// Warnings about their signatures.
-    complaints: Complaints,
-}
-
-impl Complaints {
-    /// One more; how many there were since the last warning, if it is time for another.
-    fn count(&self, reason: usize, now: Instant) -> Option<u64> {
-        let cell = self.0.get(reason)?;
-        match cell.get() {
-            Some((last, quiet)) if now.since(last) < QUIET => {
-                cell.set(Some((last, quiet + 1)));
-                None
-            }
-            earlier => {
-                cell.set(Some((now, 0)));
-                Some(earlier.map_or(0, |(_, quiet)| quiet) + 1)
-            }
-        }
-    }
+    /// Warnings about their signatures, by reason.
+    complaints: [Quiet; REASONS],
 }
 
 /// Whether the head of a request that has not been begun could be that of a signed call: who fakes it has to know the secret,
@@ -139,7 +113,7 @@ impl Control {
             Refusal::Astray => (6, Metric::SignaturesAstray),
         };
         self.own_metrics().add(metric, 1);
-        let Some(calls) = self.rainbow.complaints.count(reason, self.clock.now()) else {
+        let Some(calls) = self.rainbow.complaints[reason].count(self.clock.now()) else {
             return;
         };
         let path = path.escape_ascii();
