@@ -129,6 +129,7 @@ impl Shard {
             return;
         }
         client.pause(false, &self.metrics);
+        self.forgive_pause(id, now);
         self.on_tail(id, now, sockets);
         if self.input_state(id) == Input::Continue {
             sockets.resume(id);

@@ -2,7 +2,7 @@
 //!
 //! One timer per client, and none if both are off. It is lazy: input only stores its time in the client, and the timer, when
 //! it fires, looks how long the silence is and arms itself for the rest. Traffic never touches the wheel. Silence of our own
-//! making does not count: a client that is not being read is given another turn.
+//! making does not count: a client that is not being read is given another turn, and one that is read again begins anew.
 
 use std::num::NonZeroU32;
 
@@ -102,6 +102,19 @@ impl Shard {
             }
             Verdict::Close(cause) => self.close_client(id, cause, None, now, sockets),
             Verdict::Unwatched => {}
+        }
+    }
+
+    /// A client is read again: what it has said meanwhile comes only now, so every clock that waits for it begins anew.
+    pub(super) fn forgive_pause(&mut self, id: ClientId, now: Instant) {
+        let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
+            return;
+        };
+        client.note_input(now);
+        client.went_on = true;
+        if client.open().is_some_and(|open| open.keep_alive.is_some()) {
+            self.disarm_keep_alive(id);
+            self.arm_keep_alive(id, now);
         }
     }
 }

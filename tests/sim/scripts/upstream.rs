@@ -1,7 +1,9 @@
 //! Client → business (spec section 7).
 
 use rainbow_server::engine::command::{Command, Endpoint, Qos};
+use rainbow_server::engine::ids::ClientId;
 use rainbow_server::shard::Input;
+use rainbow_server::time::Duration;
 
 use crate::rig::{Rig, reply};
 use crate::wire::{self, Frame, Packet, send};
@@ -343,6 +345,64 @@ fn a_paused_client_is_not_closed_for_a_missing_pong() {
     }
     rig.secs(60);
     assert!(!rig.socket(id).closed, "the pong was read in the end");
+}
+
+/// Pauses a client with more messages than are taken, and reads it again 100 ms before `timeout` has passed; ends behind that.
+fn pause_until_just_before(rig: &mut Rig, id: ClientId, timeout: Duration) {
+    let flood: Vec<u8> = (0..4).flat_map(|_| send(false, 0, 1, 0, b"")).collect();
+    assert_eq!(rig.bytes(id, &flood), Input::Pause);
+    rig.socket(id).resumed = false;
+    rig.advance(timeout - Duration::from_millis(100));
+    while !rig.socket(id).resumed {
+        let message = rig.message();
+        rig.answer_ok(&message, "");
+    }
+    rig.advance(Duration::from_millis(200));
+}
+
+/// Nor for a pong that is still in the socket because it was read again only just now.
+#[test]
+fn a_client_read_again_in_the_last_moment_is_not_closed_for_a_missing_pong() {
+    let mut rig = Rig::with(1, "forward_queue=1");
+    let id = rig.connect(0, &["c"]);
+    rig.publish("c", Qos::AtLeastOnce, b"", 1);
+    rig.secs(3);
+    assert!(rig.frames(id).contains(&Frame::Ping));
+    pause_until_just_before(&mut rig, id, Duration::from_secs(20));
+    assert_eq!(rig.frames(id), [], "its pong has not been read yet");
+    rig.secs(18);
+    rig.bytes(id, &wire::pong());
+    rig.secs(60);
+    assert_eq!(rig.frames(id), []);
+}
+
+/// The pause is no silence of the client's.
+#[test]
+fn a_client_read_again_in_the_last_moment_is_not_idle() {
+    let mut rig = Rig::with(1, "forward_queue=1\nidle_timeout=30");
+    let id = rig.connect(0, &[]);
+    pause_until_just_before(&mut rig, id, Duration::from_secs(30));
+    assert_eq!(rig.frames(id), [], "what it has said meanwhile has not been read yet");
+    rig.secs(31);
+    assert!(matches!(rig.frames(id)[..], [Frame::Close(_)]), "now it is silent");
+}
+
+/// The rest of a message could not come while it was not read.
+#[test]
+fn a_client_read_again_in_the_last_moment_is_not_too_slow_with_its_message() {
+    let mut rig = Rig::with(1, "client_bytes_per_second=1000\nmessage_timeout=30");
+    let id = rig.connect(0, &[]);
+    // Costs 30.8 s, of which one is a present: it is read again after 29.9.
+    let costly = send(false, 0, 1, 0, &[0; 30_800]);
+    let begun = send(false, 0, 1, 0, &[0; 10_000]);
+    assert_eq!(rig.bytes(id, &[&costly[..], &begun[..5000]].concat()), Input::Pause);
+    rig.secs(29);
+    assert!(!rig.socket(id).resumed);
+    rig.secs(2);
+    assert!(rig.socket(id).resumed);
+    assert_eq!(rig.frames(id), [], "the rest is still on its way");
+    rig.secs(31);
+    assert!(matches!(rig.frames(id)[..], [Frame::Close(_)]), "it does not come");
 }
 
 #[test]
