@@ -496,7 +496,8 @@ mod tests {
         std::fs::write(&file, "half a certificate").unwrap();
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         std::fs::write(&authority, made.cert.pem()).unwrap();
-        let changes: [(&str, fn(&mut Config, PathBuf)); 3] = [
+        type Change = fn(&mut Config, PathBuf);
+        let changes: [(&str, Change); 3] = [
             ("ca_file: ", |config, file| config.ca_file = Some(file)),
             ("callback_cert: ", |config, file| {
                 (config.callback_cert, config.callback_key) = (Some(file.clone()), Some(file));
