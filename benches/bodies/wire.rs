@@ -4,9 +4,9 @@ use std::hint::black_box;
 
 use http::{Method, StatusCode};
 use rainbow_server::engine::command::Qos;
-use rainbow_server::protocol::rainbow::answer::{HttpAnswer, Manner};
 use rainbow_server::protocol::rainbow::packet::{Form, Packet, send_header};
 use rainbow_server::protocol::rainbow::{api, sign};
+use rainbow_server::wire::http1::answer::{HttpAnswer, Manner};
 use rainbow_server::wire::http1::{BodyDecoder, parse_request, parse_response, write_response};
 use rainbow_server::wire::ws::{self, Opcode};
 use rainbow_server::wire::{date, mask};

@@ -74,10 +74,7 @@ fn healthz(control: &Control) -> HttpAnswer {
     if control.stopping.get() {
         return HttpAnswer::new(StatusCode::SERVICE_UNAVAILABLE, "stopping");
     }
-    HttpAnswer {
-        extra: Some(("Allow", HttpAnswer::READ_ONLY)),
-        ..HttpAnswer::ok("ok")
-    }
+    HttpAnswer::ok("ok").with("Allow", HttpAnswer::READ_ONLY)
 }
 
 /// The page of the demonstration that is asked for, if it is one.

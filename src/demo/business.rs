@@ -15,9 +15,9 @@ use http::{Method, StatusCode};
 
 use super::token;
 use super::wire::{Answer, Wire};
-use crate::protocol::rainbow::json;
 use crate::protocol::rainbow::sign::{Body, Rules, Scheme, Secrets, Signed, Signer};
 use crate::wire::http1::RequestHead;
+use crate::wire::json;
 use crate::wire::query;
 
 /// Everybody's channel.

@@ -2,11 +2,33 @@
 //! suites and load generators need a peer that does nothing else. It asks the business nothing and tells it nothing, its
 //! clients are in no channel, and it answers violations of RFC 6455 with the close code that RFC has for them.
 
-use crate::protocol::Actions;
+use crate::close::CloseCause;
+use crate::protocol::{Actions, Entry, Refused};
+use crate::wire::http1::RequestHead;
+use crate::wire::http1::answer::HttpAnswer;
 use crate::wire::ws;
 
 /// The path of this door.
 pub const PATH: &[u8] = b"/echo/";
+
+/// Anybody may come in.
+pub(crate) fn knock(head: &RequestHead) -> Entry<Session> {
+    if head.method == http::Method::GET {
+        return Entry::Admit(Session);
+    }
+    Entry::Answer(Refused {
+        answer: HttpAnswer::not_allowed("GET"),
+        cause: CloseCause::Refused,
+    })
+}
+
+/// Nobody is asked here, so nobody answers.
+pub(crate) fn answered() -> Refused {
+    Refused {
+        answer: HttpAnswer::overloaded(),
+        cause: CloseCause::AuthUnavailable,
+    }
+}
 
 /// Has no state.
 #[derive(Debug)]

@@ -1,7 +1,8 @@
 //! Doors. A door decodes what its clients say into the engine's vocabulary and encodes deliveries back, nothing else.
 //!
 //! To add a door: copy the smallest folder; write the codec and its goldens; write the session and its frame scripts; add
-//! one [`Session`] and one [`Door`] variant and follow the compiler; map its HTTP verbs in `api.rs`.
+//! one [`Session`] and one [`Door`] variant and follow the compiler; map its HTTP verbs in `api.rs`. What all doors say is in
+//! `words.rs`.
 //!
 //! A session never holds a reference to its shard: it puts what should happen into [`Actions`], and the shard drains
 //! them after each call.
@@ -9,58 +10,15 @@
 pub mod door;
 pub mod echo;
 pub mod rainbow;
-
-use bytes::Bytes;
+mod words;
 
 use crate::config::Config;
-use crate::engine::ack_data::LeftOut;
 use crate::engine::command::{CallbackOutcome, CallbackRequest, Publish};
-use crate::engine::ids::{ClientId, DeliveryKey, Identity, IdentityKey};
-use crate::engine::name::Name;
+use crate::engine::ids::{DeliveryKey, Identity};
 use crate::wire::ws;
 
 pub use door::Door;
-
-/// What a session sees of its surroundings during one call.
-#[derive(Clone, Copy)]
-pub struct Context<'a> {
-    /// The client this session belongs to.
-    pub client: ClientId,
-    /// Makes identities.
-    pub identities: &'a IdentityKey,
-    /// Settings in force.
-    pub config: &'a Config,
-}
-
-/// What a session wants done, in order. Reused between calls.
-#[derive(Debug, Default)]
-pub struct Actions {
-    /// Steps for the shard, executed before `reply` is sent.
-    pub steps: Vec<Action>,
-    /// Bytes for the session's own client, already framed.
-    pub reply: Vec<u8>,
-    /// Frames in `reply`.
-    pub reply_frames: u64,
-}
-
-/// One step.
-#[derive(Debug)]
-pub enum Action {
-    /// Ask the business.
-    Callback(CallbackRequest),
-    /// Put this client into a channel.
-    Join(Name),
-    /// Take this client out of a channel.
-    Leave(Name),
-    /// This client acknowledged a delivery, with data.
-    Acknowledged(DeliveryKey, Bytes),
-    /// The acknowledgement that follows had so many bytes of data, which are not passed on.
-    DataLeftOut(LeftOut, usize),
-    /// Start the keep-alive timer unless it runs.
-    ArmKeepAlive,
-    /// Stop the keep-alive timer.
-    DisarmKeepAlive,
-}
+pub use words::{Action, Actions, Context, Entry, InflightFull, Note, Question, Refused};
 
 /// The session of one admitted client: one variant per door.
 #[derive(Debug)]
@@ -70,10 +28,6 @@ pub enum Session {
     /// Messages come back as they were.
     Echo(echo::Session),
 }
-
-/// A session cannot take another unacknowledged message: `inflight_max` are waiting.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct InflightFull;
 
 impl Session {
     /// A whole data message arrived.

@@ -18,12 +18,12 @@ use crate::engine::ids::{ClientId, DeliveryKey};
 use crate::engine::outbox::Outbox;
 use crate::engine::wheel::TimerId;
 use crate::metrics::{CoreMetrics, Metric};
-use crate::protocol::rainbow::answer::Manner;
-use crate::protocol::rainbow::connect::{AcceptKey, Refusal};
 use crate::protocol::{Door, Session};
 use crate::time::Instant;
 use crate::wire::deflate::Agreed;
+use crate::wire::http1::answer::Manner;
 use crate::wire::ws;
+use crate::wire::ws::upgrade::{AcceptKey, NoUpgrade};
 
 /// Everything a shard keeps of one connection.
 #[derive(Debug)]
@@ -72,8 +72,8 @@ pub enum Phase {
     Authorising {
         /// What the answer decides about.
         upgrade: Box<Upgrade>,
-        /// What the client runs on, for whoever sends to its user.
-        platform: Bytes,
+        /// What its door remembers about it until then.
+        keep: Bytes,
         /// The client has left meanwhile.
         gone: bool,
     },
@@ -88,8 +88,8 @@ pub enum Phase {
 pub struct Upgrade {
     /// Where the client wants in.
     pub door: Door,
-    /// Whether the request can become a websocket; told only to those the business admits (spec: section 3).
-    pub accept: Result<AcceptKey, Refusal>,
+    /// Whether the request can become a websocket; told only to those who are admitted (spec: section 3).
+    pub accept: Result<AcceptKey, NoUpgrade>,
     /// The compression it would have.
     pub deflate: Option<Agreed>,
     /// How an HTTP answer would have to be framed.

@@ -3,15 +3,14 @@
 //! [`Sockets::admit`].
 //!
 //! A full server still answers its HTTP interface: one slot in [`RESERVED_SHARE`] of `connections_max` is kept for connections
-//! that do not ask for `/connect/`, and clients get a whole answer with Retry-After instead of a closed connection.
+//! that ask for no door, and clients get a whole answer with Retry-After instead of a closed connection.
 
 use super::Shard;
 use super::sockets::{Sockets, Verdict};
 use crate::config::OriginRule;
 use crate::engine::ids::ClientId;
 use crate::metrics::Metric;
-use crate::protocol::rainbow::answer::HttpAnswer;
-use crate::protocol::rainbow::connect::Refusal;
+use crate::wire::http1::answer::HttpAnswer;
 use crate::wire::http1::{Headers, RequestHead};
 
 /// Every so many slots one is not for clients.
@@ -72,7 +71,7 @@ impl Shard {
             }
         };
         self.metrics.add(reason, 1);
-        Some(Refusal::Overloaded.answer())
+        Some(HttpAnswer::overloaded())
     }
 }
 

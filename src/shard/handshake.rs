@@ -1,5 +1,5 @@
-//! From a request head to an open client (spec: section 3). Order of checks: credentials, then the business, then the
-//! upgrade headers.
+//! From a request head to an open client. Order of checks: the door, then the backend if the door asks it, then the upgrade
+//! headers (spec: section 3).
 
 use bytes::Bytes;
 
@@ -12,22 +12,13 @@ use crate::close::CloseCause;
 use crate::engine::command::{CallbackFailure, CallbackOutcome, CallbackRequest, Endpoint, Report};
 use crate::engine::ids::ClientId;
 use crate::metrics::Metric;
-use crate::protocol::door::Knock;
-use crate::protocol::rainbow::admission::{Admission, Effects};
-use crate::protocol::rainbow::answer::{HttpAnswer, Manner};
-use crate::protocol::rainbow::connect::{self, Question, Refusal};
-use crate::protocol::{Actions, Door, Session};
+use crate::protocol::{Actions, Door, Entry, Question, Refused, Session};
 use crate::time::Instant;
 use crate::wire::deflate::{self, Agreed};
+use crate::wire::http1::answer::{HttpAnswer, Manner};
 use crate::wire::http1::{self, Framing, RequestHead};
 use crate::wire::ws;
-
-/// What an admitted client brings in.
-#[derive(Default)]
-struct Entry {
-    effects: Effects,
-    platform: Bytes,
-}
+use crate::wire::ws::upgrade;
 
 impl Shard {
     /// Bytes of a request head are in the tail.
@@ -94,48 +85,40 @@ impl Shard {
         let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
             return;
         };
-        let Phase::Authorising {
-            upgrade,
-            platform,
-            gone,
-        } = &mut client.phase
-        else {
+        let Phase::Authorising { upgrade, keep, gone } = &mut client.phase else {
             return;
         };
-        let (upgrade, platform, gone) = (**upgrade, std::mem::take(platform), *gone);
-        let admission = upgrade.door.admission(outcome);
+        let (upgrade, keep, gone) = (**upgrade, std::mem::take(keep), *gone);
+        let admission = upgrade.door.answered(context!(self, id), keep, outcome, actions);
         if gone {
+            // What it would have joined is of no use any more.
+            actions.steps.clear();
             return self.on_auth_gone(id, upgrade, admission);
         }
         match admission {
-            Admission::Admitted(effects) => {
+            Ok(session) => {
                 if upgrade.accept.is_ok() {
                     self.metrics.add(Metric::AuthOk, 1);
                 }
-                self.admit(id, upgrade, Entry { effects, platform }, actions, now, sockets);
+                self.admit(id, upgrade, session, actions, now, sockets);
             }
-            Admission::Denied => {
-                self.metrics.add(Metric::AuthDenied, 1);
-                self.refuse_after_auth(
-                    id,
-                    Refusal::Unauthorized,
-                    upgrade.manner,
-                    CloseCause::Denied,
-                    now,
-                    sockets,
-                );
+            Err(refused) => {
+                self.count_unasked(&refused, outcome);
+                self.refuse_after_auth(id, &refused, upgrade.manner, now, sockets);
             }
-            Admission::Unavailable => {
+        }
+    }
+
+    fn count_unasked(&self, refused: &Refused, outcome: &CallbackOutcome) {
+        match refused.cause {
+            CloseCause::Denied => self.metrics.add(Metric::AuthDenied, 1),
+            CloseCause::AuthUnavailable => {
                 self.metrics.add(Metric::AuthUnavailable, 1);
-                let overloaded = matches!(outcome, CallbackOutcome::Failed(CallbackFailure::Overloaded));
-                let refusal = if overloaded {
+                if matches!(outcome, CallbackOutcome::Failed(CallbackFailure::Overloaded)) {
                     self.metrics.add(Metric::RefusedAuthQueue, 1);
-                    Refusal::Overloaded
-                } else {
-                    Refusal::Unavailable
-                };
-                self.refuse_after_auth(id, refusal, upgrade.manner, CloseCause::AuthUnavailable, now, sockets);
+                }
             }
+            _ => {}
         }
     }
 
@@ -144,24 +127,23 @@ impl Shard {
         &mut self,
         id: ClientId,
         upgrade: Upgrade,
-        entry: Entry,
+        session: Session,
         actions: &mut Actions,
         now: Instant,
         sockets: &mut dyn Sockets,
     ) {
         let accept = match upgrade.accept {
             Ok(accept) => accept,
-            Err(refusal) => {
-                return self.refuse_after_auth(id, refusal, upgrade.manner, CloseCause::Refused, now, sockets);
+            Err(reason) => {
+                actions.steps.clear();
+                let refused = Refused {
+                    answer: reason.answer(),
+                    cause: CloseCause::Refused,
+                };
+                return self.refuse_after_auth(id, &refused, upgrade.manner, now, sockets);
             }
         };
-        let Entry { mut effects, platform } = entry;
-        let user = effects.user.take();
-        let session = upgrade.door.session(context!(self, id), effects, actions);
         self.open(id, session, upgrade.deflate);
-        if let Some(user) = user {
-            self.bind(id, &user, platform, now);
-        }
         self.watch_liveness(id, now);
         self.perform_steps(id, actions, now);
         // Written at the end of the turn, after the subscriptions were posted: a publish caused by this answer cannot
@@ -169,7 +151,7 @@ impl Shard {
         self.metrics.add(Metric::Handshakes, 1);
         let mut switching = Vec::with_capacity(256);
         let extensions = upgrade.deflate.map(Agreed::answer);
-        connect::switching(&mut switching, &accept, extensions.as_deref(), &self.date(now));
+        upgrade::switching(&mut switching, &accept, extensions.as_deref(), &self.date(now));
         self.queue(id, &switching, now, sockets);
         self.on_tail(id, now, sockets);
         self.resume_after_auth(id, sockets);
@@ -189,54 +171,58 @@ impl Shard {
             self.answer(id, &answer, manner, now, sockets);
             return self.close_client(id, CloseCause::Refused, None, now, sockets);
         }
-        let identity = self.identities.identity(id, &self.identities.check(id));
-        let mut knock = match door.knock(head, &identity, &self.config) {
-            Ok(knock) => knock,
-            Err(refusal) => {
-                self.note_refusal(refusal, now);
-                self.answer(id, &refusal.answer(), manner, now, sockets);
-                return if manner.keep_alive {
-                    self.rearm_handshake(id, now);
-                } else {
-                    self.close_client(id, CloseCause::Refused, None, now, sockets);
-                };
-            }
-        };
-        let upgrade = Upgrade {
-            door,
-            accept: connect::upgrade_check(&head.headers),
-            deflate: self.config.compression.then(|| agreement(head)).flatten(),
-            manner,
-        };
-        let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
-            return;
-        };
-        let authorising = Phase::Authorising {
-            upgrade: Box::new(upgrade),
-            platform: match &mut knock {
-                Knock::Ask(question) => std::mem::take(&mut question.platform),
-                Knock::Welcome => Bytes::new(),
-            },
-            gone: false,
-        };
-        let phase = std::mem::replace(&mut client.phase, authorising);
-        if let Phase::Handshaking { deadline } = phase {
-            self.count_handshaking(false);
-            self.wheel.cancel(deadline);
-        }
-        match knock {
-            Knock::Ask(question) => {
-                if let Some(parameter) = &question.withheld {
-                    self.note_withheld(parameter, now);
-                }
+        let mut actions = std::mem::take(&mut self.actions);
+        match door.knock(context!(self, id), head, &mut actions) {
+            Entry::Ask(question) => {
+                self.begin_entry(id, self.upgrade(door, head, manner), question.keep.clone());
+                self.perform_steps(id, &mut actions, now);
                 let forwarded = head.headers.joined("x-forwarded-for");
                 self.ask(id, question, sockets.address(id, forwarded.as_deref()));
             }
-            Knock::Welcome => {
-                let mut actions = std::mem::take(&mut self.actions);
-                self.admit(id, upgrade, Entry::default(), &mut actions, now, sockets);
-                self.actions = actions;
+            Entry::Admit(session) => {
+                let upgrade = self.upgrade(door, head, manner);
+                self.begin_entry(id, upgrade, Bytes::new());
+                self.admit(id, upgrade, session, &mut actions, now, sockets);
             }
+            Entry::Answer(refused) => {
+                self.perform_steps(id, &mut actions, now);
+                self.refuse(id, &refused, manner, now, sockets);
+            }
+        }
+        self.actions = actions;
+    }
+
+    fn upgrade(&self, door: Door, head: &RequestHead, manner: Manner) -> Upgrade {
+        Upgrade {
+            door,
+            accept: upgrade::check(&head.headers),
+            deflate: self.config.compression.then(|| agreement(head)).flatten(),
+            manner,
+        }
+    }
+
+    /// The request has been read; what becomes of it is not decided.
+    fn begin_entry(&mut self, id: ClientId, upgrade: Upgrade, keep: Bytes) {
+        let authorising = Phase::Authorising {
+            upgrade: Box::new(upgrade),
+            keep,
+            gone: false,
+        };
+        if let Some(phase) = self.phase_mut(id)
+            && let Phase::Handshaking { deadline } = std::mem::replace(phase, authorising)
+        {
+            self.count_handshaking(false);
+            self.wheel.cancel(deadline);
+        }
+    }
+
+    /// A door refuses a request without asking anybody.
+    fn refuse(&mut self, id: ClientId, refused: &Refused, manner: Manner, now: Instant, sockets: &mut dyn Sockets) {
+        self.answer(id, &refused.answer, manner, now, sockets);
+        if manner.keep_alive {
+            self.rearm_handshake(id, now);
+        } else {
+            self.close_client(id, refused.cause, None, now, sockets);
         }
     }
 
@@ -282,25 +268,20 @@ impl Shard {
     }
 
     /// The client left while the business was asked: it is never registered. If the business said yes it is told.
-    fn on_auth_gone(&mut self, id: ClientId, upgrade: Upgrade, admission: Admission) {
+    fn on_auth_gone(&mut self, id: ClientId, upgrade: Upgrade, admission: Result<Session, Refused>) {
         self.metrics.add(Metric::AuthGone, 1);
         // Whoever could not have become a client is not called back, gone or not.
-        let (Admission::Admitted(effects), Ok(_)) = (admission, upgrade.accept) else {
-            return self.free(id);
-        };
-        // What it would have joined is of no use any more.
-        let session = upgrade
-            .door
-            .session(context!(self, id), effects, &mut Actions::default());
-        self.close_unborn(id, session);
+        match (admission, upgrade.accept) {
+            (Ok(session), Ok(_)) => self.close_unborn(id, session),
+            _ => self.free(id),
+        }
     }
 
     fn refuse_after_auth(
         &mut self,
         id: ClientId,
-        refusal: Refusal,
+        refused: &Refused,
         mut manner: Manner,
-        cause: CloseCause,
         now: Instant,
         sockets: &mut dyn Sockets,
     ) {
@@ -314,11 +295,11 @@ impl Shard {
             .insert(now + self.config.handshake_timeout, Timer::Handshake(id));
         client.phase = Phase::Handshaking { deadline };
         self.count_handshaking(true);
-        self.answer(id, &refusal.answer(), manner, now, sockets);
+        self.answer(id, &refused.answer, manner, now, sockets);
         if manner.keep_alive {
-            self.count_close(cause);
+            self.count_close(refused.cause);
         } else {
-            self.close_client(id, cause, None, now, sockets);
+            self.close_client(id, refused.cause, None, now, sockets);
         }
     }
 

@@ -57,7 +57,7 @@ impl Shard {
         true
     }
 
-    /// The client, just admitted, is one of `user`'s until it is gone. Does not count as a channel.
+    /// The client is one of `user`'s until it is gone. Does not count as a channel.
     pub(super) fn bind(&mut self, id: ClientId, user: &Name, platform: Bytes, now: Instant) {
         if !self.is_open(id) {
             return;

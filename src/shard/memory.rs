@@ -15,9 +15,8 @@ use crate::close::CloseCause;
 use crate::engine::ids::ClientId;
 use crate::limits::RECEIVE_SCRATCH_BYTES;
 use crate::metrics::Metric;
-use crate::protocol::rainbow::answer::Manner;
-use crate::protocol::rainbow::connect::Refusal;
 use crate::time::{Duration, Instant};
+use crate::wire::http1::answer::{HttpAnswer, Manner};
 use crate::wire::ws;
 
 /// How long a client with large messages is not read while memory is short.
@@ -79,7 +78,7 @@ impl Shard {
         if matches!(client.phase, Phase::Handshaking { .. }) && is_short_for_stranger(&client.tail) {
             client.tail = budget::Input::new();
             self.metrics.add(Metric::RefusedMemory, 1);
-            self.answer(id, &Refusal::Overloaded.answer(), Manner::LAST, now, sockets);
+            self.answer(id, &HttpAnswer::overloaded(), Manner::LAST, now, sockets);
             self.close_client(id, CloseCause::Refused, None, now, sockets);
         }
         self.input_state(id)

@@ -514,6 +514,7 @@ impl Shard {
                 Action::Leave(channel) => {
                     self.leave(id, &channel);
                 }
+                Action::Bind { user, platform } => self.bind(id, &user, platform, now),
                 Action::Acknowledged(delivery, data) => self.member_done(delivery, data, now),
                 Action::DataLeftOut(why, bytes) => {
                     let max = self.config.ack_data_max;
@@ -521,6 +522,7 @@ impl Shard {
                 }
                 Action::ArmKeepAlive => self.arm_keep_alive(id, now),
                 Action::DisarmKeepAlive => self.disarm_keep_alive(id),
+                Action::Note(note) => self.note(&note, now),
             }
         }
     }

@@ -12,6 +12,7 @@
 //! Header lines are read by `httparse`; the first line is read here, since `httparse` refuses targets that are not UTF-8.
 //! Callers: shard (first request of a connection), control core (API server and callback client), cluster.
 
+pub mod answer;
 mod body;
 mod encode;
 mod fields;

@@ -12,9 +12,12 @@
 //! | --- | --- | --- |
 //! | [`ws`] | frames in place, fragmentation, close codes, server and client encoders | RFC 6455, spec §14 |
 //! | [`deflate`] | compressed messages | RFC 7692 |
+//! | [`ws::upgrade`] | from a request to a websocket | RFC 6455 §4.2, spec §3 |
 //! | [`gzip`] | packed answers | RFC 1952 |
 //! | [`mask`] | the XOR of client frames | RFC 6455 §5.3 |
 //! | [`http1`] | request and response heads, body framing, encoders | RFC 9110, RFC 9112, spec §15 |
+//! | [`http1::answer`] | whole answers | spec §10, §15 |
+//! | [`json`] | a few fields of an object; strings | RFC 8259, spec §10 |
 //! | [`date`] | the text of a `Date` header | RFC 9110 §5.6.7 |
 //! | [`query`] | `application/x-www-form-urlencoded` as Python 2 reads and writes it | spec §3, §4, §5, §10 |
 //! | [`proxy`] | PROXY protocol headers | HAProxy's document, sections 2.1 and 2.2 |
@@ -25,6 +28,7 @@ pub mod deflate;
 pub mod forwarded;
 pub mod gzip;
 pub mod http1;
+pub mod json;
 pub mod mask;
 pub mod proxy;
 pub mod query;

@@ -23,6 +23,7 @@ mod encode;
 mod error;
 #[cfg(test)]
 mod tests;
+pub mod upgrade;
 
 pub use close::{CloseFrame, is_valid_close_code};
 pub use encode::{HEADER_MAX, accept_key, client_frame, header, push_close, push_frame};

@@ -2,15 +2,15 @@
 //!
 //! Effects are applied in the order of the fields of [`Effects`]: cookie, leave, join; so a name in both lists ends up
 //! joined. They are read from the connect reply and from message replies with a 2xx status, from no other. Source: spec
-//! sections 3 and 4. Called by the session.
+//! sections 3 and 4. Called by [`super::entry`] and the session.
 
 use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::json::{self, Field};
 use crate::engine::command::{CallbackOutcome, CallbackReply};
 use crate::engine::name::Name;
+use crate::wire::json::{self, Field};
 use crate::wire::query;
 
 /// Names one reply may bring, joined and left each; further ones are ignored. A head of 64 KiB holds fewer.

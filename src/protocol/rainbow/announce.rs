@@ -14,9 +14,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use ::hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use super::json::{self, Field};
 use super::sign::Secrets;
 use crate::time::Duration;
+use crate::wire::json::{self, Field};
 
 /// Longest datagram read or written, in bytes.
 pub const DATAGRAM_BYTES_MAX: usize = 1024;

@@ -18,12 +18,12 @@ use std::borrow::Cow;
 use http::{Method, StatusCode};
 
 use super::answer::HttpAnswer;
-use super::json::{self, Field};
 use super::number;
 use super::sign::{Refusal, Signed};
 use crate::engine::command::{AtDeadline, Qos, exhausted_after};
 use crate::engine::name::Name;
 use crate::time::Duration;
+use crate::wire::json::{self, Field};
 use crate::wire::query;
 
 /// Timeouts are cut to this many seconds, a day: nobody waits longer for an HTTP answer.

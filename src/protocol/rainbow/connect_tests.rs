@@ -1,11 +1,11 @@
 //! Tests of [`super`], by behaviour.
 
 use super::*;
-use crate::wire::date::http_date;
 use proptest::prelude::*;
 
 use crate::config::{Overrides, QueryHeaders};
 use crate::protocol::rainbow::passing::capitalised;
+use crate::wire::http1;
 
 const IDENTITY: Identity = [b'a'; 64];
 const CREDENTIALS: &str = "X-DEVICEID: dev-1\r\nX-CLIENT-OS: ios7\r\n";
@@ -290,46 +290,15 @@ fn a_long_query_of_many_parameters_is_walked_once() {
     assert_eq!(lines.len(), 8_003);
 }
 
-const UPGRADE: &str = "Upgrade: WebSocket\r\nConnection: keep-alive, Upgrade\r\nSec-WebSocket-Version: 13\r\n\
-                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-
-#[test]
-fn upgrade_checks_in_their_order() {
-    let check = |headers: &str| upgrade_check(&head("/connect/", headers).headers);
-    assert_eq!(check(UPGRADE), Ok(*b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
-    assert_eq!(check(&UPGRADE.replace("13", "8")), Ok(*b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
-    let without = |name: &str| UPGRADE.replace(name, "X");
-    assert_eq!(check(""), Err(Refusal::NotWebsocket));
-    assert_eq!(
-        check(&UPGRADE.replace("WebSocket\r", "h2c\r")),
-        Err(Refusal::NotWebsocket)
-    );
-    assert_eq!(check(&without("Connection")), Err(Refusal::NotUpgrade));
-    assert_eq!(check(&UPGRADE.replace(", Upgrade", "")), Err(Refusal::NotUpgrade));
-    assert_eq!(check(&without("Sec-WebSocket-Version")), Err(Refusal::Version));
-    assert_eq!(check(&UPGRADE.replace("13", "12")), Err(Refusal::Version));
-    assert_eq!(check(&without("Sec-WebSocket-Key")), Err(Refusal::Headers));
-    assert_eq!(
-        check(&UPGRADE.replace("dGhlIHNhbXBsZSBub25jZQ==", "")),
-        Err(Refusal::Headers)
-    );
-    let no_host = parse(format!("GET /connect/ HTTP/1.1\r\n{UPGRADE}\r\n").as_bytes());
-    assert_eq!(upgrade_check(&no_host.headers), Err(Refusal::Headers));
-}
-
 #[test]
 fn the_table_of_section_3() {
-    let cases: [(Refusal, u16, &str); 7] = [
+    let cases: [(Refusal, u16, &str); 3] = [
         (
             Refusal::Unauthorized,
             401,
             "HTTP/1.1 401 Unauthorized\r\n\r\nNot authenticated",
         ),
         (Refusal::Unavailable, 503, "HTTP/1.1 503 Service Unavailable\r\n\r\n"),
-        (Refusal::NotWebsocket, 400, "Can \"Upgrade\" only to \"WebSocket\"."),
-        (Refusal::NotUpgrade, 400, "\"Connection\" must be \"Upgrade\"."),
-        (Refusal::Headers, 400, "Missing/Invalid WebSocket headers"),
-        (Refusal::Version, 426, ""),
         (
             Refusal::Method,
             405,
@@ -343,31 +312,8 @@ fn the_table_of_section_3() {
     }
     assert_eq!(Refusal::Unauthorized.answer().body.len(), 46);
     assert_eq!(Refusal::Unavailable.answer().body.len(), 36);
-    assert_eq!(
-        Refusal::Version.answer().extra,
-        Some(("Sec-Websocket-Version", "7, 8, 13"))
-    );
-    assert_eq!(Refusal::Overloaded.answer().extra, Some(("Retry-After", "5")));
-}
-
-#[test]
-fn the_switching_answer() {
-    let mut out = Vec::new();
-    let accept = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
-    switching(&mut out, accept, None, &http_date(0));
-    let expected = format!(
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-Websocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nServer: {SERVER}\r\n\
-         Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n\r\n"
-    );
-    assert_eq!(String::from_utf8(out).unwrap(), expected);
-    let mut out = Vec::new();
-    switching(&mut out, accept, Some("permessage-deflate"), &http_date(0));
-    let answer = String::from_utf8(out).unwrap();
-    assert!(
-        answer.ends_with("\r\nSec-Websocket-Extensions: permessage-deflate\r\n\r\n"),
-        "{answer}"
-    );
+    assert_eq!(Refusal::Overloaded.answer().headers, [("Retry-After", "5".into())]);
+    assert_eq!(Refusal::Overloaded.answer().body, Refusal::Unavailable.answer().body);
 }
 
 proptest! {

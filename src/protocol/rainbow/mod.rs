@@ -5,7 +5,8 @@
 //! | --- | --- | --- |
 //! | [`packet`] | binary packets | 6 |
 //! | [`sign`] | signatures, ours and the callers' | 5 |
-//! | [`connect`] | who may ask the business, with what, and the upgrade | 3, 4 |
+//! | [`entry`] | how a client comes in | 3 |
+//! | [`connect`] | who may ask the business, and with what | 3, 4 |
 //! | [`admission`] | what a business answer means for a client | 3, 4 |
 //! | [`callback`] | URLs and headers of callbacks | 4, 7 |
 //! | [`api`] | routes, parameters and timing of the HTTP API | 8, 10, 17 |
@@ -13,7 +14,7 @@
 //! | [`serverinfo`] | the listing of channels, as JSON and as a page | 10 |
 //! | [`announce`], [`peer`] | discovery of other servers: what they say, who is in | 12 |
 //! | [`relay`] | what is asked of peers and how their answers add up | 12 |
-//! | [`json`], [`number`] | text formats as Python reads and writes them | 5, 10 |
+//! | [`number`] | numbers as Python reads them | 10 |
 
 pub mod admission;
 pub mod announce;
@@ -21,9 +22,9 @@ pub mod answer;
 pub mod api;
 pub mod callback;
 pub mod connect;
+pub mod entry;
 pub mod forwards;
 pub mod inflight;
-pub mod json;
 pub mod number;
 pub mod packet;
 mod passing;

@@ -10,7 +10,6 @@ use simd_json::prelude::*;
 
 use super::answer::HttpAnswer;
 use super::api::{SendAsk, TIMEOUT_MAX_S};
-use super::json;
 use super::sign::{Body, Scheme, Signer};
 use crate::engine::command::{CallbackOutcome, CallbackReply};
 use crate::engine::name::Space;
@@ -18,6 +17,7 @@ use crate::engine::receipt::PeerPart;
 use crate::engine::registry::Presence;
 use crate::engine::registry::online::{PLATFORM_BYTES_MAX, PLATFORMS_MAX};
 use crate::time::{Duration, Instant};
+use crate::wire::json;
 use crate::wire::query::Encoder;
 
 /// Longest wait for a peer's answer to anything but `/send/`.

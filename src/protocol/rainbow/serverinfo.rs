@@ -7,8 +7,8 @@ use std::fmt::Write;
 
 use simd_json::prelude::*;
 
-use super::json;
 use crate::engine::name::Name;
+use crate::wire::json;
 
 /// Longest listing read from a peer, in bytes: some 200 000 channels.
 pub const LISTING_BYTES_MAX: usize = 8 << 20;

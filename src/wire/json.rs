@@ -1,11 +1,11 @@
-//! JSON as this door reads and writes it: the few top-level fields of a small object in, text in the style of Python's
-//! `json.dumps` out (`", "` and `": "` as separators, everything but printable ASCII escaped). `<`, `>` and `&` are escaped as
-//! well: answers of the HTTP interface are declared as html, as in the original, and carry what strangers wrote.
+//! JSON as doors read and write it: the few top-level fields of a small object in, strings out in the style of Python's
+//! `json.dumps` (everything but printable ASCII escaped). `<`, `>` and `&` are escaped as well: an answer may be declared as
+//! html, as in the original, and carries what strangers wrote.
 //!
 //! Invariants: reading does not recurse (the tape is a flat list, nesting is limited to 1024) and its memory is a multiple
 //! of the body, whose size every caller bounds. Of a repeated key the last one counts, as in Python; what only Python
 //! calls JSON (`NaN`, `Infinity`, numbers beyond `f64`) is refused. Source: spec sections
-//! 3, 10 and 12. Called by [`super::connect`], [`super::api`] and the cluster part of this door.
+//! 3, 10 and 12. Callers: the doors, and what speaks for them (cluster, demo).
 
 use simd_json::prelude::*;
 use simd_json::tape;
@@ -102,11 +102,7 @@ pub fn fields_within<const N: usize>(text: &[u8], bytes_max: usize, names: [&str
 }
 
 /// Parses up to `bytes_max` bytes and looks at the result.
-pub(super) fn with_value<T>(
-    text: &[u8],
-    bytes_max: usize,
-    look: impl FnOnce(tape::Value<'_, '_>) -> Option<T>,
-) -> Option<T> {
+pub fn with_value<T>(text: &[u8], bytes_max: usize, look: impl FnOnce(tape::Value<'_, '_>) -> Option<T>) -> Option<T> {
     if text.len() > bytes_max {
         return None;
     }

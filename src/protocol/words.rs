@@ -1,0 +1,127 @@
+//! The words every door shares with the shard: what a door is told, what it wants done, what it says to a request. They stand
+//! below the doors and name none of them.
+//!
+//! ```text
+//!   request head ── knock ──▶ Entry::Ask ── the backend ── answered ──┬─▶ session
+//!                       ├──▶ Entry::Admit ────────────────────────────┘
+//!                       └──▶ Entry::Answer ◀── Refused ── answered
+//! ```
+//! A door gives finished answers: the shard writes them and counts their causes, and never asks what they mean.
+
+use bytes::Bytes;
+
+use crate::close::CloseCause;
+use crate::config::Config;
+use crate::engine::ack_data::LeftOut;
+use crate::engine::command::CallbackRequest;
+use crate::engine::ids::{ClientId, DeliveryKey, IdentityKey};
+use crate::engine::name::Name;
+use crate::metrics::Metric;
+use crate::wire::http1::answer::HttpAnswer;
+
+/// What a session sees of its surroundings during one call.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// The client this session belongs to.
+    pub client: ClientId,
+    /// Makes identities.
+    pub identities: &'a IdentityKey,
+    /// Settings in force.
+    pub config: &'a Config,
+}
+
+/// What a session wants done, in order. Reused between calls.
+#[derive(Debug, Default)]
+pub struct Actions {
+    /// Steps for the shard, executed before `reply` is sent.
+    pub steps: Vec<Action>,
+    /// Bytes for the session's own client, already framed.
+    pub reply: Vec<u8>,
+    /// Frames in `reply`.
+    pub reply_frames: u64,
+}
+
+/// One step.
+#[derive(Debug)]
+pub enum Action {
+    /// Ask the business.
+    Callback(CallbackRequest),
+    /// Put this client into a channel.
+    Join(Name),
+    /// Take this client out of a channel.
+    Leave(Name),
+    /// This client is one of a user's until it is gone, on this platform. Does not count as a channel.
+    Bind {
+        /// The user.
+        user: Name,
+        /// What the client runs on, for whoever sends to the user.
+        platform: Bytes,
+    },
+    /// This client acknowledged a delivery, with data.
+    Acknowledged(DeliveryKey, Bytes),
+    /// The acknowledgement that follows had so many bytes of data, which are not passed on.
+    DataLeftOut(LeftOut, usize),
+    /// Start the keep-alive timer unless it runs.
+    ArmKeepAlive,
+    /// Stop the keep-alive timer.
+    DisarmKeepAlive,
+    /// Something that the operator should know of.
+    Note(Note),
+}
+
+/// A session cannot take another unacknowledged message: `inflight_max` are waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InflightFull;
+
+/// What a door says to a request. `S` is its session.
+#[derive(Debug)]
+pub enum Entry<S> {
+    /// The backend decides; its answer comes back to the door.
+    Ask(Question),
+    /// It may come in, if its request can be upgraded. What the door wants done then is in the [`Actions`] of the call.
+    Admit(S),
+    /// It may not.
+    Answer(Refused),
+}
+
+/// What the backend is asked about a client, for a [`CallbackRequest`].
+#[derive(Debug)]
+pub struct Question {
+    /// URL-encoded parameters.
+    pub query: Bytes,
+    /// Header lines, each ended by CRLF.
+    pub headers: Bytes,
+    /// What the door has to remember about the client until the answer, which comes with it.
+    pub keep: Bytes,
+}
+
+/// Why a client does not get in, as it is told and as it is counted.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// What the client is answered.
+    pub answer: HttpAnswer,
+    /// [`CloseCause::Denied`] if the backend said no, [`CloseCause::AuthUnavailable`] if it said nothing usable.
+    pub cause: CloseCause,
+}
+
+/// Something an operator can do something about. Counted each time, and said once a minute (`shard/notes.rs`).
+#[derive(Debug)]
+pub struct Note {
+    /// Counts it, and tells its kind from others.
+    pub metric: Metric,
+    /// What is peculiar to this case.
+    pub detail: String,
+    /// Writes the line: the detail, how many cases were not mentioned since the last line, settings.
+    pub say: fn(&str, u64, &Config),
+}
+
+impl<S> Entry<S> {
+    /// The same with another kind of session.
+    pub fn map<T>(self, session: impl FnOnce(S) -> T) -> Entry<T> {
+        match self {
+            Entry::Ask(question) => Entry::Ask(question),
+            Entry::Admit(inner) => Entry::Admit(session(inner)),
+            Entry::Answer(refused) => Entry::Answer(refused),
+        }
+    }
+}
