@@ -2,7 +2,7 @@
 //!
 //! Invariant: standard output and standard error may be closed, full, or a pipe nobody reads. Nothing here panics over that,
 //! and [`say`] holds up its caller for at most [`SAY_WITHIN`], so that a process that means to end does end. The macros of
-//! the standard library promise neither; `tests/layering.rs` looks for them.
+//! the standard library promise neither; `tests/layering` looks for them.
 //!
 //! Callers: `main.rs`, and whoever ends the process (`runtime.rs`, `signals.rs`).
 
