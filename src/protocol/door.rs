@@ -8,7 +8,7 @@
 
 use bytes::Bytes;
 
-use super::{Actions, Context, Entry, Refused, Session, echo, rainbow};
+use super::{Actions, Context, DoorPolicy, Entry, Refused, Session, echo, rainbow};
 use crate::config::Config;
 use crate::engine::command::CallbackOutcome;
 use crate::wire::http1::RequestHead;
@@ -23,6 +23,17 @@ pub enum Door {
 }
 
 impl Door {
+    /// Every door, in the order of its number.
+    pub const ALL: [Door; 2] = [Door::Rainbow, Door::Echo];
+
+    /// How its connections are treated.
+    pub fn policy(self, config: &Config) -> DoorPolicy {
+        match self {
+            Door::Rainbow => DoorPolicy::of(config),
+            Door::Echo => echo::policy(config),
+        }
+    }
+
     /// The door behind a path, if there is one.
     pub fn at(path: &[u8], config: &Config) -> Option<Door> {
         match path {

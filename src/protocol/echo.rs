@@ -3,13 +3,22 @@
 //! clients are in no channel, and it answers violations of RFC 6455 with the close code that RFC has for them.
 
 use crate::close::CloseCause;
-use crate::protocol::{Actions, Entry, Refused};
+use crate::config::Config;
+use crate::protocol::{Actions, DoorPolicy, Entry, Refused};
 use crate::wire::http1::RequestHead;
 use crate::wire::http1::answer::HttpAnswer;
 use crate::wire::ws;
 
 /// The path of this door.
 pub const PATH: &[u8] = b"/echo/";
+
+/// What RFC 6455 wants refused is refused, whatever the settings let other clients do.
+pub(crate) fn policy(config: &Config) -> DoorPolicy {
+    DoorPolicy {
+        accept_unmasked: false,
+        ..DoorPolicy::of(config)
+    }
+}
 
 /// Anybody may come in.
 pub(crate) fn knock(head: &RequestHead) -> Entry<Session> {

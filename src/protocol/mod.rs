@@ -18,7 +18,7 @@ use crate::engine::ids::{DeliveryKey, Identity};
 use crate::wire::ws;
 
 pub use door::Door;
-pub use words::{Action, Actions, Context, Entry, InflightFull, Note, Question, Refused};
+pub use words::{Action, Actions, Context, DoorPolicy, Entry, InflightFull, Note, Question, Refused};
 
 /// The session of one admitted client: one variant per door.
 #[derive(Debug)]

@@ -17,7 +17,10 @@ use crate::engine::command::CallbackRequest;
 use crate::engine::ids::{ClientId, DeliveryKey, IdentityKey};
 use crate::engine::name::Name;
 use crate::metrics::Metric;
+use crate::time::Duration;
+use crate::wire::deflate::Agreed;
 use crate::wire::http1::answer::HttpAnswer;
+use crate::wire::ws;
 
 /// What a session sees of its surroundings during one call.
 #[derive(Clone, Copy)]
@@ -104,6 +107,24 @@ pub struct Refused {
     pub cause: CloseCause,
 }
 
+/// How the connections of a door are treated. The shard makes one of each door's from the settings, at start and at reload,
+/// and asks the table: nothing is kept with a client but its door.
+#[derive(Clone, Copy, Debug)]
+pub struct DoorPolicy {
+    /// Longest message of a client, in bytes.
+    pub message_max: usize,
+    /// Accept frames without a mask (RFC 6455 §5.1 wants them refused).
+    pub accept_unmasked: bool,
+    /// Agree to compression.
+    pub compression: bool,
+    /// Silence after which a client is sent a ping; zero: never.
+    pub ping_interval: Duration,
+    /// Time it then has to say something.
+    pub ping_timeout: Duration,
+    /// Silence after which it is closed; zero: never.
+    pub idle_timeout: Duration,
+}
+
 /// Something an operator can do something about. Counted each time, and said once a minute (`shard/notes.rs`).
 #[derive(Debug)]
 pub struct Note {
@@ -113,6 +134,29 @@ pub struct Note {
     pub detail: String,
     /// Writes the line: the detail, how many cases were not mentioned since the last line, settings.
     pub say: fn(&str, u64, &Config),
+}
+
+impl DoorPolicy {
+    /// As the settings have it for every door.
+    pub fn of(config: &Config) -> Self {
+        Self {
+            message_max: config.message_max,
+            accept_unmasked: config.accept_unmasked,
+            compression: config.compression,
+            ping_interval: config.ping_interval,
+            ping_timeout: config.ping_timeout,
+            idle_timeout: config.idle_timeout,
+        }
+    }
+
+    /// What is accepted of a client with this agreement.
+    pub fn frame_limits(&self, deflate: Option<Agreed>) -> ws::Limits {
+        ws::Limits {
+            message_max: self.message_max,
+            accept_unmasked: self.accept_unmasked,
+            rsv1: deflate.is_some(),
+        }
+    }
 }
 
 impl<S> Entry<S> {

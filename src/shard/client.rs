@@ -103,6 +103,8 @@ pub struct Open {
     pub decoder: ws::Decoder,
     /// Messages may be compressed.
     pub deflate: Option<Agreed>,
+    /// Where it came in.
+    pub door: Door,
     /// The door's state.
     pub session: Session,
     /// Runs out with [`crate::close::CloseCause::KeepAliveTimeout`].
@@ -116,6 +118,8 @@ pub struct Closing {
     pub session: Option<Session>,
     /// Looks for the client's own close frame.
     pub decoder: ws::Decoder,
+    /// As while it was open; `None`: it never was.
+    pub door: Option<Door>,
     /// As while it was open.
     pub deflate: Option<Agreed>,
     /// Runs out when the peer does not end the connection itself.

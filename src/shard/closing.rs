@@ -143,6 +143,7 @@ impl Shard {
             client.phase = Phase::Closing(Closing {
                 session: Some(session),
                 decoder: ws::Decoder::new(),
+                door: None,
                 deflate: None,
                 linger: None,
                 socket: false,
@@ -166,6 +167,7 @@ impl Shard {
         let closing = Closing {
             session: None,
             decoder: ws::Decoder::new(),
+            door: None,
             deflate: None,
             linger: None,
             socket: true,
@@ -193,6 +195,7 @@ impl Shard {
                 if let Some(Phase::Closing(closing)) = self.phase_mut(id) {
                     closing.session = Some(open.session);
                     closing.decoder = open.decoder;
+                    closing.door = Some(open.door);
                     closing.deflate = open.deflate;
                 }
                 tracing::debug!(cause = cause.label(), slot = id.slot, "client closes");

@@ -143,7 +143,7 @@ impl Shard {
                 return self.refuse_after_auth(id, &refused, upgrade.manner, now, sockets);
             }
         };
-        self.open(id, session, upgrade.deflate);
+        self.open(id, session, &upgrade);
         self.watch_liveness(id, now);
         self.perform_steps(id, actions, now);
         // Written at the end of the turn, after the subscriptions were posted: a publish caused by this answer cannot
@@ -196,7 +196,7 @@ impl Shard {
         Upgrade {
             door,
             accept: upgrade::check(&head.headers),
-            deflate: self.config.compression.then(|| agreement(head)).flatten(),
+            deflate: self.policy(door).compression.then(|| agreement(head)).flatten(),
             manner,
         }
     }
@@ -239,12 +239,13 @@ impl Shard {
         }));
     }
 
-    fn open(&mut self, id: ClientId, session: Session, deflate: Option<Agreed>) {
+    fn open(&mut self, id: ClientId, session: Session, upgrade: &Upgrade) {
         if let Some(client) = self.clients.get_mut(id.slot, id.generation) {
             self.metrics.add(Metric::SessionsOpen, 1);
             client.phase = Phase::Open(Open {
                 decoder: ws::Decoder::new(),
-                deflate,
+                deflate: upgrade.deflate,
+                door: upgrade.door,
                 session,
                 keep_alive: None,
             });

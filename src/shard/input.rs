@@ -10,14 +10,19 @@ use super::sockets::Sockets;
 use super::{Shard, context, memory};
 use crate::budget;
 use crate::close::CloseCause;
-use crate::config::Config;
 use crate::engine::ids::ClientId;
 use crate::limits::EARLY_BYTES_MAX;
 use crate::metrics::Metric;
 use crate::protocol::Actions;
 use crate::time::Instant;
-use crate::wire::deflate::Agreed;
 use crate::wire::ws;
+
+/// What is accepted of a connection that never was a client's.
+const NO_FRAMES: ws::Limits = ws::Limits {
+    message_max: 0,
+    accept_unmasked: false,
+    rsv1: false,
+};
 
 /// What the caller does with the socket next.
 #[derive(Debug, PartialEq, Eq)]
@@ -222,7 +227,7 @@ impl Shard {
         let Phase::Open(open) = &mut client.phase else {
             return Err(Run::Closed);
         };
-        let limits = frame_limits(&self.config, open.deflate);
+        let limits = self.policies[open.door as usize].frame_limits(open.deflate);
         if !open.session.wants_input(&self.config) {
             return Err(Run::Full);
         }
@@ -277,7 +282,8 @@ impl Shard {
         let Phase::Closing(closing) = &mut client.phase else {
             return;
         };
-        let limits = frame_limits(&self.config, closing.deflate);
+        let policy = closing.door.map(|door| &self.policies[door as usize]);
+        let limits = policy.map_or(NO_FRAMES, |policy| policy.frame_limits(closing.deflate));
         let mut used = 0;
         while !closing.answered {
             match closing
@@ -307,14 +313,6 @@ impl Shard {
             Some(client) if client.paused => Input::Pause,
             Some(_) => Input::Continue,
         }
-    }
-}
-
-fn frame_limits(config: &Config, deflate: Option<Agreed>) -> ws::Limits {
-    ws::Limits {
-        message_max: config.message_max,
-        accept_unmasked: config.accept_unmasked,
-        rsv1: deflate.is_some(),
     }
 }
 

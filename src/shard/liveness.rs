@@ -11,9 +11,9 @@ use super::client::{Client, Timer};
 use super::frames::Outgoing;
 use super::sockets::Sockets;
 use crate::close::CloseCause;
-use crate::config::Config;
 use crate::engine::ids::ClientId;
 use crate::metrics::Metric;
+use crate::protocol::DoorPolicy;
 use crate::time::{Duration, Instant};
 use crate::wire::ws;
 
@@ -46,19 +46,19 @@ impl Silence {
 }
 
 /// Judges a client that has been silent for `silence`; `pinged`: it was sent a ping when it had been for so long.
-fn judge(silence: Duration, pinged: Option<Silence>, config: &Config) -> Verdict {
-    let (idle, ping) = (config.idle_timeout, config.ping_interval);
+fn judge(silence: Duration, pinged: Option<Silence>, policy: &DoorPolicy) -> Verdict {
+    let (idle, ping) = (policy.idle_timeout, policy.ping_interval);
     if !idle.is_zero() && silence >= idle {
         return Verdict::Close(CloseCause::IdleTimeout);
     }
     // Zero is off.
     let until = |limit: Duration| (!limit.is_zero()).then(|| limit.saturating_sub(silence));
     let is_due = !ping.is_zero() && silence >= ping;
-    let next = match pinged.map(|at| at.duration() + config.ping_timeout) {
+    let next = match pinged.map(|at| at.duration() + policy.ping_timeout) {
         Some(end) if silence >= end => return Verdict::Close(CloseCause::PingTimeout),
         Some(end) => Some(end - silence),
         // The answer resets the silence: the next ping is due an interval after it, however long it may take to come.
-        None if is_due => Some(ping.min(config.ping_timeout)),
+        None if is_due => Some(ping.min(policy.ping_timeout)),
         None => until(ping),
     };
     match [until(idle), next].into_iter().flatten().min() {
@@ -71,8 +71,11 @@ fn judge(silence: Duration, pinged: Option<Silence>, config: &Config) -> Verdict
 impl Shard {
     /// An admitted client is watched from now on, if either setting is on.
     pub(super) fn watch_liveness(&mut self, id: ClientId, now: Instant) {
-        let verdict = judge(Duration::ZERO, None, &self.config);
-        if let (Some(client), Verdict::Wait(rest)) = (self.clients.get_mut(id.slot, id.generation), verdict) {
+        let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
+            return;
+        };
+        let Some(open) = client.open() else { return };
+        if let Verdict::Wait(rest) = judge(Duration::ZERO, None, &self.policies[open.door as usize]) {
             client.active = now;
             client.liveness = Some(self.wheel.insert(now + rest, Timer::Liveness(id)));
         }
@@ -83,14 +86,14 @@ impl Shard {
             return;
         };
         client.liveness = None;
-        if client.open().is_none() {
+        let Some(door) = client.open().map(|open| open.door) else {
             return;
-        }
+        };
         if client.paused {
             client.note_input(now);
         }
         let silence = now - client.active;
-        match judge(silence, client.pinged, &self.config) {
+        match judge(silence, client.pinged, &self.policies[door as usize]) {
             Verdict::Wait(rest) => client.liveness = Some(self.wheel.insert(now + rest, Timer::Liveness(id))),
             Verdict::Ping(rest) => {
                 client.pinged = Some(Silence::new(silence));
@@ -130,21 +133,22 @@ impl Client {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Overrides;
+    use crate::config::{Config, Overrides};
 
-    fn config(ping: u64, idle: u64) -> Config {
-        let mut config = Config::demo(1, &Overrides::default());
-        config.ping_interval = Duration::from_secs(ping);
-        config.ping_timeout = Duration::from_secs(5);
-        config.idle_timeout = Duration::from_secs(idle);
-        config
+    fn policy(ping: u64, idle: u64) -> DoorPolicy {
+        DoorPolicy {
+            ping_interval: Duration::from_secs(ping),
+            ping_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(idle),
+            ..DoorPolicy::of(&Config::demo(1, &Overrides::default()))
+        }
     }
 
     #[test]
     fn verdicts() {
         let judge = |silence, pinged: Option<u64>, ping, idle| {
             let pinged = pinged.map(|secs| Silence::new(Duration::from_secs(secs)));
-            judge(Duration::from_secs(silence), pinged, &config(ping, idle))
+            judge(Duration::from_secs(silence), pinged, &policy(ping, idle))
         };
         let wait = |secs| Verdict::Wait(Duration::from_secs(secs));
         let ping = |secs| Verdict::Ping(Duration::from_secs(secs));

@@ -49,7 +49,7 @@ use crate::engine::registry::{HomeHash, Interest, Members, Online};
 use crate::engine::slots::Slots;
 use crate::engine::wheel::Wheel;
 use crate::metrics::{CoreMetrics, Metric};
-use crate::protocol::{Action, Actions, Session};
+use crate::protocol::{Action, Actions, Door, DoorPolicy, Session};
 use crate::time::Instant;
 use crate::wire::deflate::Codec;
 
@@ -131,6 +131,8 @@ pub struct Shard {
     /// Where this shard's series of reconnect delays begins.
     seed: u64,
     config: Arc<Config>,
+    /// Of each door, by its number.
+    policies: [DoorPolicy; Door::ALL.len()],
     metrics: Arc<CoreMetrics>,
     clients: Slots<Client>,
     /// Clients in [`Phase::Handshaking`].
@@ -169,6 +171,7 @@ impl Shard {
             identities: setup.identities,
             started_unix_micros: setup.started_unix_micros,
             seed: setup.seed.rotate_left(u32::from(setup.id.0)),
+            policies: policies(&setup.config),
             config: setup.config,
             metrics: setup.metrics,
             clients: Slots::new(),
@@ -202,6 +205,7 @@ impl Shard {
 
     /// Settings changed; what is under way keeps its old deadlines.
     pub fn reload(&mut self, config: Arc<Config>) {
+        self.policies = policies(&config);
         self.config = config;
     }
 
@@ -548,6 +552,11 @@ impl Shard {
         }
     }
 
+    /// How clients of a door are treated.
+    fn policy(&self, door: Door) -> &DoorPolicy {
+        &self.policies[door as usize]
+    }
+
     fn client_id(&self, slot: u32, generation: u32) -> ClientId {
         ClientId {
             shard: self.id,
@@ -575,4 +584,8 @@ impl Shard {
     fn count_close(&self, cause: CloseCause) {
         self.metrics.count_close(cause.index());
     }
+}
+
+fn policies(config: &Config) -> [DoorPolicy; Door::ALL.len()] {
+    Door::ALL.map(|door| door.policy(config))
 }

@@ -113,6 +113,21 @@ fn unmasked_frame_is_accepted_where_configured() {
     client.expect(Op::Binary, &packet::ack(1, "ok"));
 }
 
+/// What a setting lets clients do is their door's affair: echo stands for RFC 6455.
+#[test]
+fn unmasked_frame_is_refused_at_the_echo_door_whatever_is_configured() {
+    let (_business, server) = setup(|b| b.set("accept_unmasked", "yes").set("echo", "yes"));
+    let client = Client::open_with(
+        server.port(),
+        Open {
+            target: "/echo/".into(),
+            ..Open::default()
+        },
+    );
+    client.raw(&encode(Op::Text, b"x", true, false)).expect("write");
+    client.expect(Op::Close, &1002u16.to_be_bytes());
+}
+
 #[test]
 fn protocol_errors_end_the_connection() {
     let (business, server) = setup(|b| b);
