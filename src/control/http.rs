@@ -27,8 +27,8 @@ use crate::io::stream::Stream;
 use crate::io::sys;
 use crate::metrics::Metric;
 use crate::protocol::Door;
-use crate::protocol::rainbow::answer::{HttpAnswer, Manner};
 use crate::wire::date::http_date;
+use crate::wire::http1::answer::{HttpAnswer, Manner};
 use crate::wire::http1::{self, RequestHead};
 
 /// Refused connections that are given time to read why; further ones are closed at once.

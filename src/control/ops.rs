@@ -7,8 +7,8 @@ use super::Control;
 use super::callers::Caller;
 use super::scrape::metrics;
 use super::surface;
-use crate::protocol::rainbow::answer::HttpAnswer;
 use crate::wire::http1::RequestHead;
+use crate::wire::http1::answer::HttpAnswer;
 
 /// What a path stands for. Paths match exactly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

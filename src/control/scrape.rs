@@ -8,8 +8,8 @@ use super::process;
 use crate::budget::{OF_PROCESS, Use};
 use crate::engine::command::Endpoint;
 use crate::metrics::{CallbackFacts, Extra, Gauge, render};
-use crate::protocol::rainbow::answer::HttpAnswer;
 use crate::time::Instant;
+use crate::wire::http1::answer::HttpAnswer;
 
 /// Labels of the uses of memory, in the order of [`Use::ALL`].
 const USES: [[(&str, &str); 1]; Use::ALL.len()] = {

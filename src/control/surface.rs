@@ -23,8 +23,8 @@ use super::Control;
 use super::callers::Caller;
 use super::ops;
 use crate::config::Config;
-use crate::protocol::rainbow::answer::HttpAnswer;
 use crate::wire::http1::RequestHead;
+use crate::wire::http1::answer::HttpAnswer;
 
 /// A route of one of the surfaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -54,13 +54,13 @@ const STILL_NAME_A_DOOR: &[&str] = &[
     "cluster/discovery.rs",
     "cluster/fixed.rs",
     "cluster/mod.rs",
-    "control/callers.rs",
     "control/door.rs",
-    "control/http.rs",
     "control/mod.rs",
-    "control/routes.rs",
     "control/scrape.rs",
 ];
+
+/// Files that list the doors, so that nobody else has to.
+const LIST_DOORS: &[&str] = &["control/surface.rs"];
 
 /// Layers that know no door. The last two may have files of a door's own (`control/…/rainbow.rs`, `cluster/rainbow/…`).
 const WITHOUT_DOORS: &[&str] = &["engine", "shard", "control", "cluster"];
@@ -170,7 +170,7 @@ fn nobody_but_a_door_names_a_door() {
     for (path, code) in files(|layer| WITHOUT_DOORS.contains(&layer)) {
         let lines = lines_naming(&code, &doors);
         let name = below(&path).to_str().unwrap().to_owned();
-        if lines.is_empty() || is_of_a_door(&path, &doors) {
+        if lines.is_empty() || is_of_a_door(&path, &doors) || LIST_DOORS.contains(&&name[..]) {
             continue;
         }
         if !STILL_NAME_A_DOOR.contains(&&name[..]) {

@@ -23,12 +23,12 @@ use crate::engine::command::{CallbackOutcome, Command, Publish, Qos};
 use crate::engine::name::Space;
 use crate::engine::receipt::{Answer, Status};
 use crate::metrics::Metric;
-use crate::protocol::rainbow::answer::HttpAnswer;
 pub use crate::protocol::rainbow::api::Route;
 use crate::protocol::rainbow::api::{self, Ask, SendAsk, SubAsk};
 use crate::protocol::rainbow::relay::{PeerRequest, SubTally};
 use crate::protocol::rainbow::serverinfo::{self, ServerInfo};
 use crate::protocol::rainbow::sign::{Body, Scheme};
+use crate::wire::http1::answer::HttpAnswer;
 use crate::wire::http1::{Framing, RequestHead};
 use crate::wire::query;
 

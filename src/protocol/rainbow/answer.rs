@@ -7,9 +7,8 @@ use http::StatusCode;
 
 use crate::engine::registry::Presence;
 use crate::time::Instant;
+use crate::wire::http1::answer::HttpAnswer;
 use crate::wire::{http1, json};
-
-pub use crate::wire::http1::answer::{HttpAnswer, Manner};
 
 impl HttpAnswer {
     /// 500 without a body: what the original's handlers answer to integers and JSON they cannot read.

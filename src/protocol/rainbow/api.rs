@@ -17,12 +17,12 @@ use std::borrow::Cow;
 
 use http::{Method, StatusCode};
 
-use super::answer::HttpAnswer;
 use super::number;
 use super::sign::{Refusal, Signed};
 use crate::engine::command::{AtDeadline, Qos, exhausted_after};
 use crate::engine::name::Name;
 use crate::time::Duration;
+use crate::wire::http1::answer::HttpAnswer;
 use crate::wire::json::{self, Field};
 use crate::wire::query;
 

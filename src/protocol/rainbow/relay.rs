@@ -8,7 +8,6 @@
 use bytes::Bytes;
 use simd_json::prelude::*;
 
-use super::answer::HttpAnswer;
 use super::api::{SendAsk, TIMEOUT_MAX_S};
 use super::sign::{Body, Scheme, Signer};
 use crate::engine::command::{CallbackOutcome, CallbackReply};
@@ -17,6 +16,7 @@ use crate::engine::receipt::PeerPart;
 use crate::engine::registry::Presence;
 use crate::engine::registry::online::{PLATFORM_BYTES_MAX, PLATFORMS_MAX};
 use crate::time::{Duration, Instant};
+use crate::wire::http1::answer::HttpAnswer;
 use crate::wire::json;
 use crate::wire::query::Encoder;
 
