@@ -124,9 +124,13 @@ impl World {
     }
 
     fn publish(&mut self, qos: Qos) {
+        self.publish_to(Name::channel(CHANNEL), qos);
+    }
+
+    fn publish_to(&mut self, channel: Name, qos: Qos) {
         let publish = Publish {
             ticket: self.tickets.issue(),
-            channel: Name::channel(CHANNEL),
+            channel,
             msgtype: 1,
             qos,
             payload: Bytes::from_static(&[b'x'; 64]),
@@ -142,7 +146,10 @@ impl World {
 
 pub fn bodies(sizes: Sizes) -> Vec<Body> {
     let world = Rc::new(RefCell::new(World::new(sizes.members)));
-    let (fanout, burst, acked, echo) = (world.clone(), world.clone(), world.clone(), world);
+    let (fanout, burst, many, acked, echo) = (world.clone(), world.clone(), world.clone(), world.clone(), world);
+    let channels: Vec<_> = (100..228)
+        .map(|number| Name::channel(format!("room {number}").as_bytes()))
+        .collect();
     let mut rel = Vec::new();
     client_frame(&mut rel, true, Opcode::Binary, [1, 2, 3, 4], &[0x40, 0, 1]);
     vec![
@@ -158,6 +165,14 @@ pub fn bodies(sizes: Sizes) -> Vec<Body> {
             (0..10).for_each(|_| world.publish(Qos::AtMostOnce));
             world.turn();
             assert!(std::mem::take(&mut world.sink.bytes) >= 670 * world.clients.len());
+            world.reports().for_each(drop);
+        }),
+        Body::new("shard 128 publishes to 128 channels", move || {
+            let world = &mut *many.borrow_mut();
+            for channel in &channels {
+                world.publish_to(channel.clone(), Qos::AtMostOnce);
+            }
+            world.turn();
             world.reports().for_each(drop);
         }),
         Body::new("shard acked 1000", move || acknowledge(&mut acked.borrow_mut())),

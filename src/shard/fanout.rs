@@ -10,8 +10,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use foldhash::fast::SeedableRandomState;
 
 use super::Shard;
+use super::collected::{Batch, Collected, Entry};
 use super::frames::{Frames, Outgoing};
 use super::sockets::Sockets;
 use crate::budget::{self, Use};
@@ -26,16 +28,11 @@ use crate::wire::deflate::Agreed;
 
 /// What frames are charged as that many outboxes share.
 const OUTBOXES: usize = Use::Outboxes as usize;
-/// Publishes of one batch; more start the next batch, so that one client's share of a turn stays small.
-const BATCH_PUBLISHES_MAX: usize = 128;
-/// Payload bytes of one batch, unless a single publish is larger.
-const BATCH_BYTES_MAX: usize = 256 * 1024;
-
 /// Publishes not yet delivered.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Fanout {
     /// Collected in this turn.
-    collected: VecDeque<Batch>,
+    collected: Collected,
     /// Being sliced, one per channel, in turn.
     sliced: VecDeque<Slicing>,
     /// Waiting for the slicing of their channel to end.
@@ -44,24 +41,6 @@ pub struct Fanout {
     waiting_bytes: usize,
     /// Reused list of members.
     members: Vec<Target>,
-}
-
-/// Publishes to one channel that are written together.
-#[derive(Debug)]
-struct Batch {
-    channel: Name,
-    publishes: Vec<Entry>,
-    bytes: usize,
-}
-
-/// One publish of a batch.
-#[derive(Debug)]
-struct Entry {
-    publish: Arc<Publish>,
-    /// Shards it went to.
-    shards: u32,
-    /// Its acknowledgements, if it asked for them, once the fan-out has begun.
-    delivery: Option<DeliveryKey>,
 }
 
 /// A batch to a large channel.
@@ -97,6 +76,17 @@ struct Target {
 }
 
 impl Fanout {
+    /// Nothing. `hash`: random per process, since names come from outside.
+    pub fn new(hash: SeedableRandomState) -> Self {
+        Self {
+            collected: Collected::new(hash),
+            sliced: VecDeque::new(),
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            members: Vec::new(),
+        }
+    }
+
     /// Whether something was collected in this turn.
     pub fn has_collected(&self) -> bool {
         !self.collected.is_empty()
@@ -114,31 +104,7 @@ impl Fanout {
 
     /// Adds a publish to this turn.
     pub fn collect(&mut self, publish: Arc<Publish>, shards: u32) {
-        let bytes = publish.payload.len();
-        let open = self
-            .collected
-            .iter_mut()
-            .rev()
-            .find(|batch| batch.channel == publish.channel);
-        match open {
-            Some(batch) if batch.has_room(bytes) => {
-                batch.bytes += bytes;
-                batch.publishes.push(Entry {
-                    publish,
-                    shards,
-                    delivery: None,
-                });
-            }
-            _ => self.collected.push_back(Batch {
-                channel: publish.channel.clone(),
-                publishes: vec![Entry {
-                    publish,
-                    shards,
-                    delivery: None,
-                }],
-                bytes,
-            }),
-        }
+        self.collected.push(publish, shards);
     }
 
     fn is_slicing(&self, channel: &Name) -> bool {
@@ -147,30 +113,16 @@ impl Fanout {
 }
 
 impl Batch {
-    /// Bytes it holds, its bookkeeping included.
-    fn cost(&self) -> usize {
-        self.bytes + self.publishes.len() * size_of::<Publish>()
-    }
-
-    fn has_room(&self, bytes: usize) -> bool {
-        self.publishes.len() < BATCH_PUBLISHES_MAX && self.bytes + bytes <= BATCH_BYTES_MAX
-    }
-
     /// Members that get it in one slice.
     fn slice_members(&self) -> usize {
         (FANOUT_SLICE_BYTES / self.bytes.max(1)).clamp(1, FANOUT_SLICE_MEMBERS)
-    }
-
-    /// No publish asks for acknowledgement: every member gets the same bytes.
-    fn is_shared(&self) -> bool {
-        self.publishes.iter().all(|entry| entry.publish.qos == Qos::AtMostOnce)
     }
 }
 
 impl Shard {
     /// Delivers what was collected; large channels only begin.
     pub(super) fn run_collected(&mut self, now: Instant, sockets: &mut dyn Sockets) {
-        while let Some(batch) = self.fanout.collected.pop_front() {
+        while let Some(batch) = self.fanout.collected.pop() {
             if self.fanout.is_slicing(&batch.channel) {
                 self.fanout.waiting_bytes += batch.cost();
                 self.fanout.waiting.push_back(batch);

@@ -12,7 +12,7 @@
 //! | `input.rs` | bytes in: heads, frames, pause and resume |
 //! | `handshake.rs` | request head → refuse, hand over, ask the business; the answer → open |
 //! | `members.rs` | join, leave, occupy, users, census |
-//! | `fanout.rs`, `delivery.rs` | publish → members; acknowledgements, retries |
+//! | `collected.rs`, `fanout.rs`, `delivery.rs` | publishes of a turn; publish → members; acknowledgements, retries |
 //! | `output.rs`, `frames.rs` | bytes out, corking, slow consumers; frames that share their payload |
 //! | `closing.rs`, `drain.rs`, `contain.rs` | how a client ends; how all do when the server stops; what a panic costs |
 //! | `gate.rs` | who is turned away at once |
@@ -21,6 +21,7 @@
 
 mod client;
 mod closing;
+mod collected;
 mod contain;
 mod delivery;
 mod drain;
@@ -39,6 +40,9 @@ mod slow;
 mod sockets;
 
 use std::sync::Arc;
+
+use foldhash::SharedSeed;
+use foldhash::fast::SeedableRandomState;
 
 use crate::close::CloseCause;
 use crate::config::Config;
@@ -181,7 +185,7 @@ impl Shard {
             interest: Interest::new(setup.seed),
             wheel: Wheel::new(),
             deliveries: Slots::new(),
-            fanout: Fanout::default(),
+            fanout: Fanout::new(SeedableRandomState::with_seed(setup.seed, SharedSeed::global_random())),
             pool: Pool::new(),
             codec: Codec::default(),
             dirty: Vec::new(),
