@@ -2,14 +2,14 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `mod.rs` | state, mailbox, publish and its answer |
+//! | `mod.rs` | state, mailbox; carries out what the desk (`engine::desk`) wants done |
 //! | `reload.rs` | reading the settings again |
 //! | `stop.rs` | the end |
 //! | `http.rs` | API connections; `places.rs` who may hold one, `callers.rs` who calls |
 //! | `surface.rs` | the HTTP interfaces: `surface/rainbow.rs` the API of rainbow-server, `ops.rs` what operators ask |
 //! | `callback.rs` | the callback scheduler; `door.rs` what its requests look like |
 //! | `scrape.rs` | what `/metrics` says beyond the counters |
-//! | `wait.rs` | questions to shards that wait for their answer |
+//! | `wait.rs` | callers that wait for the answer of the desk |
 //! | `process.rs` | what `/serverinfo/` says about the process |
 
 mod bodies;
@@ -27,24 +27,20 @@ pub mod surface;
 mod wait;
 
 use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use foldhash::fast::RandomState;
-use hashbrown::HashMap;
-
 use crate::cluster::{Announce, Cluster};
 use crate::config::{Config, Overrides};
 use crate::engine::ack_data::{self, LeftOut};
-use crate::engine::command::{Command, Publish, Qos, Report};
-use crate::engine::ids::{ClientId, IdentityKey, ShardId, Ticket};
+use crate::engine::command::{Command, Report};
+use crate::engine::desk::{Caller, Desk, Output, Told};
+use crate::engine::ids::{ClientId, IdentityKey, ShardId};
 use crate::engine::mailbox::Receiver;
-use crate::engine::name::{Name, Space};
-use crate::engine::receipt::{Answer, Deadline, PeerPart, Question, Receipts, Status, Tickets};
 use crate::engine::registry::HomeHash;
-use crate::engine::wheel::{TimerId, Wheel};
+use crate::engine::remote::Inbound;
 use crate::io::admission::Admission;
 use crate::io::clock::Clock;
 use crate::io::http::{Client, Prepared};
@@ -56,9 +52,8 @@ use crate::io::tls;
 use crate::io::wake::{Sleeper, Waker};
 use crate::limits::{MAILBOX_BATCH, RECEIVE_SCRATCH_BYTES};
 use crate::metrics::CoreMetrics;
-use crate::time::Instant;
 use callback::Callbacks;
-use wait::{Turns, Waits};
+use wait::Callers;
 
 /// Pause of a caller while this core's mail waits for room in other mailboxes.
 const CONGESTION_PAUSE: std::time::Duration = std::time::Duration::from_millis(2);
@@ -112,9 +107,6 @@ pub fn prepare_client(config: &Config) -> Result<Prepared, String> {
 /// Static pages by path: content type and body.
 pub type Assets = fn(&[u8]) -> Option<(&'static str, &'static [u8])>;
 
-/// Some channels with their members, and where the next page starts.
-type CensusPage = (Vec<(Name, u32)>, Option<u32>);
-
 /// What the machine offers.
 #[derive(Clone, Copy, Debug)]
 pub struct Machine {
@@ -136,7 +128,6 @@ pub struct Control {
     machine: Machine,
     outlets: Rc<RefCell<Outlets>>,
     clock: Clock,
-    home: HomeHash,
     identities: IdentityKey,
     metrics: Vec<Arc<CoreMetrics>>,
     callbacks: Callbacks,
@@ -146,19 +137,13 @@ pub struct Control {
     certificate_expiry: Cell<Option<u64>>,
     reloads: reload::Reloads,
     rainbow: surface::rainbow::Memory,
-    tickets: RefCell<Tickets>,
-    receipts: RefCell<Receipts>,
+    /// What is asked of shards and peers, and who waits for it.
+    desk: RefCell<Desk>,
+    callers: Callers,
     /// Warnings about data of acknowledgements.
     ack_data: RefCell<ack_data::Notes>,
-    /// Deadlines of receipts.
-    wheel: RefCell<Wheel<Ticket>>,
-    timers: RefCell<HashMap<Ticket, TimerId, RandomState>>,
+    /// Sleeps until the next deadline of the desk.
     ticker: Ticker,
-    sends: Waits<Answer>,
-    dones: Waits<bool>,
-    censuses: Waits<CensusPage>,
-    /// All channels are listed for one caller at a time: a list may be large.
-    listings: Turns,
     connections: http::Connections,
     scratch: RefCell<Box<[u8]>>,
     tls_scratch: RefCell<tls::Scratch>,
@@ -187,6 +172,7 @@ pub async fn run(setup: ControlSetup) {
     };
     let builder = Rc::new(door::Door::new(setup.config.clone()));
     let outlets = Rc::new(RefCell::new(setup.outlets.of_core(setup.waker.clone())));
+    let desk = Desk::new(setup.home, outlets.borrow().shards());
     let completed = outlets.clone();
     let completion = Rc::new(move |client: ClientId, token, outcome| {
         let mut outlets = completed.borrow_mut();
@@ -208,7 +194,6 @@ pub async fn run(setup: ControlSetup) {
         machine: setup.machine,
         outlets,
         clock: setup.clock,
-        home: setup.home,
         identities: setup.identities,
         metrics: setup.metrics,
         callbacks,
@@ -217,16 +202,10 @@ pub async fn run(setup: ControlSetup) {
         certificate_expiry,
         reloads,
         rainbow: surface::rainbow::Memory::default(),
-        tickets: RefCell::default(),
-        receipts: RefCell::default(),
+        desk: RefCell::new(desk),
+        callers: Callers::default(),
         ack_data: RefCell::default(),
-        wheel: RefCell::new(Wheel::new()),
-        timers: RefCell::default(),
         ticker: Ticker::default(),
-        sends: Waits::default(),
-        dones: Waits::default(),
-        censuses: Waits::default(),
-        listings: Turns::default(),
         connections: http::Connections::default(),
         scratch: RefCell::new(vec![0; RECEIVE_SCRATCH_BYTES].into_boxed_slice()),
         tls_scratch: RefCell::default(),
@@ -280,15 +259,12 @@ async fn mail(control: Rc<Control>, mailbox: Receiver<ControlMail>, sleeper: Sle
 
 /// Ends publishes whose time is over.
 async fn tick(control: Rc<Control>) {
-    let mut due = Vec::new();
     loop {
-        let deadline = control.wheel.borrow().next_deadline();
+        let deadline = control.desk.borrow().next_deadline();
         control.ticker.sleep(deadline, &control.clock).await;
         let now = control.clock.now();
-        control.wheel.borrow_mut().advance(now, usize::MAX, &mut due);
-        for ticket in due.drain(..) {
-            control.on_deadline(ticket, now);
-        }
+        control.desk.borrow_mut().on_deadline(now);
+        control.carry(&[]);
     }
 }
 
@@ -312,77 +288,54 @@ impl Control {
         &self.metrics[self.metrics.len() - 1]
     }
 
-    fn on_report(&self, report: Report) {
+    fn on_report(self: &Rc<Self>, report: Report) {
         match report {
-            Report::Published { ticket, shards } => {
-                let answer = self.receipts.borrow_mut().on_published(ticket, shards);
-                self.answer(ticket, answer);
-            }
-            Report::Part(part) => {
-                let ticket = part.ticket;
-                let answer = self.receipts.borrow_mut().on_part(part);
-                self.answer(ticket, answer);
-            }
-            Report::Online {
-                ticket,
-                shards,
-                platforms,
-            } => {
-                let answer = self.receipts.borrow_mut().on_online(ticket, shards, &platforms);
-                self.answer(ticket, answer);
-            }
-            Report::Done { ticket, found } => self.dones.complete(ticket, found),
             Report::Callback(request) => self.callbacks.submit(request),
-            Report::Census { ticket, channels, next } => self.censuses.complete(ticket, (channels, next)),
             Report::Drained { shard } => {
                 tracing::debug!(shard = shard.0, "drained");
                 self.drained.set(self.drained.get() + 1);
             }
+            report => {
+                self.desk.borrow_mut().on_report(report);
+                self.carry(&[]);
+            }
         }
     }
 
-    /// Publishes, and waits for the one answer. `peers` says how many peers were asked too; each tells
-    /// [`Control::on_peer`] under the ticket that `asked` is called with.
-    async fn publish(&self, publish: impl FnOnce(Ticket) -> Publish, peers: u32, asked: impl FnOnce(Ticket)) -> Answer {
-        let wait = self.sends.open(&self.tickets);
-        let publish = Arc::new(publish(wait.ticket));
-        let home = self.home.home_of(&publish.channel);
-        if publish.qos == Qos::AtMostOnce && !publish.tells_online && self.outlets.borrow().shards() == 1 {
-            // One mailbox is one order: nothing that follows this answer can overtake the publish. With several shards the
-            // home has to have passed it on first.
-            asked(wait.ticket);
-            self.post(home, Command::Publish(publish));
-            return Answer {
-                status: Status::Complete,
-                connections: 0,
-                data: Bytes::new(),
-                platforms: Vec::new(),
-            };
-        }
-        let question = Question {
-            qos: publish.qos,
-            at_deadline: publish.at_deadline,
-            deadline: publish.deadline,
-            peers,
-            tells_online: publish.tells_online,
-        };
-        self.receipts.borrow_mut().open(wait.ticket, question);
-        self.arm(wait.ticket, publish.deadline);
-        asked(wait.ticket);
-        self.post(home, Command::Publish(publish));
+    /// Asks the desk for something, and waits for the one answer. `peers` are those it counts.
+    async fn ask<R>(self: &Rc<Self>, peers: &[SocketAddr], verb: impl FnOnce(&mut Desk, Caller) -> R) -> Told {
+        let wait = self.callers.open();
+        verb(&mut self.desk.borrow_mut(), wait.caller);
+        self.carry(peers);
         wait.await
     }
 
-    /// A peer answered its share of a publish, or failed.
-    fn on_peer(&self, ticket: Ticket, mut part: PeerPart) {
-        let bytes = part.data.len();
-        let data = std::mem::take(&mut part.data);
-        match ack_data::keep(data, self.config.borrow().ack_data_max) {
-            Ok(data) => part.data = data,
-            Err(why) => self.leave_data_out(why, bytes),
+    /// Carries out what the desk wants done. Only a verb leads to questions to `peers`.
+    fn carry(self: &Rc<Self>, peers: &[SocketAddr]) {
+        loop {
+            let Some(output) = self.desk.borrow_mut().poll_output() else {
+                break;
+            };
+            match output {
+                Output::Post(shard, command) => self.post(shard, command),
+                Output::Ask(ticket, ask) => self.ask_peers(peers, ask, Some(ticket)),
+                Output::Answer(caller, told) => self.callers.answer(caller, told),
+            }
         }
-        let answer = self.receipts.borrow_mut().on_peer(ticket, part);
-        self.answer(ticket, answer);
+        self.ticker.note(self.desk.borrow().next_deadline());
+    }
+
+    /// What a node has answered, within the bounds of this one.
+    fn bounded(&self, mut inbound: Inbound) -> Inbound {
+        if let Inbound::Part(part) = &mut inbound {
+            let data = std::mem::take(&mut part.data);
+            let bytes = data.len();
+            match ack_data::keep(data, self.config.borrow().ack_data_max) {
+                Ok(data) => part.data = data,
+                Err(why) => self.leave_data_out(why, bytes),
+            }
+        }
+        inbound
     }
 
     /// Data of an acknowledgement is not passed on.
@@ -390,60 +343,6 @@ impl Control {
         let (max, now) = (self.config.borrow().ack_data_max, self.clock.now());
         let mut notes = self.ack_data.borrow_mut();
         notes.left_out(why, bytes, max, self.own_metrics(), now);
-    }
-
-    fn on_deadline(&self, ticket: Ticket, now: Instant) {
-        self.timers.borrow_mut().remove(&ticket);
-        let ended = self.receipts.borrow_mut().on_deadline(ticket, now);
-        match ended {
-            Deadline::Answered(answer) => self.answer(ticket, Some(answer)),
-            Deadline::Again(at) => self.arm(ticket, at),
-            Deadline::Closed => {}
-        }
-    }
-
-    fn arm(&self, ticket: Ticket, at: Instant) {
-        let timer = self.wheel.borrow_mut().insert(at, ticket);
-        self.timers.borrow_mut().insert(ticket, timer);
-        self.ticker.note(self.wheel.borrow().next_deadline());
-    }
-
-    fn answer(&self, ticket: Ticket, answer: Option<Answer>) {
-        let Some(answer) = answer else { return };
-        if let Some(timer) = self.timers.borrow_mut().remove(&ticket) {
-            self.wheel.borrow_mut().cancel(timer);
-        }
-        self.sends.complete(ticket, answer);
-    }
-
-    /// Asks a shard something that is answered by [`Report::Done`].
-    async fn ask(&self, shard: ShardId, command: impl FnOnce(Ticket) -> Command) -> bool {
-        let wait = self.dones.open(&self.tickets);
-        self.post(shard, command(wait.ticket));
-        wait.await
-    }
-
-    /// All channels of this server with their members, page by page. Users are nobody's to list.
-    async fn census(&self) -> Vec<(Name, u64)> {
-        let mut channels = Vec::new();
-        for shard in self.shards() {
-            let mut cursor = Some(0);
-            while let Some(at) = cursor {
-                let wait = self.censuses.open(&self.tickets);
-                self.post(
-                    shard,
-                    Command::Census {
-                        cursor: at,
-                        ticket: wait.ticket,
-                    },
-                );
-                let (page, next) = wait.await;
-                let page = page.into_iter().filter(|(name, _)| name.space() == Space::Channel);
-                channels.extend(page.map(|(name, members)| (name, u64::from(members))));
-                cursor = next;
-            }
-        }
-        channels
     }
 
     fn shards(&self) -> impl Iterator<Item = ShardId> + use<> {

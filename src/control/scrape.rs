@@ -85,7 +85,7 @@ fn gauges(control: &Control) -> Vec<Gauge<'static>> {
         gauge(
             "rainbow_publishes_open",
             "Publishes whose caller waits.",
-            control.sends.len() as f64,
+            control.desk.borrow().publishes() as f64,
         ),
         gauge(
             "rainbow_callback_connections_idle",

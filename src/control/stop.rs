@@ -8,12 +8,10 @@ use std::time::{Duration, Instant};
 
 use super::{Control, http, surface};
 use crate::engine::command::{Command, Endpoint};
-use crate::engine::ids::Ticket;
 use crate::io::mail::Handover;
 use crate::io::sys;
 use crate::io::takeover::{Offer, Successor};
 use crate::metrics::Metric;
-use crate::time;
 use crate::wire::http1::RequestHead;
 
 /// Pace of looking whether everything is done.
@@ -78,14 +76,6 @@ impl Control {
             })
             .sum()
     }
-
-    fn give_up_waiting(&self) {
-        let far = time::Instant::from_micros(u64::MAX / 2);
-        let open: Vec<Ticket> = self.timers.borrow().keys().copied().collect();
-        for ticket in open {
-            self.on_deadline(ticket, far);
-        }
-    }
 }
 
 /// Serves the connections of a process that has taken over.
@@ -142,7 +132,7 @@ async fn stop(control: Rc<Control>) {
     while quiet_looks < QUIET_LOOKS && Instant::now() < deadline {
         let quiet = control.drained.get() == shards
             && control.open_callbacks() == 0
-            && control.sends.is_empty()
+            && control.desk.borrow().publishes() == 0
             && control.connections.places.all_answered();
         quiet_looks = if quiet { quiet_looks + 1 } else { 0 };
         if Instant::now() >= tell_at {
@@ -162,7 +152,8 @@ async fn stop(control: Rc<Control>) {
         );
     }
     // Callers that still wait are told what is known.
-    control.give_up_waiting();
+    control.desk.borrow_mut().give_up();
+    control.carry(&[]);
     monoio::time::sleep(STEP).await;
     tracing::info!("stopped");
     let _ = control.exit.send(0);

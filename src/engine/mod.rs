@@ -23,6 +23,7 @@
 
 pub mod ack_data;
 pub mod command;
+pub mod desk;
 pub mod ids;
 pub mod mailbox;
 pub mod name;
@@ -30,6 +31,7 @@ pub mod outbox;
 pub mod outlets;
 pub mod receipt;
 pub mod registry;
+pub mod remote;
 pub mod slots;
 pub mod sync;
 pub mod wheel;

@@ -18,7 +18,7 @@
 //! - Every answer, also a timeout, carries the connections and data known by then.
 //! - Data: that of the last local member to acknowledge with any, else that of the first peer to answer with any.
 //!
-//! Callers: `control`, which arms a timer for the deadline of each and bounds their number (one per waiting caller).
+//! Caller: the [`desk`](super::desk), which arms a timer for the deadline of each and bounds their number.
 //! A ticket nobody waits for any more is unknown here, so late parts fall on the floor; tickets are never reused
 //! ([`Tickets`]), so they cannot fall on another publish.
 
@@ -80,6 +80,16 @@ pub struct Answer {
     pub data: Bytes,
     /// Where the members are online, as far as known; empty unless asked for.
     pub platforms: Vec<Presence>,
+}
+
+impl Answer {
+    /// Everybody was heard who is waited for, and nothing was counted.
+    pub const NOTHING: Answer = Answer {
+        status: Status::Complete,
+        connections: 0,
+        data: Bytes::new(),
+        platforms: Vec::new(),
+    };
 }
 
 /// What one peer counted; the default for one that failed.

@@ -6,26 +6,29 @@
 mod peers;
 mod signature;
 
+use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
 
-use self::peers::{Others, ask_peers};
 pub use self::signature::{Memory, is_signed, seems_signed};
 use super::{Received, guard};
-use crate::budget::{self, Claim, Rank, Use, is_short};
+use crate::budget::{self, Use};
 use crate::config::Config;
 use crate::control::callers::Caller;
 use crate::control::{Control, reload};
 use crate::engine::ack_data;
-use crate::engine::command::{CallbackOutcome, Command, Publish, Qos};
-use crate::engine::name::Space;
+use crate::engine::command::{Publish, Qos};
+use crate::engine::desk::{Change, Elsewhere, Told};
+use crate::engine::name::{Name, Space};
 use crate::engine::receipt::{Answer, Status};
+use crate::engine::remote::{Inbound, Outbound, Verb};
 use crate::metrics::Metric;
 pub use crate::protocol::rainbow::api::Route;
 use crate::protocol::rainbow::api::{self, Ask, SendAsk, SubAsk};
-use crate::protocol::rainbow::relay::{PeerRequest, SubTally};
+use crate::protocol::rainbow::relay::SubTally;
 use crate::protocol::rainbow::serverinfo::{self, ServerInfo};
 use crate::protocol::rainbow::sign::{Body, Scheme};
 use crate::wire::http1::answer::HttpAnswer;
@@ -134,11 +137,7 @@ async fn perform(control: &Rc<Control>, ask: Ask, trust: Trust, body: Payload) -
         Ask::Send(ask) => send(control, ask, body).await,
         Ask::Sub(ask) => sub(control, ask, body).await,
         Ask::Unsub(ask) => unsub(control, ask, body).await,
-        Ask::ServerInfo { local_only: true } => match control.server_info().await {
-            Some(info) => HttpAnswer::json(info.to_json()),
-            None => HttpAnswer::page(StatusCode::SERVICE_UNAVAILABLE),
-        },
-        Ask::ServerInfo { local_only: false } => server_info(control, trust).await,
+        Ask::ServerInfo { local_only } => server_info(control, trust, local_only).await,
         Ask::UpdateConfig { local_only } => update_config(control, trust, local_only),
     }
 }
@@ -157,6 +156,13 @@ async fn send(control: &Rc<Control>, ask: SendAsk, body: Payload) -> HttpAnswer 
     let schedule = api::schedule(ask.timeout_s);
     let started = control.clock.now();
     let peers = control.cluster.targets(ask.local_only);
+    let verb = || Verb::Publish {
+        to: ask.to.clone(),
+        msgtype,
+        qos: ask.qos,
+        timeout: Duration::from_secs(u64::from(ask.timeout_s)),
+    };
+    let elsewhere = elsewhere(&peers, verb, &body, Trust::Signed);
     let publish = |ticket| Publish {
         ticket,
         channel: ask.to.clone(),
@@ -168,19 +174,20 @@ async fn send(control: &Rc<Control>, ask: SendAsk, body: Payload) -> HttpAnswer 
         at_deadline: schedule.at_deadline,
         tells_online: ask.to.space() == Space::User,
     };
-    let answer = control
-        .publish(publish, peers.len() as u32, |ticket| {
-            ask_peers(control, &peers, &ask, &body, ticket)
-        })
+    let told = control
+        .ask(&peers, |desk, caller| desk.publish(caller, elsewhere, publish))
         .await;
+    let Told::Published(answer) = told else {
+        return no_room();
+    };
     control
         .own_metrics()
         .observe_publish(control.clock.now().since(started));
-    told(control, &ask, &answer)
+    sent(control, &ask, &answer)
 }
 
 /// What the caller of a publish is told.
-fn told(control: &Control, ask: &SendAsk, answer: &Answer) -> HttpAnswer {
+fn sent(control: &Control, ask: &SendAsk, answer: &Answer) -> HttpAnswer {
     if ask.to.space() == Space::User {
         if answer.status == Status::TimedOut {
             control.own_metrics().add(Metric::PublishTimeouts, 1);
@@ -212,97 +219,96 @@ fn told(control: &Control, ask: &SendAsk, answer: &Answer) -> HttpAnswer {
 /// A message type that does not fit into a packet: the original does not notice as long as nobody is in the channel.
 async fn bad_type(control: &Rc<Control>, ask: &SendAsk) -> HttpAnswer {
     // No caller of the older interface relies on what the original does to channels.
-    if ask.to.space() == Space::User || control.census().await.iter().any(|(name, _)| *name == ask.to) {
+    if ask.to.space() == Space::User {
         return HttpAnswer::bad_type();
     }
-    match ask.qos {
-        Qos::AtMostOnce => HttpAnswer::done(),
-        _ => HttpAnswer::delivered(0, b""),
+    match (control.ask(&[], |desk, caller| desk.list(caller, None)).await, ask.qos) {
+        (Told::Listed { channels, .. }, _) if channels.iter().any(|(name, _)| *name == ask.to) => {
+            HttpAnswer::bad_type()
+        }
+        (Told::Listed { .. }, Qos::AtMostOnce) => HttpAnswer::done(),
+        (Told::Listed { .. }, _) => HttpAnswer::delivered(0, b""),
+        _ => no_room(),
     }
 }
 
 async fn sub(control: &Rc<Control>, ask: SubAsk, body: Payload) -> HttpAnswer {
-    let others = Others::ask(control, Trust::Signed, ask.local_only, &body, PeerRequest::sub);
-    let client = control.identities.client(ask.identity.as_bytes());
-    let channel = ask.channel;
-    let found = match (ask.occupy, client) {
-        (true, client) => {
-            let home = control.home.home_of(&channel);
-            control
-                .ask(home, |ticket| Command::Occupy {
-                    channel,
-                    client,
-                    ticket,
-                })
-                .await
-        }
-        (false, Some(client)) => {
-            control
-                .ask(client.shard, |ticket| Command::Join {
-                    client,
-                    channel,
-                    ticket,
-                })
-                .await
-        }
-        (false, None) => false,
+    let change = if ask.occupy { Change::Occupy } else { Change::Join };
+    let Told::Done { found, others } = changed(control, change, Verb::Join, ask, &body).await else {
+        return no_room();
     };
     let mut tally = SubTally::default();
     tally.add_local(found);
-    others
-        .outcomes()
-        .await
-        .iter()
-        .for_each(|outcome| tally.add_peer(outcome));
+    others.iter().for_each(|inbound| tally.add_peer(inbound));
     tally.answer()
 }
 
 async fn unsub(control: &Rc<Control>, ask: SubAsk, body: Payload) -> HttpAnswer {
-    let others = Others::ask(control, Trust::Signed, ask.local_only, &body, PeerRequest::unsub);
-    if let Some(client) = control.identities.client(ask.identity.as_bytes()) {
-        let channel = ask.channel;
-        control
-            .ask(client.shard, |ticket| Command::Leave {
-                client,
-                channel,
-                ticket,
-            })
-            .await;
+    match changed(control, Change::Leave, Verb::Leave, ask, &body).await {
+        Told::Done { .. } => HttpAnswer::done(),
+        _ => no_room(),
     }
-    others.outcomes().await;
-    HttpAnswer::done()
 }
 
-async fn server_info(control: &Rc<Control>, trust: Trust) -> HttpAnswer {
-    let others = Others::ask(control, trust, false, &Payload::default(), |_, relay| {
-        PeerRequest::server_info(relay)
-    });
-    let Some(own) = control.server_info().await else {
-        return HttpAnswer::page(StatusCode::SERVICE_UNAVAILABLE);
+async fn changed(control: &Rc<Control>, change: Change, verb: Verb, ask: SubAsk, body: &Payload) -> Told {
+    let peers = control.cluster.targets(ask.local_only);
+    let elsewhere = elsewhere(&peers, || verb, body, Trust::Signed);
+    let client = control.identities.client(ask.identity.as_bytes());
+    control
+        .ask(&peers, |desk, caller| {
+            desk.change(caller, change, client, ask.channel, elsewhere)
+        })
+        .await
+}
+
+/// JSON of this server for another one, else a page of all.
+async fn server_info(control: &Rc<Control>, trust: Trust, local_only: bool) -> HttpAnswer {
+    let peers = if local_only {
+        Vec::new()
+    } else {
+        control.cluster.targets(false)
     };
-    // A peer may take its time.
-    let mut claim = Claim::new(Use::Answers);
-    claim.set(size_of_val(own.channels.as_slice()));
-    let mut servers = vec![own];
-    for outcome in others.outcomes().await {
-        if let CallbackOutcome::Answered(reply) = outcome {
-            servers.extend(ServerInfo::from_json(&reply.body));
-        }
+    let elsewhere = elsewhere(&peers, || Verb::List, &Payload::default(), trust);
+    let told = control.ask(&peers, |desk, caller| desk.list(caller, elsewhere)).await;
+    let Told::Listed { channels, others } = told else {
+        return no_room();
+    };
+    let own = control.server_info(channels);
+    if local_only {
+        return HttpAnswer::json(own.to_json());
     }
-    HttpAnswer::ok(serverinfo::page(servers))
+    let others = others.iter().filter_map(|inbound| match inbound {
+        Inbound::Page(page) => ServerInfo::from_json(page),
+        _ => None,
+    });
+    HttpAnswer::ok(serverinfo::page(std::iter::once(own).chain(others).collect()))
 }
 
 fn update_config(control: &Rc<Control>, trust: Trust, local_only: bool) -> HttpAnswer {
-    drop(Others::ask(
-        control,
-        trust,
-        local_only,
-        &Payload::default(),
-        |_, relay| PeerRequest::update_config(relay),
-    ));
+    let peers = control.cluster.targets(local_only);
+    if let Some(elsewhere) = elsewhere(&peers, || Verb::Reload, &Payload::default(), trust) {
+        control.ask_peers(&peers, elsewhere.ask, None);
+    }
     reload::request(control);
     // The answer says nothing about success, as in the original.
     HttpAnswer::done()
+}
+
+/// What these peers are to be asked, if there are any.
+fn elsewhere(peers: &[SocketAddr], verb: impl FnOnce() -> Verb, body: &Payload, trust: Trust) -> Option<Elsewhere> {
+    (!peers.is_empty()).then(|| Elsewhere {
+        ask: Outbound {
+            verb: verb(),
+            body: body.bytes.clone(),
+            sha256: body.sha256,
+            is_vouched: trust == Trust::Signed,
+        },
+        nodes: u32::try_from(peers.len()).unwrap_or(u32::MAX),
+    })
+}
+
+fn no_room() -> HttpAnswer {
+    HttpAnswer::page(StatusCode::SERVICE_UNAVAILABLE)
 }
 
 /// Whether another server passes on what was asked of it.
@@ -311,20 +317,9 @@ pub fn is_passed_on(head: &RequestHead) -> bool {
 }
 
 impl Control {
-    /// What this server holds; `None` while there is no memory for it.
-    async fn server_info(&self) -> Option<ServerInfo> {
-        let _turn = self.listings.take().await;
-        if is_short(Rank::Answer) {
-            return None;
-        }
-        let channels = self.census().await;
+    /// What this server is, and what it holds.
+    fn server_info(&self, channels: Vec<(Name, u64)>) -> ServerInfo {
         let (cpu, memory) = self.usage.sample();
-        Some(ServerInfo::new(
-            self.server_name.to_string(),
-            channels,
-            std::process::id(),
-            cpu,
-            memory,
-        ))
+        ServerInfo::new(self.server_name.to_string(), channels, std::process::id(), cpu, memory)
     }
 }

@@ -8,13 +8,14 @@
 use bytes::Bytes;
 use simd_json::prelude::*;
 
-use super::api::{SendAsk, TIMEOUT_MAX_S};
+use super::api::TIMEOUT_MAX_S;
 use super::sign::{Body, Scheme, Signer};
-use crate::engine::command::{CallbackOutcome, CallbackReply};
-use crate::engine::name::Space;
+use crate::engine::command::{CallbackOutcome, CallbackReply, Qos};
+use crate::engine::name::{Name, Space};
 use crate::engine::receipt::PeerPart;
 use crate::engine::registry::Presence;
 use crate::engine::registry::online::{PLATFORM_BYTES_MAX, PLATFORMS_MAX};
+use crate::engine::remote::{Inbound, Verb};
 use crate::time::{Duration, Instant};
 use crate::wire::http1::answer::HttpAnswer;
 use crate::wire::json;
@@ -60,47 +61,43 @@ pub struct PeerRequest {
 }
 
 impl PeerRequest {
+    /// What a peer is asked. The body is passed on as it came.
+    pub fn new(verb: &Verb, body: &Body<'_>, relay: &Relay<'_>) -> Self {
+        match verb {
+            Verb::Publish {
+                to,
+                msgtype,
+                qos,
+                timeout,
+            } => Self::send(to, *msgtype, *qos, *timeout, body, relay),
+            Verb::Join => Self::plain("/sub/", Some(body), relay),
+            Verb::Leave => Self::plain("/unsub/", Some(body), relay),
+            Verb::List => Self::plain("/serverinfo/", None, relay),
+            Verb::Reload => Self::plain("/updateconfig/", None, relay),
+        }
+    }
+
     /// `/send/`: the peer gives up a second earlier, so that its answer is in time.
-    pub fn send(ask: &SendAsk, body: &Body<'_>, relay: &Relay<'_>) -> Self {
-        let whole = ask.timeout_s.clamp(1, TIMEOUT_MAX_S);
+    fn send(to: &Name, msgtype: u16, qos: Qos, timeout: Duration, body: &Body<'_>, relay: &Relay<'_>) -> Self {
+        let whole = timeout.as_secs().clamp(1, u64::from(TIMEOUT_MAX_S));
         let theirs = if whole >= 4 { whole - 1 } else { whole };
         let mut target = b"/send/?".to_vec();
         let mut query = Encoder::new(&mut target);
-        let to = match ask.to.space() {
+        let space = match to.space() {
             Space::Channel => &b"channel"[..],
             Space::User => b"uid",
         };
-        query.pair(to, ask.to.text());
-        query.pair(b"msgtype", ask.msgtype.to_string().as_bytes());
-        query.pair(b"qos", (ask.qos as u8).to_string().as_bytes());
+        query.pair(space, to.text());
+        query.pair(b"msgtype", msgtype.to_string().as_bytes());
+        query.pair(b"qos", (qos as u8).to_string().as_bytes());
         query.pair(b"timeout", theirs.to_string().as_bytes());
         query.pair(b"cluster", b"1");
         relay.sign("POST", &mut target, body);
         Self {
             target,
             is_post: true,
-            timeout: Duration::from_secs(u64::from(whole)),
+            timeout: Duration::from_secs(whole),
         }
-    }
-
-    /// `/sub/`
-    pub fn sub(body: &Body<'_>, relay: &Relay<'_>) -> Self {
-        Self::plain("/sub/", Some(body), relay)
-    }
-
-    /// `/unsub/`
-    pub fn unsub(body: &Body<'_>, relay: &Relay<'_>) -> Self {
-        Self::plain("/unsub/", Some(body), relay)
-    }
-
-    /// `/serverinfo/`
-    pub fn server_info(relay: &Relay<'_>) -> Self {
-        Self::plain("/serverinfo/", None, relay)
-    }
-
-    /// `/updateconfig/`
-    pub fn update_config(relay: &Relay<'_>) -> Self {
-        Self::plain("/updateconfig/", None, relay)
     }
 
     /// A POST with a body, or a GET.
@@ -116,6 +113,27 @@ impl PeerRequest {
             timeout: PEER_TIMEOUT,
         }
     }
+}
+
+/// What a peer's answer says, come at `now`.
+pub fn inbound(verb: &Verb, outcome: &CallbackOutcome, now: Instant) -> Inbound {
+    match (verb, outcome) {
+        (Verb::Publish { to, .. }, _) if to.space() == Space::User => Inbound::Part(online_part(outcome, now)),
+        (Verb::Publish { .. }, _) => Inbound::Part(peer_part(outcome)),
+        (Verb::Join | Verb::Leave, _) => done(outcome).unwrap_or(Inbound::Nothing),
+        (Verb::List, CallbackOutcome::Answered(reply)) => Inbound::Page(reply.body.clone()),
+        (Verb::List | Verb::Reload, _) => Inbound::Nothing,
+    }
+}
+
+fn done(outcome: &CallbackOutcome) -> Option<Inbound> {
+    let [status, msg] = json::fields(&success(outcome)?.body, ["status", "msg"])?;
+    let found = status?.count() == Some(0);
+    let complaint = msg.as_ref().and_then(|msg| msg.text()).map(str::to_owned);
+    Some(Inbound::Done {
+        found,
+        complaint: complaint.filter(|_| !found),
+    })
 }
 
 /// Where a user is online at a peer, told at `now`; nothing for errors and anything not understood.
@@ -204,15 +222,13 @@ impl SubTally {
     }
 
     /// A peer's answer, in the order of arrival.
-    pub fn add_peer(&mut self, outcome: &CallbackOutcome) {
-        let fields = success(outcome).and_then(|reply| json::fields(&reply.body, ["status", "msg"]));
-        let Some([Some(status), msg]) = fields else {
+    pub fn add_peer(&mut self, inbound: &Inbound) {
+        let Inbound::Done { found, complaint } = inbound else {
             return;
         };
-        if status.count() == Some(0) {
-            self.is_done = true;
-        } else if let Some(msg) = msg.as_ref().and_then(|msg| msg.text()) {
-            self.complaint = Some(msg.to_owned());
+        self.is_done |= found;
+        if let Some(complaint) = complaint {
+            self.complaint = Some(complaint.clone());
         }
     }
 
@@ -229,9 +245,8 @@ impl SubTally {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::command::{CallbackFailure, Qos};
-    use crate::engine::name::Name;
-    use crate::protocol::rainbow::api;
+    use crate::engine::command::CallbackFailure;
+    use crate::protocol::rainbow::api::{self, SendAsk};
     use crate::protocol::rainbow::sign::{Rules, Secrets};
     use http::Method;
 
@@ -266,10 +281,24 @@ mod tests {
         }
     }
 
+    fn send(ask: &SendAsk, body: &Body<'_>, relay: &Relay<'_>) -> PeerRequest {
+        let verb = Verb::Publish {
+            to: ask.to.clone(),
+            msgtype: ask.wire_type().unwrap(),
+            qos: ask.qos,
+            timeout: Duration::from_secs(u64::from(ask.timeout_s)),
+        };
+        PeerRequest::new(&verb, body, relay)
+    }
+
+    fn plain(verb: &Verb, relay: &Relay<'_>) -> PeerRequest {
+        PeerRequest::new(verb, &Body::default(), relay)
+    }
+
     #[test]
     fn the_recorded_requests() {
         for (timeout_s, theirs) in [(1, 1), (3, 3), (4, 3), (6, 5), (10, 9)] {
-            let request = PeerRequest::send(&ask("room", timeout_s), &Body::default(), &RELAY);
+            let request = send(&ask("room", timeout_s), &Body::default(), &RELAY);
             let target = format!("/send/?channel=room&msgtype=7&qos=1&timeout={theirs}&{SIGNED}");
             assert_eq!(String::from_utf8(request.target).unwrap(), target);
             assert_eq!(
@@ -278,10 +307,10 @@ mod tests {
             );
         }
         for (request, path, is_post) in [
-            (PeerRequest::sub(&Body::default(), &RELAY), "/sub/", true),
-            (PeerRequest::unsub(&Body::default(), &RELAY), "/unsub/", true),
-            (PeerRequest::server_info(&RELAY), "/serverinfo/", false),
-            (PeerRequest::update_config(&RELAY), "/updateconfig/", false),
+            (plain(&Verb::Join, &RELAY), "/sub/", true),
+            (plain(&Verb::Leave, &RELAY), "/unsub/", true),
+            (plain(&Verb::List, &RELAY), "/serverinfo/", false),
+            (plain(&Verb::Reload, &RELAY), "/updateconfig/", false),
         ] {
             assert_eq!(String::from_utf8(request.target).unwrap(), format!("{path}?{SIGNED}"));
             assert_eq!((request.is_post, request.timeout), (is_post, PEER_TIMEOUT));
@@ -291,7 +320,7 @@ mod tests {
     #[test]
     fn a_peer_reads_what_we_ask() {
         for scheme in [Scheme::Sha1, Scheme::HmacSha256] {
-            let request = PeerRequest::send(
+            let request = send(
                 &ask("你 &b", 10),
                 &Body::new(b"\0payload"),
                 &Relay {
@@ -329,20 +358,17 @@ mod tests {
             signer: Some(Signer { scheme, ..SIGNER }),
             ..RELAY
         };
-        let target = String::from_utf8(PeerRequest::sub(&Body::default(), &relay).target).unwrap();
+        let target = String::from_utf8(plain(&Verb::Join, &relay).target).unwrap();
         assert!(
             target.starts_with("/sub/?cluster=1&rainbow_node=ab12&timestamp="),
             "{target}"
         );
         let unknown = Relay { node: None, ..relay };
-        let target = String::from_utf8(PeerRequest::sub(&Body::default(), &unknown).target).unwrap();
+        let target = String::from_utf8(plain(&Verb::Join, &unknown).target).unwrap();
         assert!(target.starts_with("/sub/?cluster=1&timestamp="), "{target}");
         let unsigned = Relay { signer: None, ..RELAY };
-        assert_eq!(PeerRequest::server_info(&unsigned).target, b"/serverinfo/?cluster=1");
-        assert_eq!(
-            PeerRequest::update_config(&unsigned).target,
-            b"/updateconfig/?cluster=1"
-        );
+        assert_eq!(plain(&Verb::List, &unsigned).target, b"/serverinfo/?cluster=1");
+        assert_eq!(plain(&Verb::Reload, &unsigned).target, b"/updateconfig/?cluster=1");
     }
 
     #[test]
@@ -366,7 +392,7 @@ mod tests {
             to: Name::user(b"u 1"),
             ..ask("", 10)
         };
-        let target = PeerRequest::send(&ask, &Body::default(), &RELAY).target;
+        let target = send(&ask, &Body::default(), &RELAY).target;
         assert!(
             target.starts_with(b"/send/?uid=u%201&msgtype=7&qos=1&timeout=9&cluster=1&")
                 || target.starts_with(b"/send/?uid=u+1&msgtype=7&qos=1&timeout=9&cluster=1&")
@@ -434,7 +460,9 @@ mod tests {
         let tally = |local: bool, peers: &[&CallbackOutcome]| {
             let mut tally = SubTally::default();
             tally.add_local(local);
-            peers.iter().for_each(|peer| tally.add_peer(peer));
+            peers
+                .iter()
+                .for_each(|peer| tally.add_peer(&inbound(&Verb::Join, peer, Instant::ZERO)));
             tally.answer()
         };
         assert_eq!(tally(true, &[&unknown, &broken[0]]), HttpAnswer::done());
