@@ -52,6 +52,10 @@ pub enum Bug {
     ForgetPlatform,
     /// Platforms are told in the wrong order.
     SwapPlatforms,
+    /// A caller is answered twice.
+    AnswerTwice,
+    /// A share of one publish is counted for another.
+    MistakePart,
 
     // The business.
     /// A message is forwarded twice.
@@ -95,7 +99,7 @@ pub enum Bug {
 }
 
 impl Bug {
-    pub const ALL: [Bug; 37] = [
+    pub const ALL: [Bug; 39] = [
         Bug::Reorder,
         Bug::Overtake,
         Bug::Uncork,
@@ -115,6 +119,8 @@ impl Bug {
         Bug::MixSpaces,
         Bug::ForgetPlatform,
         Bug::SwapPlatforms,
+        Bug::AnswerTwice,
+        Bug::MistakePart,
         Bug::DuplicateForward,
         Bug::ForwardAfterClose,
         Bug::DropCallbackDone,

@@ -55,8 +55,7 @@ impl World {
         self.control.callbacks.insert(serial, request);
         if nests {
             let channel = self.rng.index(self.plan.channels);
-            let ticket = self.publish(channel);
-            self.control.nested.insert(ticket, serial);
+            self.publish_in_handler(channel, serial);
             return;
         }
         let delay = match self.rng.index(100) {

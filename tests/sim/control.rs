@@ -1,42 +1,74 @@
-//! The control core of the simulator and its callers, which call at random. Receipts are merged by the real
-//! `engine::receipt`, so that it is checked too.
+//! The control core of the simulator: the real desk (`engine::desk`), and in the place of HTTP callers that call at random.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use rainbow_server::close::CloseCause;
 use rainbow_server::engine::command::{CallbackRequest, Command, Publish, Qos, Report};
-use rainbow_server::engine::ids::{ClientId, ShardId, Ticket};
+use rainbow_server::engine::desk::{Caller, Change, Desk, Output, Told};
+use rainbow_server::engine::ids::{ClientId, Ticket};
 use rainbow_server::engine::name::Name;
-use rainbow_server::engine::receipt::{Answer, Deadline, Question, Receipts, Tickets};
+use rainbow_server::engine::receipt::Answer;
+use rainbow_server::engine::registry::HomeHash;
 use rainbow_server::time::Duration;
 
 use crate::bugs::Bug;
-use crate::cores::{CONGESTION_PAUSE, Told};
-use crate::records::{Census, Change, Published};
+use crate::cores::{self, CONGESTION_PAUSE};
+use crate::records::{self, Census, Published};
 use crate::rig;
 use crate::world::{Event, World};
 
-#[derive(Default)]
 pub struct Control {
-    pub tickets: Tickets,
-    pub receipts: Receipts,
+    desk: Desk,
+    /// When its deadlines are looked at next.
+    deadline_planned: Option<u64>,
+    /// What each caller asked: callers are counted, each asks once.
+    asked: Vec<Asked>,
     /// Publishes by ticket, also answered ones: late parts are recorded.
-    pub publishes: BTreeMap<Ticket, usize>,
-    /// Other questions: number of the question and the changes it makes.
-    pub questions: BTreeMap<Ticket, (usize, Vec<usize>)>,
+    publishes: BTreeMap<Ticket, usize>,
+    /// Shards by the ticket of the page they were asked for.
+    pages: BTreeMap<Ticket, usize>,
     pub callbacks: BTreeMap<u64, CallbackRequest>,
     /// Callbacks that are answered once this publish is: the handler called `/send/`.
-    pub nested: BTreeMap<Ticket, u64>,
+    nested: BTreeMap<usize, u64>,
     pub serial: u64,
     pub operations: usize,
     /// The last callback for a message of each client, for [`Bug::ForwardAfterClose`].
     pub last_forward: BTreeMap<ClientId, CallbackRequest>,
-    /// Pages of the last census that are to come: ticket and shard.
-    pub censuses: BTreeMap<Ticket, usize>,
     /// First forward of each message, to check order: client → highest number seen.
     pub newest: BTreeMap<usize, usize>,
+}
+
+/// What a caller asked.
+#[derive(Clone)]
+enum Asked {
+    /// To publish; its number.
+    Publish(usize),
+    /// Something else: number of the question and the changes it makes.
+    Question(usize, Vec<usize>),
+}
+
+impl Control {
+    pub fn new(home: HomeHash, shards: usize) -> Self {
+        Self {
+            desk: Desk::new(home, shards),
+            deadline_planned: None,
+            asked: Vec::new(),
+            publishes: BTreeMap::new(),
+            pages: BTreeMap::new(),
+            callbacks: BTreeMap::new(),
+            nested: BTreeMap::new(),
+            serial: 0,
+            operations: 0,
+            last_forward: BTreeMap::new(),
+            newest: BTreeMap::new(),
+        }
+    }
+
+    /// Publishes that wait for their answer.
+    pub fn waiting(&self) -> usize {
+        self.desk.publishes()
+    }
 }
 
 impl World {
@@ -77,17 +109,18 @@ impl World {
                 75..85 => self.ask_membership(channel, false),
                 85..90 => self.occupy(channel),
                 90..92 => self.kick(),
-                92..95 => self.census(),
+                92..95 => self.list(),
                 _ => {}
             }
         }
     }
 
-    pub fn publish(&mut self, channel: usize) -> Ticket {
+    /// Publishes something; its number.
+    pub fn publish(&mut self, channel: usize) -> usize {
         let qos = *self.rng.pick(&[Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce]);
         let timeout = self.rng.within(1, 12);
         let (retries, at_deadline) = rig::retries_of(timeout);
-        let (ticket, number) = (self.control.tickets.issue(), self.records.publishes.len());
+        let number = self.records.publishes.len();
         let padding = if self.rng.chance(self.plan.large_percent) {
             self.rng.within(0, self.plan.large_bytes) as usize
         } else {
@@ -111,24 +144,11 @@ impl World {
             answers: Vec::new(),
             acks: BTreeMap::new(),
         });
-        self.control.publishes.insert(ticket, number);
-        self.control.receipts.open(
-            ticket,
-            Question {
-                qos,
-                at_deadline,
-                deadline,
-                peers: 0,
-                tells_online,
-            },
-        );
-        self.plan_at(deadline.as_micros(), Event::Deadline(ticket));
         let mut name = self.name_of(channel);
         if tells_online && self.strikes(Bug::MixSpaces, 20) {
             name = Name::channel(name.text());
         }
-        let home = self.home.home_of(&name);
-        let publish = Publish {
+        let publish = |ticket| Publish {
             ticket,
             channel: name,
             msgtype: 1,
@@ -139,26 +159,95 @@ impl World {
             at_deadline,
             tells_online,
         };
-        self.trace(|| format!("publish {number} {qos:?} to {channel}, {ticket:?}, T = {timeout}"));
-        self.post(home, Command::Publish(Arc::new(publish)), Vec::new());
-        ticket
+        self.trace(|| format!("publish {number} {qos:?} to {channel}, T = {timeout}"));
+        let caller = self.caller(Asked::Publish(number));
+        let ticket = self.control.desk.publish(caller, None, publish);
+        self.control
+            .publishes
+            .insert(ticket.expect("there is room at the desk"), number);
+        self.carry(Vec::new());
+        number
     }
 
-    pub fn on_deadline(&mut self, ticket: Ticket) {
-        match self.control.receipts.on_deadline(ticket, self.now) {
-            Deadline::Answered(answer) => self.answer_publish(ticket, answer),
-            Deadline::Again(at) => self.plan_at(at.as_micros(), Event::Deadline(ticket)),
-            Deadline::Closed => {}
+    /// The handler of a callback publishes, and answers once it has been answered.
+    pub fn publish_in_handler(&mut self, channel: usize, serial: u64) {
+        let number = self.publish(channel);
+        if self.records.publishes[number].answers.is_empty() {
+            self.control.nested.insert(number, serial);
+        } else {
+            self.plan_in(1, Event::Business(serial));
         }
     }
 
-    fn answer_publish(&mut self, ticket: Ticket, answer: Answer) {
-        let (now, number) = (self.now, self.control.publishes[&ticket]);
+    fn caller(&mut self, asked: Asked) -> Caller {
+        self.control.asked.push(asked);
+        Caller(self.control.asked.len() as u64 - 1)
+    }
+
+    /// Carries out what the desk wants done, as `control/mod.rs` does. The first command makes these changes.
+    fn carry(&mut self, mut changes: Vec<usize>) {
+        while let Some(output) = self.control.desk.poll_output() {
+            match output {
+                Output::Post(shard, command) => {
+                    if let Command::Census { ticket, .. } = &command {
+                        self.control.pages.insert(*ticket, shard.index());
+                    }
+                    self.post(shard, command, std::mem::take(&mut changes));
+                }
+                Output::Answer(caller, told) => self.on_answer(caller, told),
+                Output::Ask(..) => self.blame("a node of no cluster is asked".into()),
+            }
+        }
+        self.plan_deadline();
+    }
+
+    fn plan_deadline(&mut self) {
+        let Some(deadline) = self.control.desk.next_deadline() else {
+            return;
+        };
+        let at = deadline.max(self.now).as_micros();
+        if self.control.deadline_planned.is_none_or(|planned| at < planned) {
+            self.control.deadline_planned = Some(at);
+            self.plan_at(at, Event::Deadline);
+        }
+    }
+
+    pub fn on_deadline(&mut self) {
+        let now = self.now.as_micros();
+        if self.control.deadline_planned.is_none_or(|planned| planned > now) {
+            return; // an earlier one was set meanwhile
+        }
+        self.control.deadline_planned = None;
+        self.control.desk.on_deadline(self.now);
+        self.carry(Vec::new());
+    }
+
+    fn on_answer(&mut self, caller: Caller, told: Told) {
+        match (self.control.asked[caller.0 as usize].clone(), told) {
+            (Asked::Publish(number), Told::Published(answer)) => {
+                if self.strikes(Bug::AnswerTwice, 5) {
+                    self.answer_publish(number, answer.clone());
+                }
+                self.answer_publish(number, answer);
+            }
+            (Asked::Question(question, changes), Told::Done { found, .. }) => self.on_done(question, changes, found),
+            (Asked::Question(question, changes), Told::Listed { channels, .. }) => {
+                if channels.iter().any(|(_, members)| *members == 0) {
+                    self.blame("an empty channel in a list".into());
+                }
+                self.on_done(question, changes, true);
+            }
+            (_, told) => self.blame(format!("a caller is told {told:?}")),
+        }
+    }
+
+    fn answer_publish(&mut self, number: usize, answer: Answer) {
+        let now = self.now;
         let record = &mut self.records.publishes[number];
         let parts = record.parts.len();
         let of = record.shards.first().copied();
         record.answers.push((now, answer, parts, of));
-        if let Some(serial) = self.control.nested.remove(&ticket) {
+        if let Some(serial) = self.control.nested.remove(&number) {
             self.plan_in(1, Event::Business(serial));
         }
     }
@@ -171,7 +260,7 @@ impl World {
 
     pub fn change(&mut self, operation: usize, conn: Option<usize>, channel: usize, join: bool) -> usize {
         let (issued, issued_at) = (self.next_seq(), self.now);
-        let change = Change {
+        let change = records::Change {
             operation,
             conn,
             channel,
@@ -188,14 +277,12 @@ impl World {
         number
     }
 
-    fn question(&mut self, what: String, changes: Vec<usize>) -> Ticket {
-        let ticket = self.control.tickets.issue();
-        self.trace(|| format!("{what} {ticket:?}"));
-        self.control
-            .questions
-            .insert(ticket, (self.records.questions.len(), changes));
+    /// Somebody asks what is no publish.
+    fn question(&mut self, what: String, changes: Vec<usize>) -> Caller {
+        self.trace(|| what.clone());
+        let question = self.records.questions.len();
         self.records.questions.push((what, 0));
-        ticket
+        self.caller(Asked::Question(question, changes))
     }
 
     fn ask_membership(&mut self, channel: usize, join: bool) {
@@ -203,24 +290,13 @@ impl World {
         self.control.operations += 1;
         let conn = self.by_client[&client];
         let change = self.change(self.control.operations, Some(conn), channel, join);
-        let ticket = self.question(format!("join {join} {conn} {channel}"), vec![change]);
-        let name = self.name_of(channel);
-        let command = match join {
-            true => Command::Join {
-                client,
-                channel: name,
-                ticket,
-            },
-            false => Command::Leave {
-                client,
-                channel: name,
-                ticket,
-            },
-        };
+        let caller = self.question(format!("join {join} {conn} {channel}"), vec![change]);
         if self.strikes(Bug::EarlyAnswer, 50) {
             self.records.changes[change].answered = Some(self.seq);
         }
-        self.post(client.shard, command, Vec::new());
+        let (name, kind) = (self.name_of(channel), if join { Change::Join } else { Change::Leave });
+        self.control.desk.change(caller, kind, Some(client), name, None);
+        self.carry(Vec::new());
     }
 
     fn occupy(&mut self, channel: usize) {
@@ -231,41 +307,27 @@ impl World {
         if let Some(client) = client {
             changes.push(self.change(operation, Some(self.by_client[&client]), channel, true));
         }
-        let ticket = self.question(format!("occupy {channel} {client:?}"), changes);
+        let caller = self.question(format!("occupy {channel} {client:?}"), changes);
         let name = self.name_of(channel);
-        self.post(
-            self.home.home_of(&name),
-            Command::Occupy {
-                channel: name,
-                client,
-                ticket,
-            },
-            Vec::new(),
-        );
+        self.control.desk.change(caller, Change::Occupy, client, name, None);
+        self.carry(Vec::new());
     }
 
     fn kick(&mut self) {
         let Some(client) = self.some_client() else { return };
-        let ticket = self.question(format!("kick {client:?}"), Vec::new());
+        let caller = self.question(format!("kick {client:?}"), Vec::new());
         self.conns[self.by_client[&client]].leaving = true;
-        self.post(
-            client.shard,
-            Command::Close {
-                client,
-                cause: CloseCause::Kicked,
-                ticket,
-            },
-            Vec::new(),
-        );
+        self.control.desk.close(caller, client, CloseCause::Kicked);
+        self.carry(Vec::new());
     }
 
-    fn census(&mut self) {
-        let ticket = self.question("census".into(), Vec::new());
-        let shard = ShardId(self.rng.index(self.plan.shards) as u16);
-        self.post(shard, Command::Census { cursor: 0, ticket }, Vec::new());
+    fn list(&mut self) {
+        let caller = self.question("list".into(), Vec::new());
+        self.control.desk.list(caller, None);
+        self.carry(Vec::new());
     }
 
-    /// Who is in which channel, asked of every shard.
+    /// Who is in which channel.
     pub fn take_census(&mut self) {
         let there = self.conns.iter().filter(|conn| conn.id.is_some() && !conn.over);
         self.records.census = Some(Census {
@@ -275,71 +337,66 @@ impl World {
             pages: vec![BTreeMap::new(); self.plan.shards],
             interests: self.shards.iter().map(|shard| shard.debug_counts().interests).sum(),
         });
-        (0..self.plan.shards).for_each(|shard| self.ask_census(shard, 0));
-    }
-
-    fn ask_census(&mut self, shard: usize, cursor: u32) {
-        let ticket = self.question("census of all".into(), Vec::new());
-        self.control.censuses.insert(ticket, shard);
-        self.post(ShardId(shard as u16), Command::Census { cursor, ticket }, Vec::new());
+        self.list();
     }
 
     /// Something from a shard.
-    pub fn on_report(&mut self, told: Told) {
-        match told.report {
+    pub fn on_report(&mut self, told: cores::Told) {
+        let mut report = told.report;
+        match &mut report {
             Report::Published { ticket, shards } => {
-                self.records.publishes[self.control.publishes[&ticket]]
+                self.records.publishes[self.control.publishes[ticket]]
                     .shards
-                    .push(shards);
-                if let Some(answer) = self.control.receipts.on_published(ticket, shards) {
-                    self.answer_publish(ticket, answer);
-                }
+                    .push(*shards);
             }
             Report::Part(part) => {
-                let ticket = part.ticket;
-                let record = &mut self.records.publishes[self.control.publishes[&ticket]];
+                let record = &mut self.records.publishes[self.control.publishes[&part.ticket]];
                 if record.shards.is_empty() {
                     record.shards.push(part.shards);
                 }
                 record.parts.push(part.clone());
-                if let Some(answer) = self.control.receipts.on_part(part) {
-                    self.answer_publish(ticket, answer);
+                if let Some(other) = self.mistaken(part.ticket) {
+                    part.ticket = other;
                 }
             }
-            Report::Online {
-                ticket,
-                shards,
-                platforms,
-            } => {
-                self.records.publishes[self.control.publishes[&ticket]].onlines += 1;
-                if let Some(answer) = self.control.receipts.on_online(ticket, shards, &platforms) {
-                    self.answer_publish(ticket, answer);
-                }
+            Report::Online { ticket, .. } => {
+                self.records.publishes[self.control.publishes[ticket]].onlines += 1;
             }
-            Report::Done { ticket, found } => self.on_done(ticket, found),
-            Report::Census { ticket, channels, next } => {
-                if channels.iter().any(|(_, members)| *members == 0) {
-                    self.blame("an empty channel in a census".into());
-                }
-                let shard = self.control.censuses.remove(&ticket);
+            Report::Census { ticket, channels, .. } => {
+                let shard = self.control.pages.remove(ticket);
                 if let (Some(shard), Some(census)) = (shard, &mut self.records.census) {
                     census.pages[shard].extend(channels.iter().map(|(name, members)| (name.clone(), *members)));
-                    if let Some(next) = next {
-                        self.ask_census(shard, next);
-                    }
                 }
-                self.on_done(ticket, true);
             }
             Report::Drained { shard } => self.records.drained[shard.index()] += 1,
+            Report::Done { .. } | Report::Callback(_) => {}
+        }
+        match report {
             Report::Callback(request) => self.on_callback(request, told.window),
+            report => {
+                self.control.desk.on_report(report);
+                self.carry(Vec::new());
+            }
         }
     }
 
-    fn on_done(&mut self, ticket: Ticket, found: bool) {
-        // Of a bug.
-        let Some((question, changes)) = self.control.questions.get(&ticket).cloned() else {
-            return;
-        };
+    /// For [`Bug::MistakePart`]: another publish that waits.
+    fn mistaken(&mut self, ticket: Ticket) -> Option<Ticket> {
+        if self.bug != Some(Bug::MistakePart) {
+            return None;
+        }
+        let waits = |number: &usize| self.records.publishes[*number].answers.is_empty();
+        let mut others = self
+            .control
+            .publishes
+            .iter()
+            .rev()
+            .filter(|(other, _)| **other != ticket);
+        let other = *others.find(|(_, number)| waits(number))?.0;
+        self.strikes(Bug::MistakePart, 10).then_some(other)
+    }
+
+    fn on_done(&mut self, question: usize, changes: Vec<usize>, found: bool) {
         self.records.questions[question].1 += 1;
         let seq = self.next_seq();
         let mut channel = None;

@@ -102,7 +102,7 @@ impl World {
                 conn.number
             );
         }
-        let (receipts, callbacks) = (self.control.receipts.len(), self.control.callbacks.len());
+        let (receipts, callbacks) = (self.control.waiting(), self.control.callbacks.len());
         check!(receipts == 0, "{receipts} publishes without an answer");
         check!(callbacks == 0, "{callbacks} callbacks never ended");
         check!(self.cores.are_empty(), "mail that nobody takes");

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use rainbow_server::config::Config;
 use rainbow_server::engine::command::Command;
-use rainbow_server::engine::ids::{ClientId, ShardId, Ticket};
+use rainbow_server::engine::ids::{ClientId, ShardId};
 use rainbow_server::engine::registry::HomeHash;
 use rainbow_server::metrics::CoreMetrics;
 use rainbow_server::shard::{Counts, Shard};
@@ -44,7 +44,7 @@ pub enum Event {
     Leave(usize, bool),
     Business(u64),
     Api,
-    Deadline(Ticket),
+    Deadline,
     Reload(usize),
     Stall(usize, u64),
     Census,
@@ -62,7 +62,6 @@ pub struct World {
     pub records: Records,
     pub conns: Vec<Conn>,
     pub by_client: BTreeMap<ClientId, usize>,
-    pub home: HomeHash,
     pub calm: bool,
     pub draining: bool,
     pub control: Control,
@@ -99,8 +98,7 @@ impl World {
             shards: rig::shards(&metrics, seed, &configs[0]),
             cores: Cores::new(&plan, &metrics),
             metrics,
-            home: HomeHash::new(seed, count),
-            control: Control::default(),
+            control: Control::new(HomeHash::new(seed, count), count),
             outbox_bytes: most(|all| all.outbox_bytes).unwrap_or(0),
             forward_queue: most(|all| all.forward_queue).unwrap_or(0),
             configs,
@@ -261,7 +259,7 @@ impl World {
             Event::Leave(number, reset) => self.leave(number, if reset { End::Reset } else { End::Fin }),
             Event::Business(serial) => self.business_answers(serial),
             Event::Api => self.api_acts(),
-            Event::Deadline(ticket) => self.on_deadline(ticket),
+            Event::Deadline => self.on_deadline(),
             Event::Reload(settings) => self.reload(settings),
             Event::Stall(core, until) => self.stall(core, until),
             Event::Census => self.take_census(),
