@@ -27,20 +27,19 @@ pub mod surface;
 mod wait;
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::cluster::{Announce, Cluster};
+use crate::cluster::{Announce, Cluster, Node};
 use crate::config::{Config, Overrides};
 use crate::engine::ack_data::{self, LeftOut};
 use crate::engine::command::{Command, Report};
 use crate::engine::desk::{Caller, Desk, Output, Told};
-use crate::engine::ids::{ClientId, IdentityKey, ShardId};
+use crate::engine::ids::{ClientId, IdentityKey, ShardId, Ticket};
 use crate::engine::mailbox::Receiver;
 use crate::engine::registry::HomeHash;
-use crate::engine::remote::Inbound;
+use crate::engine::remote::{Inbound, Outbound};
 use crate::io::admission::Admission;
 use crate::io::clock::Clock;
 use crate::io::http::{Client, Prepared};
@@ -302,27 +301,43 @@ impl Control {
         }
     }
 
-    /// Asks the desk for something, and waits for the one answer. `peers` are those it counts.
-    async fn ask<R>(self: &Rc<Self>, peers: &[SocketAddr], verb: impl FnOnce(&mut Desk, Caller) -> R) -> Told {
+    /// Asks the desk for something, and waits for the one answer. `nodes` are those it counts.
+    async fn ask<R>(self: &Rc<Self>, nodes: &[Node], verb: impl FnOnce(&mut Desk, Caller) -> R) -> Told {
         let wait = self.callers.open();
         verb(&mut self.desk.borrow_mut(), wait.caller);
-        self.carry(peers);
+        self.carry(nodes);
         wait.await
     }
 
-    /// Carries out what the desk wants done. Only a verb leads to questions to `peers`.
-    fn carry(self: &Rc<Self>, peers: &[SocketAddr]) {
+    /// Carries out what the desk wants done. Only a verb leads to questions to `nodes`.
+    fn carry(self: &Rc<Self>, nodes: &[Node]) {
         loop {
             let Some(output) = self.desk.borrow_mut().poll_output() else {
                 break;
             };
             match output {
                 Output::Post(shard, command) => self.post(shard, command),
-                Output::Ask(ticket, ask) => self.ask_peers(peers, ask, Some(ticket)),
+                Output::Ask(ticket, ask) => self.ask_nodes(nodes, ask, Some(ticket)),
                 Output::Answer(caller, told) => self.callers.answer(caller, told),
             }
         }
         self.ticker.note(self.desk.borrow().next_deadline());
+    }
+
+    /// Asks every node, each in a task of its own; each answer or failure is told the desk under `ticket`.
+    fn ask_nodes(self: &Rc<Self>, nodes: &[Node], ask: Outbound, ticket: Option<Ticket>) {
+        let ask = Rc::new(ask);
+        for node in nodes {
+            let (control, node, ask) = (self.clone(), *node, ask.clone());
+            monoio::spawn(async move {
+                let inbound = control.cluster.ask(node, &ask).await;
+                if let Some(ticket) = ticket {
+                    let inbound = control.bounded(inbound);
+                    control.desk.borrow_mut().on_remote(ticket, inbound);
+                    control.carry(&[]);
+                }
+            });
+        }
     }
 
     /// What a node has answered, within the bounds of this one.

@@ -110,7 +110,7 @@ fn gauges(control: &Control) -> Vec<Gauge<'static>> {
         gauge(
             "rainbow_cluster_peers",
             "Other servers of the cluster.",
-            control.cluster.peers().len() as f64,
+            control.cluster.count() as f64,
         ),
         gauge(
             "rainbow_log_lines_dropped_total",

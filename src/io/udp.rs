@@ -1,5 +1,5 @@
 //! Datagrams of the cluster: a listening socket whose port servers of one host share, and broadcasts. IPv4 only, like the
-//! announcements of the original (spec: section 12). Used by `cluster::discovery`.
+//! announcements of the original (spec: section 12). Used by `cluster::rainbow`.
 //!
 //! Nothing here blocks. A receive waits for readiness and then reads, so dropping the wait loses nothing.
 

@@ -1,12 +1,9 @@
 //! The HTTP API of rainbow-server on the control core: requests → what is done → answers (spec: sections 10 and 12). Reading
 //! requests and writing answers is the door's (`protocol::rainbow::api`, `answer`). [`begin`] takes a head, [`respond`] the
-//! whole request. `rainbow/signature.rs` says whether a call may be believed, `rainbow/peers.rs` passes it on. Caller:
-//! `surface.rs`.
+//! whole request. `rainbow/signature.rs` says whether a call may be believed. Caller: `surface.rs`.
 
-mod peers;
 mod signature;
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -16,6 +13,7 @@ use http::StatusCode;
 pub use self::signature::{Memory, is_signed, seems_signed};
 use super::{Received, guard};
 use crate::budget::{self, Use};
+use crate::cluster::Node;
 use crate::config::Config;
 use crate::control::callers::Caller;
 use crate::control::{Control, reload};
@@ -67,7 +65,7 @@ impl Begun {
 
 /// Takes the head of a request; `Err` is its answer, if no body is needed for it.
 pub fn begin(control: &Rc<Control>, head: &RequestHead, caller: &Caller) -> Result<Begun, HttpAnswer> {
-    if let Some(answer) = control.cluster.hello(head.path(), head.query()) {
+    if let Some(answer) = control.cluster.rainbow().hello(head.path(), head.query()) {
         return Err(HttpAnswer::ok(answer));
     }
     let at_micros = control.clock.unix_micros();
@@ -80,7 +78,7 @@ pub fn begin(control: &Rc<Control>, head: &RequestHead, caller: &Caller) -> Resu
     }
     let is_unsigned = matches!(call, api::Begun::Whole(_)) && !guard(control, head, caller)?;
     let trust = if is_unsigned { Trust::Unsigned } else { Trust::Signed };
-    let is_signed_on = control.config().signature == Scheme::HmacSha256 && !control.cluster.targets(false).is_empty();
+    let is_signed_on = control.config().signature == Scheme::HmacSha256 && !control.cluster.nodes(false).is_empty();
     Ok(Begun {
         is_hashed: call.takes_body() && (call.is_unproven() || is_signed_on),
         call,
@@ -155,14 +153,14 @@ async fn send(control: &Rc<Control>, ask: SendAsk, body: Payload) -> HttpAnswer 
     };
     let schedule = api::schedule(ask.timeout_s);
     let started = control.clock.now();
-    let peers = control.cluster.targets(ask.local_only);
+    let nodes = control.cluster.nodes(ask.local_only);
     let verb = || Verb::Publish {
         to: ask.to.clone(),
         msgtype,
         qos: ask.qos,
         timeout: Duration::from_secs(u64::from(ask.timeout_s)),
     };
-    let elsewhere = elsewhere(&peers, verb, &body, Trust::Signed);
+    let elsewhere = elsewhere(&nodes, verb, &body, Trust::Signed);
     let publish = |ticket| Publish {
         ticket,
         channel: ask.to.clone(),
@@ -175,7 +173,7 @@ async fn send(control: &Rc<Control>, ask: SendAsk, body: Payload) -> HttpAnswer 
         tells_online: ask.to.space() == Space::User,
     };
     let told = control
-        .ask(&peers, |desk, caller| desk.publish(caller, elsewhere, publish))
+        .ask(&nodes, |desk, caller| desk.publish(caller, elsewhere, publish))
         .await;
     let Told::Published(answer) = told else {
         return no_room();
@@ -251,11 +249,11 @@ async fn unsub(control: &Rc<Control>, ask: SubAsk, body: Payload) -> HttpAnswer 
 }
 
 async fn changed(control: &Rc<Control>, change: Change, verb: Verb, ask: SubAsk, body: &Payload) -> Told {
-    let peers = control.cluster.targets(ask.local_only);
-    let elsewhere = elsewhere(&peers, || verb, body, Trust::Signed);
+    let nodes = control.cluster.nodes(ask.local_only);
+    let elsewhere = elsewhere(&nodes, || verb, body, Trust::Signed);
     let client = control.identities.client(ask.identity.as_bytes());
     control
-        .ask(&peers, |desk, caller| {
+        .ask(&nodes, |desk, caller| {
             desk.change(caller, change, client, ask.channel, elsewhere)
         })
         .await
@@ -263,13 +261,13 @@ async fn changed(control: &Rc<Control>, change: Change, verb: Verb, ask: SubAsk,
 
 /// JSON of this server for another one, else a page of all.
 async fn server_info(control: &Rc<Control>, trust: Trust, local_only: bool) -> HttpAnswer {
-    let peers = if local_only {
+    let nodes = if local_only {
         Vec::new()
     } else {
-        control.cluster.targets(false)
+        control.cluster.nodes(false)
     };
-    let elsewhere = elsewhere(&peers, || Verb::List, &Payload::default(), trust);
-    let told = control.ask(&peers, |desk, caller| desk.list(caller, elsewhere)).await;
+    let elsewhere = elsewhere(&nodes, || Verb::List, &Payload::default(), trust);
+    let told = control.ask(&nodes, |desk, caller| desk.list(caller, elsewhere)).await;
     let Told::Listed { channels, others } = told else {
         return no_room();
     };
@@ -285,25 +283,25 @@ async fn server_info(control: &Rc<Control>, trust: Trust, local_only: bool) -> H
 }
 
 fn update_config(control: &Rc<Control>, trust: Trust, local_only: bool) -> HttpAnswer {
-    let peers = control.cluster.targets(local_only);
-    if let Some(elsewhere) = elsewhere(&peers, || Verb::Reload, &Payload::default(), trust) {
-        control.ask_peers(&peers, elsewhere.ask, None);
+    let nodes = control.cluster.nodes(local_only);
+    if let Some(elsewhere) = elsewhere(&nodes, || Verb::Reload, &Payload::default(), trust) {
+        control.ask_nodes(&nodes, elsewhere.ask, None);
     }
     reload::request(control);
     // The answer says nothing about success, as in the original.
     HttpAnswer::done()
 }
 
-/// What these peers are to be asked, if there are any.
-fn elsewhere(peers: &[SocketAddr], verb: impl FnOnce() -> Verb, body: &Payload, trust: Trust) -> Option<Elsewhere> {
-    (!peers.is_empty()).then(|| Elsewhere {
+/// What these nodes are to be asked, if there are any.
+fn elsewhere(nodes: &[Node], verb: impl FnOnce() -> Verb, body: &Payload, trust: Trust) -> Option<Elsewhere> {
+    (!nodes.is_empty()).then(|| Elsewhere {
         ask: Outbound {
             verb: verb(),
             body: body.bytes.clone(),
             sha256: body.sha256,
             is_vouched: trust == Trust::Signed,
         },
-        nodes: u32::try_from(peers.len()).unwrap_or(u32::MAX),
+        nodes: u32::try_from(nodes.len()).unwrap_or(u32::MAX),
     })
 }
 

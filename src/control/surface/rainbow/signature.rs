@@ -88,7 +88,7 @@ impl Control {
     /// Whether a signature that is good is meant for this server, and new where that matters.
     fn admit(&self, proof: &Proof, query: &[u8]) -> Result<(), Refusal> {
         let config = self.config();
-        if !self.cluster.is_for_us(query) {
+        if !self.cluster.rainbow().is_for_us(query) {
             return Err(Refusal::Astray);
         }
         if proof.scheme == Scheme::Sha1 && !config.replay_protection {

@@ -227,7 +227,7 @@ pub struct Signer<'a> {
     pub unix_seconds: u64,
     /// Any random number; the nonce is made of it.
     pub random: u64,
-    /// For another server of the cluster: `random` is the nonce, so that we know it again (`cluster/own.rs`).
+    /// For another server of the cluster: `random` is the nonce, so that we know it again (`cluster/rainbow/own.rs`).
     pub is_relay: bool,
 }
 

@@ -1,8 +1,9 @@
-//! Other servers of the cluster: who they are, and asking them (spec: section 12). Lives on the control core.
+//! A cluster of rainbow-servers, by its own protocol over UDP and HTTP (spec: section 12): who the others are, and asking them.
+//! Lives on the control core, behind [`super::Cluster`].
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `mod.rs` | the interface of the control core: peers, calls, goodbye |
+//! | `rainbow.rs` | peers, questions to them, goodbye |
 //! | `discovery.rs` | peers found by broadcast |
 //! | `fixed.rs` | peers named by the configuration |
 //! | `own.rs` | signatures made for others, known again when they come back |
@@ -38,13 +39,14 @@ use self::own::OwnNonces;
 use self::queue::{Full, Lane, Queue};
 use self::suspects::Suspects;
 use crate::config::{ClusterUdp, Config, Scheme};
-use crate::engine::command::{CallbackFailure, CallbackOutcome, CallbackReply};
+use crate::engine::command::{CallbackFailure, CallbackOutcome, CallbackReply, Qos};
+use crate::engine::remote::{Inbound, Outbound, Verb};
 use crate::io::clock::Clock;
 use crate::io::http::{Client, Request, Url};
 use crate::io::udp;
 use crate::protocol::rainbow::peer::{PEERS_MAX, PROBE_TARGET, PROBE_TARGET_NAMED, PROBE_TIMEOUT, Peers};
-use crate::protocol::rainbow::relay::{self, PeerRequest};
-use crate::protocol::rainbow::sign;
+use crate::protocol::rainbow::relay::{self, PeerRequest, Relay};
+use crate::protocol::rainbow::sign::{self, Body, Signer};
 use crate::wire::query;
 
 /// How this server presents itself to others.
@@ -58,7 +60,7 @@ pub struct Announce {
 
 /// The peers, kept up to date by tasks of the control core.
 #[derive(Clone)]
-pub struct Cluster(Rc<Inner>);
+pub struct Servers(Rc<Inner>);
 
 struct Inner {
     client: Client,
@@ -85,7 +87,7 @@ struct Inner {
     lanes: RandomState,
 }
 
-impl Cluster {
+impl Servers {
     /// Starts discovery on this thread's runtime, which must have its timer enabled.
     pub fn start(config: &Arc<Config>, announce: Announce, client: Client, clock: Clock) -> Self {
         let inner = Rc::new(Inner {
@@ -136,9 +138,21 @@ impl Cluster {
         peers
     }
 
-    /// Asks one peer; never fails the caller, a peer in trouble is [`CallbackOutcome::Failed`]. Ends by the request's timeout.
-    pub async fn call(&self, peer: SocketAddr, request: &PeerRequest, body: Bytes) -> CallbackOutcome {
-        match self.0.ask(peer, request, body).await {
+    /// Asks one peer; never fails the caller. One that has been restarted is another server, for which the request has to be
+    /// signed anew: it has refused the first one unread.
+    pub async fn ask(&self, peer: SocketAddr, ask: &Outbound) -> Inbound {
+        let is_named = ask.is_vouched && self.identity(peer).is_some();
+        let mut outcome = self.call(peer, ask).await;
+        if is_named && relay::is_refused(&outcome) && self.has_changed(peer).await {
+            outcome = self.call(peer, ask).await;
+        }
+        relay::inbound(&ask.verb, &outcome, self.0.clock.now())
+    }
+
+    /// One request; a peer in trouble is [`CallbackOutcome::Failed`]. Ends by the request's timeout.
+    async fn call(&self, peer: SocketAddr, ask: &Outbound) -> CallbackOutcome {
+        let request = self.0.relay(peer, ask);
+        match self.0.ask(peer, &request, ask).await {
             Ok(reply) => {
                 self.0.suspects.clear(peer);
                 CallbackOutcome::Answered(reply)
@@ -165,19 +179,14 @@ impl Cluster {
     }
 
     /// The server at this address, if it said so; after a restart it is another one.
-    pub fn identity(&self, peer: SocketAddr) -> Option<Rc<str>> {
+    fn identity(&self, peer: SocketAddr) -> Option<Rc<str>> {
         self.0.identities.borrow().get(&peer).cloned()
     }
 
     /// Asks again which server is at this address. True if it is another one than before.
-    pub async fn has_changed(&self, peer: SocketAddr) -> bool {
+    async fn has_changed(&self, peer: SocketAddr) -> bool {
         let before = self.identity(peer);
         self.0.probe(peer).await && self.identity(peer) != before
-    }
-
-    /// A nonce for a request to a peer; [`Cluster::is_for_us`] knows it again.
-    pub fn nonce(&self, unix_seconds: u64, random: u64) -> u64 {
-        self.0.own.make(unix_seconds, random)
     }
 
     /// Whether a request with this query, whose signature is good, was signed for us: not by us for a peer, and not for
@@ -199,17 +208,39 @@ impl Cluster {
 }
 
 impl Inner {
-    async fn ask(&self, peer: SocketAddr, ask: &PeerRequest, body: Bytes) -> Result<CallbackReply, CallbackFailure> {
+    /// Builds a request to a peer, with a fresh signature if the caller has signed. Its nonce is known again when it comes back.
+    fn relay(&self, peer: SocketAddr, ask: &Outbound) -> PeerRequest {
+        let config = self.config.borrow();
+        let unix_seconds = self.clock.unix_micros() / 1_000_000;
+        let nonce = self.own.make(unix_seconds, getrandom::u64().unwrap_or_default());
+        let signer = Signer {
+            is_relay: true,
+            ..Signer::of(&config, unix_seconds, nonce)
+        };
+        let identities = self.identities.borrow();
+        let relay = Relay {
+            signer: ask.is_vouched.then_some(signer),
+            node: identities.get(&peer).map(AsRef::as_ref),
+        };
+        PeerRequest::new(&ask.verb, &Body::hashed(&ask.body, ask.sha256), &relay)
+    }
+
+    async fn ask(
+        &self,
+        peer: SocketAddr,
+        asked: &PeerRequest,
+        ask: &Outbound,
+    ) -> Result<CallbackReply, CallbackFailure> {
         let started = self.clock.now();
-        let (method, body) = if ask.is_post {
-            (Method::POST, body)
+        let (method, body) = if asked.is_post {
+            (Method::POST, ask.body.clone())
         } else {
             (Method::GET, Bytes::new())
         };
-        let request = request(peer, method, &ask.target, body).ok_or(CallbackFailure::Unreachable)?;
-        let (lane, is_answered) = self.lane(&ask.target).unzip();
+        let request = request(peer, method, &asked.target, body).ok_or(CallbackFailure::Unreachable)?;
+        let (lane, is_answered) = self.lane(&ask.verb).unzip();
         let turn = self.queue.enter(peer, lane, request.body.len());
-        let mut pass = match monoio::time::timeout(ask.timeout, turn).await {
+        let mut pass = match monoio::time::timeout(asked.timeout, turn).await {
             Ok(Ok(pass)) => pass,
             Ok(Err(Full)) => return Err(CallbackFailure::Overloaded),
             Err(_) => return Err(CallbackFailure::TimedOut),
@@ -219,7 +250,7 @@ impl Inner {
         }
         let reply = self
             .client
-            .call(request, self.clock.to_std(started + ask.timeout))
+            .call(request, self.clock.to_std(started + asked.timeout))
             .await;
         drop(pass);
         reply
@@ -227,11 +258,11 @@ impl Inner {
 
     /// Publishes to one channel or user stay in order: its lane, and whether its caller waits for the answer of peers. What such a
     /// caller publishes next comes later by itself, so it need not keep the lane.
-    fn lane(&self, target: &[u8]) -> Option<(Lane, bool)> {
-        let query = target.strip_prefix(b"/send/?")?;
-        let channel = query::first(query, "channel").or_else(|| query::first(query, "uid"))?;
-        let is_answered = query::first(query, "qos")?.as_ref() != b"0";
-        Some((self.lanes.hash_one(channel.as_ref()), is_answered))
+    fn lane(&self, verb: &Verb) -> Option<(Lane, bool)> {
+        match verb {
+            Verb::Publish { to, qos, .. } => Some((self.lanes.hash_one(to), *qos != Qos::AtMostOnce)),
+            Verb::Join | Verb::Leave | Verb::List | Verb::Reload => None,
+        }
     }
 
     /// Whether a rainbow-server answers there; remembers which one.

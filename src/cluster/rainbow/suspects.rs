@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 
-use super::{Cluster, Inner};
+use super::{Inner, Servers};
 use crate::time::Duration;
 
 const PAUSE_MIN: Duration = Duration::from_millis(500);
@@ -87,7 +87,7 @@ async fn watch(cluster: Weak<Inner>, peer: SocketAddr, first: Duration) {
     loop {
         monoio::time::sleep(wait).await;
         let Some(inner) = cluster.upgrade() else { return };
-        if !Cluster(inner.clone()).peers().contains(&peer) {
+        if !Servers(inner.clone()).peers().contains(&peer) {
             return inner.suspects.forget(peer);
         }
         if inner.probe(peer).await {

@@ -7,7 +7,7 @@
 //!   overtake on another connection.
 //! * At most [`WAITING_MAX`] requests and about [`WAITING_BYTES_MAX`] bytes wait per peer; further ones are refused.
 //!
-//! A wait may be dropped at any moment. Called by [`super::Cluster::call`]. The bounds are ours: the original lets ten
+//! A wait may be dropped at any moment. Called by [`super::Servers::ask`]. The bounds are ours: the original lets ten
 //! requests run in all, and any number wait (spec: section 4).
 
 use std::cell::{Cell, RefCell};
