@@ -135,7 +135,7 @@ pub struct Control {
     /// When the first certificate of ours ends, in seconds since 1970.
     certificate_expiry: Cell<Option<u64>>,
     reloads: reload::Reloads,
-    rainbow: surface::rainbow::Memory,
+    surfaces: surface::Memory,
     /// What is asked of shards and peers, and who waits for it.
     desk: RefCell<Desk>,
     callers: Callers,
@@ -200,7 +200,7 @@ pub async fn run(setup: ControlSetup) {
         cluster,
         certificate_expiry,
         reloads,
-        rainbow: surface::rainbow::Memory::default(),
+        surfaces: surface::Memory::default(),
         desk: RefCell::new(desk),
         callers: Callers::default(),
         ack_data: RefCell::default(),

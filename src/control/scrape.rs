@@ -105,7 +105,7 @@ fn gauges(control: &Control) -> Vec<Gauge<'static>> {
         gauge(
             "rainbow_signatures_remembered",
             "Signatures that would be recognised as used before.",
-            control.rainbow.replays.borrow().len() as f64,
+            control.surfaces.signatures() as f64,
         ),
         gauge(
             "rainbow_cluster_peers",

@@ -103,6 +103,19 @@ impl Begun {
     }
 }
 
+/// What the surfaces remember from one request to the next.
+#[derive(Debug, Default)]
+pub struct Memory {
+    rainbow: rainbow::Memory,
+}
+
+impl Memory {
+    /// Signatures that would be recognised as used before.
+    pub fn signatures(&self) -> usize {
+        self.rainbow.replays.borrow().len()
+    }
+}
+
 /// A body that was received, with its SHA-256 if that was asked for.
 #[derive(Default)]
 pub struct Received {

@@ -95,7 +95,8 @@ impl Control {
             return Ok(());
         }
         let (window, capacity) = (config.signature_window, config.replay_max);
-        self.rainbow
+        self.surfaces
+            .rainbow
             .replays
             .borrow_mut()
             .admit(proof, window, capacity, self.clock.now())
@@ -113,7 +114,7 @@ impl Control {
             Refusal::Astray => (6, Metric::SignaturesAstray),
         };
         self.own_metrics().add(metric, 1);
-        let Some(calls) = self.rainbow.complaints[reason].count(self.clock.now()) else {
+        let Some(calls) = self.surfaces.rainbow.complaints[reason].count(self.clock.now()) else {
             return;
         };
         let path = path.escape_ascii();
