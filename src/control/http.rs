@@ -24,7 +24,6 @@ use crate::config::Config;
 use crate::engine::ids::ShardId;
 use crate::io::mail::{Handover, ShardMail};
 use crate::io::stream::Stream;
-use crate::io::sys;
 use crate::metrics::Metric;
 use crate::protocol::Door;
 use crate::wire::date::http_date;
@@ -53,11 +52,11 @@ async fn sweep(control: Rc<Control>) {
     let places = &control.connections.places;
     loop {
         monoio::time::sleep(SWEEP).await;
-        let cut = |fd, phase| {
-            if phase == Phase::Receiving {
+        let cut = |watch: &Watch| {
+            if watch.phase() == Phase::Receiving {
                 control.own_metrics().add(Metric::RefusedApiSlow, 1);
             }
-            sys::shutdown(fd);
+            watch.cut();
         };
         if !places.sweep(control.clock.now(), cut) {
             return places.sweeping.set(false);
@@ -75,9 +74,9 @@ pub fn serve(control: &Rc<Control>, handover: Handover) {
 }
 
 async fn run(control: Rc<Control>, stream: Stream, bytes: Vec<u8>, told: Option<IpAddr>) {
-    let address = told.or_else(|| sys::peer_address(stream.fd()).map(|peer| peer.ip()));
+    let address = told.or_else(|| stream.peer());
     let config = control.config();
-    let watch = Watch::new(stream.fd(), Caller::new(address, &config), control.clock.now());
+    let watch = Watch::new(stream.plug(), Caller::new(address, &config), control.clock.now());
     let places = &control.connections.places;
     let key = places.enter(watch.clone());
     if !places.sweeping.replace(true) {
@@ -134,9 +133,9 @@ impl Connection {
             head.is_some_and(|head| surface::seems_signed(&self.control, &head))
         };
         let gives_way = self.control.connections.places.admit(&self.watch, config, signs)?;
-        if let Some(fd) = gives_way {
+        if let Some(other) = gives_way {
             self.control.own_metrics().add(Metric::ApiGaveWay, 1);
-            sys::shutdown(fd);
+            other.cut();
         }
         Ok(())
     }

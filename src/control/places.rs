@@ -12,13 +12,13 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::os::fd::RawFd;
 use std::rc::Rc;
 
 use slab::Slab;
 
 use super::callers::Caller;
 use crate::config::Config;
+use crate::io::stream::Plug;
 use crate::time::Instant;
 
 /// Every so many places one is for known callers.
@@ -38,7 +38,7 @@ pub struct Places {
 
 /// One connection.
 pub struct Watch {
-    fd: RawFd,
+    plug: Plug,
     /// The other end.
     pub caller: Caller,
     /// When to cut it off; `None` while its request is being answered.
@@ -74,9 +74,9 @@ pub enum Full {
 
 impl Watch {
     /// A connection that begins.
-    pub fn new(fd: RawFd, caller: Caller, now: Instant) -> Rc<Self> {
+    pub fn new(plug: Plug, caller: Caller, now: Instant) -> Rc<Self> {
         Rc::new(Self {
-            fd,
+            plug,
             caller,
             deadline: Cell::new(None),
             phase: Cell::new(Phase::Idle),
@@ -91,6 +91,16 @@ impl Watch {
             self.phase.set(phase);
             self.since.set(now);
         }
+    }
+
+    /// Ends the connection.
+    pub fn cut(&self) {
+        self.plug.pull();
+    }
+
+    /// What it is about now.
+    pub fn phase(&self) -> Phase {
+        self.phase.get()
     }
 
     fn is_stranger(&self, phase: Phase) -> bool {
@@ -130,8 +140,13 @@ impl Places {
     }
 
     /// Looks for a place. `signs`: whether its first request is signed, as far as can be seen; asked only when it matters.
-    /// Returns the descriptor of the connection that has to be closed for it, if one has to.
-    pub fn admit(&self, watch: &Watch, config: &Config, signs: impl FnOnce() -> bool) -> Result<Option<RawFd>, Full> {
+    /// Returns the connection that has to be cut for it, if one has to.
+    pub fn admit(
+        &self,
+        watch: &Watch,
+        config: &Config,
+        signs: impl FnOnce() -> bool,
+    ) -> Result<Option<Rc<Watch>>, Full> {
         let address = watch
             .caller
             .counted()
@@ -162,14 +177,14 @@ impl Places {
         if let Some(address) = address {
             *self.addresses.borrow_mut().entry(address).or_default() += 1;
         }
-        Ok(victim.map(|victim| victim.fd))
+        Ok(victim)
     }
 
     /// Calls `cut` for those whose time is over. False: there is nobody at all.
-    pub fn sweep(&self, now: Instant, cut: impl Fn(RawFd, Phase)) -> bool {
+    pub fn sweep(&self, now: Instant, cut: impl Fn(&Watch)) -> bool {
         for (_, watch) in self.watches.borrow().iter() {
             if watch.deadline.get().is_some_and(|deadline| deadline <= now) {
-                cut(watch.fd, watch.phase.get());
+                cut(watch);
             }
         }
         !self.watches.borrow().is_empty()
@@ -208,6 +223,7 @@ mod tests {
         places: Places,
         config: Config,
         clock: Cell<Instant>,
+        came: RefCell<Vec<(u32, Rc<Watch>)>>,
     }
 
     impl Room {
@@ -219,17 +235,27 @@ mod tests {
                 places: Places::default(),
                 config,
                 clock: Cell::new(Instant::ZERO),
+                came: RefCell::default(),
             }
         }
 
-        /// A connection comes; its descriptor is a number that is told back when it gives way.
-        fn come(&self, fd: RawFd, address: &str, signs: bool) -> (Rc<Watch>, Result<Option<RawFd>, Full>) {
+        /// A connection comes, with a number; which one gives way to it?
+        fn come(&self, number: u32, address: &str, signs: bool) -> (Rc<Watch>, Result<Option<u32>, Full>) {
             self.clock.set(self.clock.get() + Duration::from_secs(1));
             let caller = Caller::new(address.parse().ok(), &self.config);
-            let watch = Watch::new(fd, caller, self.clock.get());
+            let watch = Watch::new(Plug::default(), caller, self.clock.get());
             self.places.enter(watch.clone());
+            self.came.borrow_mut().push((number, watch.clone()));
             let verdict = self.places.admit(&watch, &self.config, || signs);
-            (watch, verdict)
+            (watch, verdict.map(|victim| victim.map(|victim| self.number(&victim))))
+        }
+
+        fn number(&self, watch: &Rc<Watch>) -> u32 {
+            let came = self.came.borrow();
+            came.iter()
+                .find(|(_, other)| Rc::ptr_eq(other, watch))
+                .expect("it came")
+                .0
         }
     }
 
@@ -238,7 +264,7 @@ mod tests {
     #[test]
     fn strangers_leave_room_and_known_callers_give_way_to_nobody() {
         let room = Room::new(16, 0);
-        let strangers: Vec<_> = (0..14).map(|fd| room.come(fd, STRANGER, false)).collect();
+        let strangers: Vec<_> = (0..14).map(|number| room.come(number, STRANGER, false)).collect();
         assert!(strangers.iter().all(|(_, verdict)| *verdict == Ok(None)));
         for (watch, _) in &strangers[1..] {
             watch.enter(Phase::Answering, room.clock.get());
@@ -246,11 +272,7 @@ mod tests {
         assert_eq!(room.come(14, STRANGER, false).1, Ok(Some(0)), "the idle one gives way");
         let (sending, _) = &strangers[1];
         sending.enter(Phase::Receiving, room.clock.get());
-        room.places.watches.borrow().iter().for_each(|(_, watch)| {
-            if watch.fd == 14 {
-                watch.enter(Phase::Answering, room.clock.get());
-            }
-        });
+        room.came.borrow()[14].1.enter(Phase::Answering, room.clock.get());
         assert_eq!(room.come(15, STRANGER, false).1, Err(Full::All), "nobody is idle");
         assert_eq!(
             room.come(16, "127.0.0.1", false).1,
@@ -287,9 +309,9 @@ mod tests {
         third.enter(Phase::Answering, room.clock.get());
         assert_eq!(room.come(5, "2001:db8::5", true).1, Err(Full::Address));
         assert_eq!(room.come(6, "2001:db8:0:1::1", false).1, Ok(None), "another /64");
-        for fd in 7..17 {
+        for number in 7..17 {
             assert_eq!(
-                room.come(fd, "127.0.0.1", false).1,
+                room.come(number, "127.0.0.1", false).1,
                 Ok(None),
                 "this machine is not counted"
             );
@@ -304,8 +326,8 @@ mod tests {
     fn a_proxy_on_this_machine_speaks_for_strangers() {
         let mut room = Room::new(8, 1);
         room.config.trusted_proxies = vec![crate::config::Network::new("127.0.0.0".parse().unwrap(), 8).unwrap()];
-        for fd in 0..7 {
-            assert_eq!(room.come(fd, "127.0.0.1", false).1, Ok(None), "it is not counted");
+        for number in 0..7 {
+            assert_eq!(room.come(number, "127.0.0.1", false).1, Ok(None), "it is not counted");
         }
         assert_eq!(room.come(7, "127.0.0.1", false).1, Ok(Some(0)));
         assert_eq!(room.come(8, "127.0.0.1", true).1, Ok(None));

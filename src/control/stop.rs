@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -81,7 +81,7 @@ impl Control {
 /// Serves the connections of a process that has taken over.
 fn serve_successor(control: &Rc<Control>, port: TcpListener) -> io::Result<()> {
     port.set_nonblocking(true)?;
-    let ready = sys::watch(&[port.as_raw_fd()])?;
+    let ready = sys::watch(&[port.as_fd()])?;
     let ready = monoio::net::TcpStream::from_std(TcpStream::from(ready))?;
     let control = control.clone();
     monoio::spawn(async move {

@@ -4,7 +4,7 @@
 
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use super::clock::Clock;
 use super::sys::{self, Epoll};
@@ -24,25 +24,25 @@ pub trait Socket {
     fn peer(&self) -> Option<IpAddr>;
 }
 
-impl<T: AsRawFd> Socket for T {
+impl<T: AsFd> Socket for T {
     fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        sys::recv(self.as_raw_fd(), buffer)
+        sys::recv(self.as_fd(), buffer)
     }
 
     fn send(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        sys::send(self.as_raw_fd(), parts)
+        sys::send(self.as_fd(), parts)
     }
 
     fn finish(&self) {
-        sys::finish(self.as_raw_fd());
+        sys::finish(self.as_fd());
     }
 
     fn shutdown(&self) {
-        sys::shutdown(self.as_raw_fd());
+        sys::shutdown(self.as_fd());
     }
 
     fn peer(&self) -> Option<IpAddr> {
-        sys::peer_address(self.as_raw_fd()).map(|peer| peer.ip())
+        sys::peer_address(self.as_fd()).map(|peer| peer.ip())
     }
 }
 
@@ -92,8 +92,8 @@ impl Host {
     /// A descriptor that is readable while there is input to take, and one for room.
     pub fn readiness(&self) -> io::Result<(OwnedFd, OwnedFd)> {
         Ok((
-            sys::duplicate(self.input.as_raw_fd())?,
-            sys::duplicate(self.room.as_raw_fd())?,
+            self.input.as_fd().try_clone_to_owned()?,
+            self.room.as_fd().try_clone_to_owned()?,
         ))
     }
 }
@@ -110,28 +110,28 @@ impl Kernel for Host {
     }
 
     fn watch(&self, socket: &OwnedFd, token: u64) -> io::Result<()> {
-        match self.input.add(socket.as_raw_fd(), token, false) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.input.rearm(socket.as_raw_fd(), token),
+        match self.input.add(socket.as_fd(), token, false) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.input.rearm(socket.as_fd(), token),
             watched => watched,
         }
     }
 
     fn rearm(&self, socket: &OwnedFd, token: u64) {
         // Cannot fail for a socket that is watched; one that is not is about to be closed.
-        let _ = self.input.rearm(socket.as_raw_fd(), token);
+        let _ = self.input.rearm(socket.as_fd(), token);
     }
 
     fn unwatch(&self, socket: &OwnedFd) {
         // It may not have been watched yet.
-        let _ = self.input.remove(socket.as_raw_fd());
+        let _ = self.input.remove(socket.as_fd());
     }
 
     fn await_room(&self, socket: &OwnedFd, token: u64) -> io::Result<()> {
-        self.room.add_for_room(socket.as_raw_fd(), token)
+        self.room.add_for_room(socket.as_fd(), token)
     }
 
     fn forget_room(&self, socket: &OwnedFd) {
-        let _ = self.room.remove(socket.as_raw_fd());
+        let _ = self.room.remove(socket.as_fd());
     }
 
     fn take_input(&mut self, ready: &mut Vec<(u64, bool)>) -> io::Result<()> {

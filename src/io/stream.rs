@@ -5,7 +5,8 @@
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::BorrowedFd;
+use std::rc::{Rc, Weak};
 
 use monoio::net::TcpStream;
 
@@ -16,7 +17,7 @@ use super::tls::{End, Scratch, Session};
 
 /// An open connection.
 pub struct Stream {
-    tcp: TcpStream,
+    tcp: Rc<TcpStream>,
     tls: Option<Box<Session>>,
 }
 
@@ -24,7 +25,10 @@ impl Stream {
     /// Takes a connection over; also gives what was received of it already.
     pub fn adopt(handover: Handover) -> io::Result<(Self, Vec<u8>)> {
         let tcp = TcpStream::from_std(std::net::TcpStream::from(handover.socket))?;
-        let stream = Self { tcp, tls: handover.tls };
+        let stream = Self {
+            tcp: Rc::new(tcp),
+            tls: handover.tls,
+        };
         Ok((stream, handover.bytes))
     }
 
@@ -33,16 +37,25 @@ impl Stream {
     pub fn hand_over(self, bytes: Vec<u8>, told: Option<IpAddr>) -> io::Result<Handover> {
         // The runtime keeps its own reference to the descriptor, so the other core gets a second one.
         Ok(Handover {
-            socket: sys::duplicate(self.fd())?,
+            socket: self.descriptor().try_clone_to_owned()?,
             bytes,
             tls: self.tls,
             told,
         })
     }
 
-    /// Its descriptor.
-    pub fn fd(&self) -> RawFd {
-        self.tcp.as_raw_fd()
+    fn descriptor(&self) -> BorrowedFd<'_> {
+        sys::descriptor(&self.tcp)
+    }
+
+    /// Who is at the other end; `None` if nobody is any more.
+    pub fn peer(&self) -> Option<IpAddr> {
+        self.descriptor().peer()
+    }
+
+    /// What ends it from outside, as long as it is there.
+    pub fn plug(&self) -> Plug {
+        Plug(Rc::downgrade(&self.tcp))
     }
 
     /// Whether it speaks TLS.
@@ -53,10 +66,10 @@ impl Stream {
     /// Receives; 0 is the end of the stream. `WouldBlock` if there is nothing, `InvalidData` if TLS failed.
     pub fn receive(&mut self, buffer: &mut [u8], scratch: &mut Scratch) -> io::Result<usize> {
         let Some(tls) = &mut self.tls else {
-            return self.tcp.recv(buffer);
+            return sys::descriptor(&self.tcp).recv(buffer);
         };
         loop {
-            let received = tls.receive(&self.tcp, buffer, scratch)?;
+            let received = tls.receive(&sys::descriptor(&self.tcp), buffer, scratch)?;
             match received.end {
                 // The end shows again at the next call.
                 _ if received.bytes > 0 => return Ok(received.bytes),
@@ -71,16 +84,17 @@ impl Stream {
     /// Sends; returns the bytes accepted, which with TLS may wait for [`Stream::flush`].
     pub fn send(&mut self, bytes: &[u8], scratch: &mut Scratch) -> io::Result<usize> {
         let parts = [IoSlice::new(bytes)];
+        let socket = sys::descriptor(&self.tcp);
         match &mut self.tls {
-            Some(tls) => tls.send(&self.tcp, &parts, scratch),
-            None => self.tcp.send(&parts),
+            Some(tls) => tls.send(&socket, &parts, scratch),
+            None => socket.send(&parts),
         }
     }
 
     /// `WouldBlock` while accepted bytes wait for the socket.
     pub fn flush(&mut self) -> io::Result<()> {
         let is_done = match &mut self.tls {
-            Some(tls) => tls.flush(&self.tcp)?,
+            Some(tls) => tls.flush(&sys::descriptor(&self.tcp))?,
             None => true,
         };
         if is_done {
@@ -92,9 +106,10 @@ impl Stream {
 
     /// Nothing more will be sent: tells the peer.
     pub fn finish(&mut self) {
+        let socket = sys::descriptor(&self.tcp);
         match &mut self.tls {
-            Some(tls) => tls.finish(&self.tcp),
-            None => Socket::finish(&self.tcp),
+            Some(tls) => tls.finish(&socket),
+            None => socket.finish(),
         }
     }
 
@@ -106,5 +121,18 @@ impl Stream {
     /// Waits until the socket takes bytes.
     pub async fn writable(&self) -> io::Result<()> {
         self.tcp.writable(false).await
+    }
+}
+
+/// Ends a connection that somebody else has.
+#[derive(Debug, Default)]
+pub struct Plug(Weak<TcpStream>);
+
+impl Plug {
+    /// Ends both directions; whoever waits for the connection wakes up.
+    pub fn pull(&self) {
+        if let Some(tcp) = self.0.upgrade() {
+            sys::shutdown(sys::descriptor(&tcp));
+        }
     }
 }

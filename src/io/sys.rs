@@ -1,9 +1,13 @@
 //! System calls the runtime has no safe form for. The only file of the crate with `unsafe`; every block says why it is
 //! sound. All calls are non-blocking, but those that pass descriptors to another process and the one that looks up names.
+//!
+//! Descriptors come as [`BorrowedFd`]: they are open for as long as the call lasts.
 #![allow(unsafe_code)]
 
 use std::io::{self, IoSlice};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use monoio::net::TcpStream;
 
 use super::mail::Signal;
 
@@ -69,26 +73,32 @@ pub fn processor_mask() -> Vec<usize> {
     Vec::new()
 }
 
+/// The descriptor of a stream of the runtime, which cannot lend it itself.
+pub fn descriptor(stream: &TcpStream) -> BorrowedFd<'_> {
+    // SAFETY: the stream owns the descriptor, and closes it no earlier than it is dropped.
+    unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) }
+}
+
 /// Receives what is there. `WouldBlock` if nothing is, 0 at the end of the stream.
-pub fn recv(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
-    // SAFETY: the pointer and length describe `buffer`, which the kernel only writes to during the call. An `fd` that is
-    // not open gives EBADF.
+pub fn recv(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    let fd = socket.as_raw_fd();
+    // SAFETY: the pointer and length describe `buffer`, which the kernel only writes to during the call.
     let n = unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT) };
     usize::try_from(n).map_err(|_| io::Error::last_os_error())
 }
 
 /// Looks at what is there without taking it. Otherwise like [`recv`].
-pub fn peek(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
-    let flags = libc::MSG_DONTWAIT | libc::MSG_PEEK;
-    // SAFETY: the pointer and length describe `buffer`, which the kernel only writes to during the call. An `fd` that is
-    // not open gives EBADF.
+pub fn peek(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    let (fd, flags) = (socket.as_raw_fd(), libc::MSG_DONTWAIT | libc::MSG_PEEK);
+    // SAFETY: the pointer and length describe `buffer`, which the kernel only writes to during the call.
     let n = unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), buffer.len(), flags) };
     usize::try_from(n).map_err(|_| io::Error::last_os_error())
 }
 
 /// Sends what the socket takes at once; never raises SIGPIPE.
-pub fn send(fd: RawFd, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+pub fn send(socket: BorrowedFd<'_>, parts: &[IoSlice<'_>]) -> io::Result<usize> {
     const FLAGS: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    let fd = socket.as_raw_fd();
     let n = if let [part] = parts {
         // SAFETY: the pointer and length describe `part`, which the kernel only reads during the call.
         unsafe { libc::send(fd, part.as_ptr().cast(), part.len(), FLAGS) }
@@ -106,7 +116,7 @@ pub fn send(fd: RawFd, parts: &[IoSlice<'_>]) -> io::Result<usize> {
 
 /// True if an idle connection cannot carry another request: the peer closed it, it failed, or bytes arrived nobody asked
 /// for. Takes nothing from the stream.
-pub fn is_stale(socket: &impl AsRawFd) -> bool {
+pub fn is_stale(socket: BorrowedFd<'_>) -> bool {
     let mut byte = 0u8;
     let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
     // SAFETY: the pointer and length describe `byte`.
@@ -170,10 +180,10 @@ pub fn look_up(host: &str) -> Result<Vec<std::net::IpAddr>, NoAddress> {
 }
 
 /// Bytes sent over a TCP connection that the peer's kernel has not acknowledged; also after it was reset. 0 if that cannot be told.
-pub fn unacknowledged(fd: RawFd) -> usize {
+pub fn unacknowledged(socket: BorrowedFd<'_>) -> usize {
     let mut bytes: libc::c_int = 0;
     // SAFETY: this request writes one `int`, which `bytes` is. (SIOCOUTQ has the number of TIOCOUTQ.)
-    let result = unsafe { libc::ioctl(fd, libc::TIOCOUTQ, &raw mut bytes) };
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
     if result == 0 {
         usize::try_from(bytes).unwrap_or_default()
     } else {
@@ -182,9 +192,9 @@ pub fn unacknowledged(fd: RawFd) -> usize {
 }
 
 /// Whether a connection has ended in both directions: a reset, for one that was not shut down from this side.
-pub fn is_gone(fd: RawFd) -> bool {
+pub fn is_gone(socket: BorrowedFd<'_>) -> bool {
     let mut look = libc::pollfd {
-        fd,
+        fd: socket.as_raw_fd(),
         events: 0,
         revents: 0,
     };
@@ -194,49 +204,32 @@ pub fn is_gone(fd: RawFd) -> bool {
 }
 
 /// Acknowledges at once what has arrived: the peer may hold back the rest until then (Nagle's algorithm).
-pub fn acknowledge(fd: RawFd) {
-    // SAFETY: the descriptor is only borrowed for the call; one that is not open gives EBADF.
-    let socket = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
+pub fn acknowledge(socket: BorrowedFd<'_>) {
     // A kernel that refuses acknowledges a little later.
     let _ = socket2::SockRef::from(&socket).set_tcp_quickack(true);
 }
 
 /// Ends the sending direction.
-pub fn finish(fd: RawFd) {
+pub fn finish(socket: BorrowedFd<'_>) {
     // SAFETY: takes integers only.
-    unsafe { libc::shutdown(fd, libc::SHUT_WR) };
+    unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_WR) };
 }
 
 /// Ends both directions; whoever waits for the socket wakes up.
-pub fn shutdown(fd: RawFd) {
+pub fn shutdown(socket: BorrowedFd<'_>) {
     // SAFETY: takes integers only.
-    unsafe { libc::shutdown(fd, libc::SHUT_RDWR) };
+    unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RDWR) };
 }
 
 /// Makes closing a reset: what the peer has not acknowledged is dropped instead of delivered later.
-pub fn reset_on_close(fd: RawFd) {
-    // SAFETY: the descriptor is only borrowed for the call; one that is not open gives EBADF.
-    let socket = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
+pub fn reset_on_close(socket: BorrowedFd<'_>) {
     // A socket that cannot be told is closed in order.
     let _ = socket2::SockRef::from(&socket).set_linger(Some(std::time::Duration::ZERO));
 }
 
 /// Who is at the other end of a socket.
-pub fn peer_address(fd: RawFd) -> Option<std::net::SocketAddr> {
-    // SAFETY: the descriptor is only borrowed for the call; one that is not open gives EBADF.
-    let socket = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
+pub fn peer_address(socket: BorrowedFd<'_>) -> Option<std::net::SocketAddr> {
     socket2::SockRef::from(&socket).peer_addr().ok()?.as_socket()
-}
-
-/// A second descriptor for the same socket.
-pub fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: takes integers only.
-    let copy = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) };
-    if copy < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the descriptor was just made and nobody else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
 /// Most descriptors in one message; the kernel takes 253.
@@ -249,7 +242,7 @@ type ControlRoom = [u64; 2 + DESCRIPTORS_PER_MESSAGE / 2];
 const _: () = assert!(size_of::<libc::cmsghdr>() <= 16 && align_of::<libc::cmsghdr>() <= align_of::<u64>());
 
 /// Sends one byte and copies of at most [`DESCRIPTORS_PER_MESSAGE`] descriptors over a unix socket. May block.
-pub fn send_descriptors(socket: &impl AsRawFd, byte: u8, descriptors: &[RawFd]) -> io::Result<()> {
+pub fn send_descriptors(socket: &impl AsFd, byte: u8, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     if descriptors.len() > DESCRIPTORS_PER_MESSAGE {
         return Err(io::ErrorKind::InvalidInput.into());
     }
@@ -268,7 +261,7 @@ pub fn send_descriptors(socket: &impl AsRawFd, byte: u8, descriptors: &[RawFd]) 
         // SAFETY: computes with integers only.
         message.msg_controllen = unsafe { libc::CMSG_SPACE(bytes) } as _;
         // SAFETY: `room` is larger than `msg_controllen` (asserted above for its parts) and aligned for a header, so the first
-        // header and the descriptors behind it lie inside it.
+        // header and the descriptors behind it lie inside it. A borrowed descriptor is laid out as its number.
         unsafe {
             let header = libc::CMSG_FIRSTHDR(&raw const message);
             (*header).cmsg_level = libc::SOL_SOCKET;
@@ -284,13 +277,13 @@ pub fn send_descriptors(socket: &impl AsRawFd, byte: u8, descriptors: &[RawFd]) 
     uninterrupted(|| {
         // SAFETY: `message` and what it points to (`byte`, `part`, `room`) live through the call, in which the kernel only
         // reads.
-        unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) }
+        unsafe { libc::sendmsg(socket.as_fd().as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) }
     })?;
     Ok(())
 }
 
 /// Receives one byte and the descriptors that came with it; `None` at the end of the stream. May block.
-pub fn receive_descriptors(socket: &impl AsRawFd) -> io::Result<Option<(u8, Vec<OwnedFd>)>> {
+pub fn receive_descriptors(socket: &impl AsFd) -> io::Result<Option<(u8, Vec<OwnedFd>)>> {
     let (mut byte, mut room): (u8, ControlRoom) = (0, [0; _]);
     let mut part = libc::iovec {
         iov_base: (&raw mut byte).cast(),
@@ -304,7 +297,7 @@ pub fn receive_descriptors(socket: &impl AsRawFd) -> io::Result<Option<(u8, Vec<
     message.msg_controllen = size_of_val(&room) as _;
     let received = uninterrupted(|| {
         // SAFETY: `message` and what it points to (`byte`, `part`, `room`) live through the call and have the sizes told.
-        unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC) }
+        unsafe { libc::recvmsg(socket.as_fd().as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC) }
     })?;
     let mut descriptors = Vec::new();
     // SAFETY: the kernel has written well-formed headers into `room` and their length into `message`; the macros stay inside it.
@@ -347,7 +340,7 @@ fn uninterrupted(mut call: impl FnMut() -> libc::ssize_t) -> io::Result<usize> {
 }
 
 /// The user at the other end of a unix socket.
-pub fn peer_user(socket: &impl AsRawFd) -> io::Result<u32> {
+pub fn peer_user(socket: BorrowedFd<'_>) -> io::Result<u32> {
     let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
     let mut len = size_of_val(&peer) as libc::socklen_t;
     let (value, level, option) = ((&raw mut peer).cast(), libc::SOL_SOCKET, libc::SO_PEERCRED);
@@ -389,7 +382,7 @@ pub fn give_memory_back() {
 
 /// One descriptor that is readable while any of `fds` is. Unlike a ring it holds no reference to them: when the process is
 /// killed its listening sockets are gone at once, and the next process can bind.
-pub fn watch(fds: &[RawFd]) -> io::Result<OwnedFd> {
+pub fn watch(fds: &[BorrowedFd<'_>]) -> io::Result<OwnedFd> {
     // SAFETY: takes integers only.
     let epoll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
     if epoll < 0 {
@@ -403,7 +396,7 @@ pub fn watch(fds: &[RawFd]) -> io::Result<OwnedFd> {
             u64: 0,
         };
         // SAFETY: `event` is valid during the call.
-        if unsafe { libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, *fd, &mut event) } < 0 {
+        if unsafe { libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd.as_raw_fd(), &mut event) } < 0 {
             return Err(io::Error::last_os_error());
         }
     }
@@ -422,17 +415,17 @@ pub fn eventfd() -> io::Result<OwnedFd> {
 }
 
 /// Raises an eventfd.
-pub fn raise(event: &impl AsRawFd) {
+pub fn raise(event: BorrowedFd<'_>) {
     let one = 1u64.to_ne_bytes();
     // SAFETY: the pointer and length describe `one`. A full counter (2^64 - 2 raises) is still raised.
     unsafe { libc::write(event.as_raw_fd(), one.as_ptr().cast(), one.len()) };
 }
 
 /// Takes an eventfd down again.
-pub fn lower(event: RawFd) {
+pub fn lower(event: BorrowedFd<'_>) {
     let mut count = [0u8; 8];
     // SAFETY: the pointer and length describe `count`.
-    unsafe { libc::read(event, count.as_mut_ptr().cast(), count.len()) };
+    unsafe { libc::read(event.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
 }
 
 /// Raises the soft limit of descriptors to the hard one; returns the limit in force.
@@ -486,7 +479,7 @@ impl Epoll {
     }
 
     /// Watches `fd` for input (and, with `output`, for room) until it is closed; reported as `token`.
-    pub fn add(&self, fd: RawFd, token: u64, output: bool) -> io::Result<()> {
+    pub fn add(&self, fd: BorrowedFd<'_>, token: u64, output: bool) -> io::Result<()> {
         self.control(
             libc::EPOLL_CTL_ADD,
             fd,
@@ -496,27 +489,27 @@ impl Epoll {
     }
 
     /// Reports `fd` as `token` as long as it takes bytes or is broken, until it is removed or closed.
-    pub fn add_for_room(&self, fd: RawFd, token: u64) -> io::Result<()> {
+    pub fn add_for_room(&self, fd: BorrowedFd<'_>, token: u64) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_ADD, fd, token, libc::EPOLLOUT)
     }
 
     /// Watches `fd` afresh for input: it is reported again if there is some.
-    pub fn rearm(&self, fd: RawFd, token: u64) -> io::Result<()> {
+    pub fn rearm(&self, fd: BorrowedFd<'_>, token: u64) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_MOD, fd, token, INPUT)
     }
 
     /// Stops to watch `fd`.
-    pub fn remove(&self, fd: RawFd) -> io::Result<()> {
+    pub fn remove(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_DEL, fd, 0, 0)
     }
 
-    fn control(&self, what: libc::c_int, fd: RawFd, token: u64, wanted: libc::c_int) -> io::Result<()> {
+    fn control(&self, what: libc::c_int, fd: BorrowedFd<'_>, token: u64, wanted: libc::c_int) -> io::Result<()> {
         let mut event = libc::epoll_event {
             events: wanted as u32,
             u64: token,
         };
-        // SAFETY: `event` is valid during the call; a descriptor that is not open gives EBADF.
-        if unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), what, fd, &mut event) } < 0 {
+        // SAFETY: `event` is valid during the call. The kernel forgets the descriptor when it is closed.
+        if unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), what, fd.as_raw_fd(), &mut event) } < 0 {
             return Err(io::Error::last_os_error());
         }
         Ok(())
@@ -544,8 +537,8 @@ impl Epoll {
     }
 }
 
-impl AsRawFd for Epoll {
-    fn as_raw_fd(&self) -> RawFd {
-        self.epoll.as_raw_fd()
+impl AsFd for Epoll {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
     }
 }

@@ -23,7 +23,7 @@ mod place;
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener, UnixStream};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -163,7 +163,7 @@ fn lend(stream: &UnixStream, lent: &Lent, user: u32) -> io::Result<()> {
     expect(stream, HELLO)?;
     {
         let sockets = lent.lock().unwrap_or_else(PoisonError::into_inner);
-        let sockets: Vec<RawFd> = sockets.iter().map(AsRawFd::as_raw_fd).collect();
+        let sockets: Vec<BorrowedFd<'_>> = sockets.iter().map(AsFd::as_fd).collect();
         for some in sockets.chunks(sys::DESCRIPTORS_PER_MESSAGE) {
             sys::send_descriptors(stream, SOCKETS, some)?;
         }
@@ -263,7 +263,7 @@ impl Draining {
 }
 
 fn check_user(stream: &UnixStream, wanted: u32) -> io::Result<()> {
-    let user = sys::peer_user(stream)?;
+    let user = sys::peer_user(stream.as_fd())?;
     if user == wanted {
         return Ok(());
     }

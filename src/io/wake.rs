@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::net::TcpStream as StdTcpStream;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{self, Poll};
@@ -34,9 +34,9 @@ impl Waker {
     }
 }
 
-impl AsRawFd for Waker {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
+impl AsFd for Waker {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 
@@ -46,7 +46,7 @@ impl Wake for Waker {
         let bell = BELLS.with_borrow(|bells| bells.iter().find(|(of, _)| *of == fd).map(|(_, bell)| bell.clone()));
         match bell {
             Some(bell) => bell.ring(),
-            None => sys::raise(&self.0),
+            None => sys::raise(self.as_fd()),
         }
     }
 }
@@ -88,7 +88,7 @@ impl Sleeper {
     /// Must be called inside the core's runtime.
     pub fn new(waker: Waker) -> io::Result<Self> {
         // The eventfd in the only runtime type that offers readiness on any descriptor; nothing else of it is used.
-        let event = TcpStream::from_std(StdTcpStream::from(sys::duplicate(waker.0.as_raw_fd())?))?;
+        let event = TcpStream::from_std(StdTcpStream::from(waker.0.try_clone()?))?;
         let bell = Rc::new(Bell::default());
         BELLS.with_borrow_mut(|bells| bells.push((waker.0.as_raw_fd(), bell.clone())));
         monoio::spawn(listen(event, bell.clone()));
@@ -114,7 +114,7 @@ impl Sleeper {
     /// Lets timers, sockets and other cores have their turn. Costs about 1 µs.
     pub async fn yield_now(&self) {
         self.bell.rung.set(false);
-        sys::raise(&self.waker.0);
+        sys::raise(self.waker.as_fd());
         self.sleep().await;
     }
 }
@@ -130,7 +130,7 @@ async fn listen(event: TcpStream, bell: Rc<Bell>) {
     loop {
         // An error here would mean that the ring itself is broken; the next operation will say so.
         let _ = event.readable(false).await;
-        sys::lower(event.as_raw_fd());
+        sys::lower(sys::descriptor(&event));
         bell.ring();
     }
 }

@@ -6,7 +6,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 const SCRATCH_BYTES: usize = 64 * 1024;
@@ -61,10 +61,10 @@ impl Net {
     /// No connections; commands are read from standard input.
     pub fn new(listen: Option<SocketAddr>) -> io::Result<Self> {
         let epoll = Epoll::new(1024)?;
-        epoll.add(io::stdin().as_raw_fd(), COMMANDS, false)?;
+        epoll.add(io::stdin().as_fd(), COMMANDS, false)?;
         let listener = listen.map(listening).transpose()?;
         if let Some(listener) = &listener {
-            epoll.add(listener.as_raw_fd(), LISTENER, false)?;
+            epoll.add(listener.as_fd(), LISTENER, false)?;
         }
         Ok(Self {
             epoll,
@@ -97,7 +97,7 @@ impl Net {
         socket.set_nodelay(true)?;
         let token = self.next;
         self.next += 1;
-        self.epoll.add(socket.as_raw_fd(), token as u64, true)?;
+        self.epoll.add(socket.as_fd(), token as u64, true)?;
         let conn = Conn {
             socket,
             input: Vec::new(),

@@ -6,7 +6,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
+use std::os::fd::AsFd;
 
 use rainbow_server::io::sys::Epoll;
 use rainbow_server::wire::ws;
@@ -44,7 +44,7 @@ pub fn run(port: u16) -> io::Result<()> {
         callers: Vec::new(),
         coms: COM.repeat(1024),
     };
-    floor.epoll.add(listener.as_raw_fd(), LISTENER, false)?;
+    floor.epoll.add(listener.as_fd(), LISTENER, false)?;
     let (mut ready, mut scratch) = (Vec::new(), vec![0; 64 * 1024]);
     loop {
         floor.epoll.wait(-1, &mut ready)?;
@@ -80,7 +80,7 @@ impl Floor {
             socket.set_nonblocking(true)?;
             socket.set_nodelay(true)?;
             let entry = self.conns.vacant_entry();
-            self.epoll.add(socket.as_raw_fd(), entry.key() as u64, false)?;
+            self.epoll.add(socket.as_fd(), entry.key() as u64, false)?;
             entry.insert((socket, Role::New));
         }
         Ok(())

@@ -6,7 +6,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use rainbow_server::io::sys::Epoll;
@@ -100,7 +100,7 @@ impl Net {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
         let epolls = [Epoll::new(FAST_BATCH)?, Epoll::new(BULK_BATCH)?];
-        epolls[0].add(listener.as_raw_fd(), LISTENER, false)?;
+        epolls[0].add(listener.as_fd(), LISTENER, false)?;
         Ok(Self {
             epolls,
             conns: Slab::new(),
@@ -143,7 +143,7 @@ impl Net {
         let entry = self.conns.vacant_entry();
         let key = entry.key();
         self.has_bulk |= lane == Lane::Bulk;
-        self.epolls[lane as usize].add(socket.as_raw_fd(), key as u64, true)?;
+        self.epolls[lane as usize].add(socket.as_fd(), key as u64, true)?;
         entry.insert(Conn {
             socket,
             role,

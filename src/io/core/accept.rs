@@ -1,6 +1,6 @@
 //! Listening: connections are taken from the listening sockets a few per turn, plain or TLS.
 
-use std::os::fd::AsRawFd;
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -84,8 +84,8 @@ impl Core {
         }
         let watch = || {
             let stop = Waker::new()?;
-            let mut fds: Vec<_> = listeners.iter().map(AsRawFd::as_raw_fd).collect();
-            fds.push(stop.as_raw_fd());
+            let mut fds: Vec<_> = listeners.iter().map(AsFd::as_fd).collect();
+            fds.push(stop.as_fd());
             let ready = TcpStream::from_std(std::net::TcpStream::from(sys::watch(&fds)?))?;
             Ok::<_, std::io::Error>((stop, ready))
         };

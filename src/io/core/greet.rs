@@ -11,7 +11,7 @@ use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -110,15 +110,15 @@ impl Core {
         if secure {
             return;
         }
-        let _ = sys::send(socket.as_raw_fd(), &[IoSlice::new(BUSY)]);
-        sys::finish(socket.as_raw_fd());
+        let _ = sys::send(socket.as_fd(), &[IoSlice::new(BUSY)]);
+        sys::finish(socket.as_fd());
         let lingering = self.greeting.lingering.get();
         if lingering < LINGERING_MAX {
             self.greeting.lingering.set(lingering + 1);
             let core = self.clone();
             monoio::spawn(async move {
                 monoio::time::sleep(LINGER).await;
-                discard_input(socket.as_raw_fd());
+                discard_input(socket.as_fd());
                 core.greeting.lingering.set(core.greeting.lingering.get() - 1);
             });
         }
@@ -138,9 +138,9 @@ impl Core {
         let accepted = listener.accept();
         if let Ok((stream, _)) = &accepted {
             if !secure {
-                let _ = sys::send(stream.as_raw_fd(), &[IoSlice::new(BUSY)]);
-                sys::finish(stream.as_raw_fd());
-                discard_input(stream.as_raw_fd());
+                let _ = sys::send(stream.as_fd(), &[IoSlice::new(BUSY)]);
+                sys::finish(stream.as_fd());
+                discard_input(stream.as_fd());
             }
             self.sockets.borrow().doorman().count(Metric::RefusedDescriptors);
         }
@@ -164,10 +164,10 @@ fn limit_silence(stream: &std::net::TcpStream, limit: Duration) {
 }
 
 /// Throws away what has arrived, up to a bound.
-fn discard_input(fd: i32) {
+fn discard_input(socket: BorrowedFd<'_>) {
     let mut scratch = [0; 4096];
     for _ in 0..16 {
-        if !matches!(sys::recv(fd, &mut scratch), Ok(1..)) {
+        if !matches!(sys::recv(socket, &mut scratch), Ok(1..)) {
             return;
         }
     }

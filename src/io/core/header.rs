@@ -8,7 +8,7 @@
 
 use std::cell::RefCell;
 use std::net::IpAddr;
-use std::os::fd::AsRawFd;
+use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 
 use monoio::net::TcpStream;
@@ -55,7 +55,7 @@ pub(super) async fn await_header(core: Rc<Core>, stream: TcpStream, peer: IpAddr
     match told {
         Ok(told) => {
             // The runtime keeps its own reference to the descriptor.
-            let socket = sys::duplicate(stream.as_raw_fd());
+            let socket = sys::descriptor(&stream).try_clone_to_owned();
             drop(stream);
             if let Err(error) = socket.and_then(|socket| core.let_in(socket, peer, told, secure)) {
                 tracing::warn!(%error, "a connection could not be taken in");
@@ -79,7 +79,7 @@ async fn receive(core: &Core, stream: &TcpStream, config: &Config) -> Result<Opt
         if !is_ready {
             return Err(End::Incomplete);
         }
-        if let Some(source) = incoming.take(stream.as_raw_fd(), config.proxy_header_max)? {
+        if let Some(source) = incoming.take(sys::descriptor(stream), config.proxy_header_max)? {
             return Ok(source);
         }
     }
@@ -95,10 +95,10 @@ impl Incoming {
 
     /// Takes what is there of the header; `Some` when it is complete. What follows the header is the client's: as long as
     /// its length is not known, bytes are looked at before they are taken.
-    fn take(&mut self, fd: i32, len_max: usize) -> Result<Option<Option<IpAddr>>, End> {
+    fn take(&mut self, socket: BorrowedFd<'_>, len_max: usize) -> Result<Option<Option<IpAddr>>, End> {
         if let Self::Deciding { bytes, len } = self {
             let room = bytes.get_mut(*len..).unwrap_or_default();
-            let Some(peeked) = (match sys::peek(fd, room) {
+            let Some(peeked) = (match sys::peek(socket, room) {
                 Ok(0) if *len == 0 => return Err(End::Left),
                 peeked => came(peeked)?,
             }) else {
@@ -108,7 +108,7 @@ impl Incoming {
             match proxy::parse(known, len_max).map_err(End::Refused)? {
                 // All that was looked at belongs to it.
                 None => {
-                    skip(fd, peeked)?;
+                    skip(socket, peeked)?;
                     *len += peeked;
                     return Ok(None);
                 }
@@ -122,17 +122,17 @@ impl Incoming {
         let Self::Skipping { source, left } = self else {
             return Ok(None);
         };
-        *left = skip(fd, *left)?;
+        *left = skip(socket, *left)?;
         Ok((*left == 0).then_some(*source))
     }
 }
 
 /// Takes up to `count` bytes and forgets them; how many of them have not come.
-fn skip(fd: i32, count: usize) -> Result<usize, End> {
+fn skip(socket: BorrowedFd<'_>, count: usize) -> Result<usize, End> {
     let (mut left, mut forgotten) = (count, [0; SKIPPED_BYTES]);
     while left > 0 {
         let room = forgotten.get_mut(..left.min(SKIPPED_BYTES)).unwrap_or_default();
-        match came(sys::recv(fd, room))? {
+        match came(sys::recv(socket, room))? {
             Some(received) => left -= received,
             None => break,
         }
@@ -192,6 +192,7 @@ mod tests {
     use super::*;
     use std::io::Write;
     use std::net::{TcpListener, TcpStream as StdStream};
+    use std::os::fd::AsFd;
     use std::time::Duration;
 
     const MAX: usize = 16 * 1024;
@@ -206,23 +207,23 @@ mod tests {
     fn taken(pieces: &[&[u8]], rest: &[u8], source: Option<&str>) {
         let (mut client, server) = pair();
         let mut incoming = Incoming::new();
-        assert_eq!(incoming.take(server.as_raw_fd(), MAX), Ok(None), "nothing has come");
+        assert_eq!(incoming.take(server.as_fd(), MAX), Ok(None), "nothing has come");
         let (last, first) = pieces.split_last().unwrap();
         for piece in first {
             client.write_all(piece).unwrap();
             wait_for_input(&server);
-            assert_eq!(incoming.take(server.as_raw_fd(), MAX), Ok(None));
+            assert_eq!(incoming.take(server.as_fd(), MAX), Ok(None));
         }
         client.write_all(&[last, rest].concat()).unwrap();
         let source = source.map(|text| text.parse().unwrap());
         let mut told = None;
         while told.is_none() {
             wait_for_input(&server);
-            told = incoming.take(server.as_raw_fd(), MAX).unwrap();
+            told = incoming.take(server.as_fd(), MAX).unwrap();
         }
         assert_eq!(told, Some(source));
         let mut left = vec![0; 2 * rest.len()];
-        let count = sys::recv(server.as_raw_fd(), &mut left).unwrap();
+        let count = sys::recv(server.as_fd(), &mut left).unwrap();
         assert_eq!(&left[..count], rest);
     }
 
@@ -254,7 +255,7 @@ mod tests {
             drop(client);
             let mut incoming = Incoming::new();
             let ended = loop {
-                match incoming.take(server.as_raw_fd(), MAX) {
+                match incoming.take(server.as_fd(), MAX) {
                     Ok(None) => std::thread::yield_now(),
                     other => break other,
                 }

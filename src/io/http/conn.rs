@@ -1,7 +1,6 @@
 //! One connection to a business server, plain or encrypted: bytes out, bytes in. Used by the pool and the exchange.
 
 use std::io;
-use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
 use super::line::{Line, Stop};
@@ -14,6 +13,8 @@ pub(super) struct Conn {
     opened: Instant,
     /// Requests it may still carry, as far as the server has announced that (`Keep-Alive: max=`).
     allowance: Option<u32>,
+    /// A call is under way.
+    is_unanswered: bool,
 }
 
 enum Link {
@@ -37,6 +38,7 @@ impl Conn {
             link,
             opened: Instant::now(),
             allowance: None,
+            is_unanswered: false,
         }
     }
 
@@ -78,10 +80,15 @@ impl Conn {
         }
     }
 
-    /// A call begins. To be held no longer than the connection.
-    pub(super) fn unanswered(&mut self) -> Unanswered {
+    /// A call begins.
+    pub(super) fn begin(&mut self) {
         self.line_mut().begin();
-        Unanswered(Some(self.line().fd()))
+        self.is_unanswered = true;
+    }
+
+    /// It has ended with an answer.
+    pub(super) fn answered(&mut self) {
+        self.is_unanswered = false;
     }
 
     /// Sends what `parts` has from byte `at` on, and moves `at`; stops when the peer speaks instead of taking more.
@@ -111,7 +118,7 @@ impl Conn {
     /// Has the peer send the rest of what it has begun. A server that writes head and body apart, on a socket with Nagle's
     /// algorithm, waits for an acknowledgement of the head, which our kernel would delay by 40 ms.
     pub(super) fn acknowledge(&self) {
-        sys::acknowledge(self.line().fd());
+        sys::acknowledge(self.line().descriptor());
     }
 
     /// See [`Line::was_never_read`].
@@ -120,22 +127,12 @@ impl Conn {
     }
 }
 
-/// Resets a connection whose call is given up, by its deadline or after a failure: dropped before the connection is, without
-/// [`Unanswered::answered`]. Closed in order it would leave its request in the kernel, which delivers it when the line is mended,
-/// maybe behind the later messages and the close callback of its client.
-pub(super) struct Unanswered(Option<RawFd>);
-
-impl Unanswered {
-    /// Nothing to give up any more.
-    pub(super) fn answered(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Unanswered {
+/// Resets a connection whose call is given up, by its deadline or after a failure. Closed in order it would leave its request in the
+/// kernel, which delivers it when the line is mended, maybe behind the later messages and the close callback of its client.
+impl Drop for Conn {
     fn drop(&mut self) {
-        if let Some(fd) = self.0 {
-            sys::reset_on_close(fd);
+        if self.is_unanswered {
+            sys::reset_on_close(self.line().descriptor());
         }
     }
 }

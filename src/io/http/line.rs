@@ -5,7 +5,7 @@
 
 use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind, IoSlice};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::BorrowedFd;
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
@@ -66,13 +66,13 @@ impl Line {
         }
     }
 
-    pub(super) fn fd(&self) -> RawFd {
-        self.tcp.as_raw_fd()
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        sys::descriptor(&self.tcp)
     }
 
     /// See [`sys::is_stale`]. One system call.
     pub(super) fn is_stale(&self) -> bool {
-        sys::is_stale(&self.tcp)
+        sys::is_stale(self.descriptor())
     }
 
     /// A request begins.
@@ -91,8 +91,8 @@ impl Line {
         loop {
             let result = match remaining(parts, *at) {
                 ([], []) => return Ok(()),
-                (only, []) | ([], only) => sys::send(self.fd(), &[IoSlice::new(only)]),
-                (head, body) => sys::send(self.fd(), &[IoSlice::new(head), IoSlice::new(body)]),
+                (only, []) | ([], only) => sys::send(self.descriptor(), &[IoSlice::new(only)]),
+                (head, body) => sys::send(self.descriptor(), &[IoSlice::new(head), IoSlice::new(body)]),
             };
             match result {
                 Ok(taken @ 1..) => {
@@ -163,17 +163,17 @@ impl Line {
     pub(super) async fn was_never_read(&mut self) -> bool {
         for _ in 0..VERDICT_LOOKS {
             if self.end.is_none() {
-                match sys::peek(self.fd(), &mut [0]) {
+                match sys::peek(self.descriptor(), &mut [0]) {
                     Ok(0) => self.end = Some(End::Finished),
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                     Err(error) => self.note(&error),
                     Ok(_) => return false,
                 }
             }
-            if self.end == Some(End::Broken) || sys::unacknowledged(self.fd()) < self.sent || self.sent == 0 {
+            if self.end == Some(End::Broken) || sys::unacknowledged(self.descriptor()) < self.sent || self.sent == 0 {
                 return false;
             }
-            if self.end == Some(End::Finished) && sys::is_gone(self.fd()) {
+            if self.end == Some(End::Finished) && sys::is_gone(self.descriptor()) {
                 return true;
             }
             monoio::time::sleep(VERDICT_PAUSE).await;

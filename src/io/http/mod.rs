@@ -262,7 +262,7 @@ impl Inner {
 
     async fn exchange(&self, mut conn: Conn, request: &Request, keep: bool) -> Result<CallbackReply, Broken> {
         let mut buffer = self.buffers.borrow_mut().pop().unwrap_or_default();
-        let unanswered = conn.unanswered();
+        conn.begin();
         let terms = Terms {
             keep,
             body_max: self.body_max.get(),
@@ -270,7 +270,7 @@ impl Inner {
         let result = exchange(&mut conn, &mut buffer, request, terms).await;
         self.recycle(buffer);
         let answer = result?;
-        unanswered.answered();
+        conn.answered();
         if let Some(said) = answer.keep
             && conn.allow(said.max)
         {

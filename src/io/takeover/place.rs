@@ -14,7 +14,7 @@
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, ErrorKind};
-use std::os::fd::AsRawFd;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -213,7 +213,7 @@ pub(super) struct Door {
 impl Door {
     /// Ends whoever waits for a connection, and removes the socket. Does not block.
     pub(super) fn close(&self) {
-        sys::shutdown(self.listener.as_raw_fd());
+        sys::shutdown(self.listener.as_fd());
         // Whoever has the lock is about to replace a socket that nobody listens on, and so is the next server.
         let Ok(dir) = self.dir.open() else { return };
         // Another server may be there already.

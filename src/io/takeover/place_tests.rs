@@ -91,7 +91,7 @@ fn what_a_killed_server_left_is_replaced_and_a_living_one_is_not() {
     let refusal = dir.listen("a.sock").unwrap_err();
     assert!(refusal.contains("in use"), "{refusal}");
     // One that stops answers nobody any more, and ends later than the next one begins.
-    sys::shutdown(first.listener.as_raw_fd());
+    sys::shutdown(first.listener.as_fd());
     let second = dir.listen("a.sock").expect("it stops");
     drop(first);
     assert!(path.exists(), "a server has removed another one's socket");
