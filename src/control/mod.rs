@@ -36,7 +36,7 @@ use crate::config::{Config, Overrides};
 use crate::engine::ack_data::{self, LeftOut};
 use crate::engine::command::{Command, Report};
 use crate::engine::desk::{Caller, Desk, Output, Told};
-use crate::engine::ids::{ClientId, IdentityKey, ShardId, Ticket};
+use crate::engine::ids::{ClientId, DeskId, IdentityKey, ShardId, Ticket};
 use crate::engine::mailbox::Receiver;
 use crate::engine::registry::HomeHash;
 use crate::engine::remote::{Inbound, Outbound};
@@ -171,7 +171,12 @@ pub async fn run(setup: ControlSetup) {
     };
     let builder = Rc::new(door::Door::new(setup.config.clone()));
     let outlets = Rc::new(RefCell::new(setup.outlets.of_core(setup.waker.clone())));
-    let desk = Desk::new(setup.home, outlets.borrow().shards());
+    let desk = Desk::new(
+        setup.identities.node(),
+        DeskId::default(),
+        setup.home,
+        outlets.borrow().shards(),
+    );
     let completed = outlets.clone();
     let completion = Rc::new(move |client: ClientId, token, outcome| {
         let mut outlets = completed.borrow_mut();

@@ -10,7 +10,8 @@
 //! Invariants:
 //! - Each caller is answered exactly once. A publish is answered by its deadline ([`super::receipt`]); the rest when the
 //!   shard and every node that was asked have answered.
-//! - Tickets are used once, so what comes late or twice finds nobody. Each page of a listing has a ticket of its own.
+//! - Tickets name their node and desk and are used once, so what comes late, twice or astray finds nobody. Each page of a
+//!   listing has a ticket of its own.
 //! - All channels are listed for one caller at a time, since a list may be large; the others wait in the order of asking, and
 //!   are refused at their turn if memory is short then.
 //!
@@ -30,7 +31,7 @@ use hashbrown::hash_map::Entry;
 
 use self::listing::Listing;
 use super::command::{Command, Publish, Qos, Report};
-use super::ids::{ClientId, ShardId, Ticket};
+use super::ids::{ClientId, DeskId, NodeEpoch, ShardId, Ticket};
 use super::name::Name;
 use super::receipt::{Answer, Deadline, Question, Receipts, Tickets};
 use super::registry::HomeHash;
@@ -142,13 +143,13 @@ enum Here {
 }
 
 impl Desk {
-    /// A desk in front of so many shards.
-    pub fn new(home: HomeHash, shards: usize) -> Self {
+    /// A desk of a node, in front of so many shards.
+    pub fn new(node: NodeEpoch, desk: DeskId, home: HomeHash, shards: usize) -> Self {
         Self {
             home,
             shards: u16::try_from(shards).unwrap_or(u16::MAX),
             questions_max: DESK_QUESTIONS_MAX,
-            tickets: Tickets::default(),
+            tickets: Tickets::new(node, desk),
             receipts: Receipts::new(),
             publishes: HashMap::default(),
             wheel: Wheel::new(),

@@ -27,9 +27,27 @@ pub struct ClientId {
     pub generation: u32,
 }
 
-/// A question of the control core that waits for its answer; meaningless to everybody else.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ticket(pub u64);
+/// One run of one node of a cluster: after a restart it is another one. Random.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeEpoch(pub u32);
+
+/// One of the desks of a node: each control core has one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeskId(pub u16);
+
+/// A question that waits for its answer, and where: whoever answers need not know who asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket {
+    /// Number of the question at its desk, each used once: 2^64 outlive every process.
+    pub serial: u64,
+    /// The node that asks.
+    pub node: NodeEpoch,
+    /// Which of its desks.
+    pub desk: DeskId,
+}
+
+// Every publish, part and record of a delivery carries one.
+const _: () = assert!(size_of::<Ticket>() == 16);
 
 /// One publish on its way through one shard, from fan-out until every member is done or failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,7 +70,7 @@ pub type Identity = [u8; IDENTITY_LEN];
 /// Secret of this process that makes identities unguessable. Fresh per start, so identities of an earlier run are unknown.
 #[derive(Clone)]
 pub struct IdentityKey {
-    node: u32,
+    node: NodeEpoch,
     keyed: Hmac<Sha256>,
 }
 
@@ -62,7 +80,13 @@ impl IdentityKey {
         let mut block = [0; 64]; // a key of one block, zero-padded as RFC 2104 does it
         block[..32].copy_from_slice(&secret);
         let keyed = <Hmac<Sha256> as KeyInit>::new(&block.into());
+        let node = NodeEpoch(node);
         Self { node, keyed }
+    }
+
+    /// The node whose clients it names.
+    pub const fn node(&self) -> NodeEpoch {
+        self.node
     }
 
     /// The keyed check of `client`, 16 bytes; kept with the client so that the identity can be written without hashing.
@@ -93,7 +117,7 @@ impl IdentityKey {
         mac.update(plain);
         mac.verify_truncated_left(check).ok()?;
         let word = |at: usize| Some(u32::from_be_bytes(plain.get(at..at + 4)?.try_into().ok()?));
-        if word(0)? != self.node {
+        if word(0)? != self.node.0 {
             return None;
         }
         Some(ClientId {
@@ -105,7 +129,7 @@ impl IdentityKey {
 
     fn plain(&self, client: ClientId) -> [u8; 16] {
         let mut plain = [0; 16];
-        plain[0..4].copy_from_slice(&self.node.to_be_bytes());
+        plain[0..4].copy_from_slice(&self.node.0.to_be_bytes());
         plain[4..8].copy_from_slice(&u32::from(client.shard.0).to_be_bytes());
         plain[8..12].copy_from_slice(&client.slot.to_be_bytes());
         plain[12..16].copy_from_slice(&client.generation.to_be_bytes());
@@ -115,7 +139,7 @@ impl IdentityKey {
 
 impl std::fmt::Debug for IdentityKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "IdentityKey(node {:08x})", self.node)
+        write!(f, "IdentityKey(node {:08x})", self.node.0)
     }
 }
 

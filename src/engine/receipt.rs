@@ -28,20 +28,25 @@ use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 
 use super::command::{AtDeadline, Part, Qos};
-use super::ids::Ticket;
+use super::ids::{DeskId, NodeEpoch, Ticket};
 use super::registry::{Presence, online};
 use crate::limits::RECEIPT_GRACE;
 use crate::time::Instant;
 
-/// Gives out tickets, each once: 2^64 outlive every process.
+/// Gives out the tickets of one desk, each once.
 #[derive(Debug, Default)]
-pub struct Tickets(u64);
+pub struct Tickets(Ticket);
 
 impl Tickets {
+    /// For a desk of a node.
+    pub fn new(node: NodeEpoch, desk: DeskId) -> Self {
+        Self(Ticket { serial: 0, node, desk })
+    }
+
     /// A ticket nobody had before.
     pub fn issue(&mut self) -> Ticket {
-        self.0 += 1;
-        Ticket(self.0)
+        self.0.serial += 1;
+        self.0
     }
 }
 
@@ -324,6 +329,11 @@ mod tests {
     use crate::time::Duration;
 
     const T: Instant = Instant::from_micros(10_000_000);
+    const TICKET: Ticket = Ticket {
+        serial: 1,
+        node: NodeEpoch(7),
+        desk: DeskId(0),
+    };
 
     fn question(peers: u32) -> Question {
         Question {
@@ -337,7 +347,7 @@ mod tests {
 
     fn part(shards: u32, done: u32, silent: u32, data: Option<(u64, &'static str)>) -> Part {
         Part {
-            ticket: Ticket(1),
+            ticket: TICKET,
             shards,
             done,
             failed: 1,
@@ -356,7 +366,7 @@ mod tests {
 
     fn opened(question: Question) -> Receipts {
         let mut receipts = Receipts::new();
-        receipts.open(Ticket(1), question);
+        receipts.open(TICKET, question);
         receipts
     }
 
@@ -372,12 +382,9 @@ mod tests {
     #[test]
     fn without_members_the_answer_is_immediate() {
         let mut receipts = opened(question(0));
-        assert_eq!(
-            receipts.on_published(Ticket(1), 0),
-            Some(answer(Status::Complete, 0, ""))
-        );
+        assert_eq!(receipts.on_published(TICKET, 0), Some(answer(Status::Complete, 0, "")));
         assert!(receipts.is_empty());
-        assert_eq!(receipts.on_deadline(Ticket(1), T), Deadline::Closed);
+        assert_eq!(receipts.on_deadline(TICKET, T), Deadline::Closed);
     }
 
     #[test]
@@ -386,19 +393,16 @@ mod tests {
             qos: Qos::AtMostOnce,
             ..question(3)
         });
-        assert_eq!(receipts.on_peer(Ticket(1), peer(5, "x")), None);
-        assert_eq!(
-            receipts.on_published(Ticket(1), 4),
-            Some(answer(Status::Complete, 0, ""))
-        );
+        assert_eq!(receipts.on_peer(TICKET, peer(5, "x")), None);
+        assert_eq!(receipts.on_published(TICKET, 4), Some(answer(Status::Complete, 0, "")));
         assert_eq!(receipts.on_part(part(4, 1, 0, None)), None);
         let mut receipts = opened(Question {
             qos: Qos::AtMostOnce,
             ..question(0)
         });
-        assert_eq!(receipts.on_deadline(Ticket(1), T), Deadline::Again(T + RECEIPT_GRACE));
+        assert_eq!(receipts.on_deadline(TICKET, T), Deadline::Again(T + RECEIPT_GRACE));
         let late = Deadline::Answered(answer(Status::TimedOut, 0, ""));
-        assert_eq!(receipts.on_deadline(Ticket(1), T + RECEIPT_GRACE), late);
+        assert_eq!(receipts.on_deadline(TICKET, T + RECEIPT_GRACE), late);
     }
 
     #[test]
@@ -406,7 +410,7 @@ mod tests {
         let mut receipts = opened(question(0));
         assert_eq!(receipts.on_part(part(3, 2, 0, Some((30, "late")))), None);
         assert_eq!(receipts.on_part(part(3, 1, 0, Some((20, "early")))), None);
-        assert_eq!(receipts.on_published(Ticket(1), 3), None);
+        assert_eq!(receipts.on_published(TICKET, 3), None);
         let last = receipts.on_part(part(3, 0, 0, Some((40, ""))));
         assert_eq!(last, Some(answer(Status::Complete, 3, "late")));
         assert_eq!(receipts.on_part(part(3, 1, 0, None)), None, "closed");
@@ -415,18 +419,18 @@ mod tests {
     #[test]
     fn peers_add_up_and_their_first_data_fills_in() {
         let mut receipts = opened(question(3));
-        receipts.on_published(Ticket(1), 1);
-        assert_eq!(receipts.on_peer(Ticket(1), PeerPart::default()), None);
-        assert_eq!(receipts.on_peer(Ticket(1), peer(u64::MAX, "first")), None);
+        receipts.on_published(TICKET, 1);
+        assert_eq!(receipts.on_peer(TICKET, PeerPart::default()), None);
+        assert_eq!(receipts.on_peer(TICKET, peer(u64::MAX, "first")), None);
         assert_eq!(receipts.on_part(part(1, 2, 0, None)), None);
-        let last = receipts.on_peer(Ticket(1), peer(7, "second"));
+        let last = receipts.on_peer(TICKET, peer(7, "second"));
         assert_eq!(last, Some(answer(Status::Complete, u64::MAX, "first")));
     }
 
     #[test]
     fn silent_members_time_out_or_count_as_failed() {
         let mut receipts = opened(question(0));
-        receipts.on_published(Ticket(1), 2);
+        receipts.on_published(TICKET, 2);
         assert_eq!(receipts.on_part(part(2, 3, 0, Some((5, "d")))), None);
         assert_eq!(
             receipts.on_part(part(2, 1, 2, None)),
@@ -438,7 +442,7 @@ mod tests {
             at_deadline: failed,
             ..question(0)
         });
-        receipts.on_published(Ticket(1), 1);
+        receipts.on_published(TICKET, 1);
         assert_eq!(
             receipts.on_part(part(2, 1, 2, None)),
             Some(answer(Status::Complete, 1, ""))
@@ -448,7 +452,7 @@ mod tests {
             at_deadline: failed,
             ..question(1)
         });
-        receipts.on_published(Ticket(1), 1);
+        receipts.on_published(TICKET, 1);
         let unheard_peer = receipts.on_part(part(2, 1, 2, None));
         assert_eq!(unheard_peer, Some(answer(Status::TimedOut, 1, "")));
     }
@@ -456,39 +460,39 @@ mod tests {
     #[test]
     fn a_hanging_peer_is_waited_for_until_the_deadline() {
         let mut receipts = opened(question(1));
-        receipts.on_published(Ticket(1), 1);
+        receipts.on_published(TICKET, 1);
         assert_eq!(receipts.on_part(part(1, 1, 0, None)), None);
-        assert_eq!(receipts.on_deadline(Ticket(1), Instant::ZERO), Deadline::Again(T));
+        assert_eq!(receipts.on_deadline(TICKET, Instant::ZERO), Deadline::Again(T));
         let timeout = Deadline::Answered(answer(Status::TimedOut, 1, ""));
-        assert_eq!(receipts.on_deadline(Ticket(1), T), timeout);
+        assert_eq!(receipts.on_deadline(TICKET, T), timeout);
     }
 
     #[test]
     fn a_busy_shard_has_its_grace() {
         let end = T + RECEIPT_GRACE;
         let mut receipts = opened(question(0));
-        receipts.on_published(Ticket(1), 1);
-        assert_eq!(receipts.on_deadline(Ticket(1), T), Deadline::Again(end));
+        receipts.on_published(TICKET, 1);
+        assert_eq!(receipts.on_deadline(TICKET, T), Deadline::Again(end));
         assert_eq!(
             receipts.on_part(part(1, 2, 0, None)),
             Some(answer(Status::Complete, 2, ""))
         );
 
         let mut receipts = opened(question(0));
-        receipts.on_published(Ticket(1), 2);
+        receipts.on_published(TICKET, 2);
         receipts.on_part(part(1, 2, 0, None));
         let later = T + Duration::from_millis(1);
-        assert_eq!(receipts.on_deadline(Ticket(1), later), Deadline::Again(end));
+        assert_eq!(receipts.on_deadline(TICKET, later), Deadline::Again(end));
         let timeout = Deadline::Answered(answer(Status::TimedOut, 2, ""));
-        assert_eq!(receipts.on_deadline(Ticket(1), end), timeout);
+        assert_eq!(receipts.on_deadline(TICKET, end), timeout);
     }
 
     #[test]
     fn who_hung_up_is_not_answered() {
         let mut receipts = opened(question(0));
-        assert!(receipts.cancel(Ticket(1)));
-        assert!(!receipts.cancel(Ticket(1)));
-        assert_eq!(receipts.on_published(Ticket(1), 0), None);
+        assert!(receipts.cancel(TICKET));
+        assert!(!receipts.cancel(TICKET));
+        assert_eq!(receipts.on_published(TICKET, 0), None);
     }
 
     #[test]
@@ -506,13 +510,10 @@ mod tests {
         let expected = vec![on(-5, "web"), on(10, "ios"), on(30, "android")];
 
         let mut receipts = opened(asked(Qos::AtMostOnce));
-        assert_eq!(receipts.on_published(Ticket(1), 2), None);
+        assert_eq!(receipts.on_published(TICKET, 2), None);
+        assert_eq!(receipts.on_online(TICKET, 2, &[on(30, "android"), on(40, "ios")]), None);
         assert_eq!(
-            receipts.on_online(Ticket(1), 2, &[on(30, "android"), on(40, "ios")]),
-            None
-        );
-        assert_eq!(
-            receipts.on_online(Ticket(1), 2, &[on(10, "ios")]),
+            receipts.on_online(TICKET, 2, &[on(10, "ios")]),
             None,
             "a peer is awaited"
         );
@@ -520,14 +521,14 @@ mod tests {
             platforms: vec![on(-5, "web"), on(35, "android")],
             ..PeerPart::default()
         };
-        let answer = receipts.on_peer(Ticket(1), there.clone());
+        let answer = receipts.on_peer(TICKET, there.clone());
         assert_eq!(told(answer), Some((Status::Complete, 0, expected.clone())));
 
         let mut receipts = opened(asked(Qos::AtLeastOnce));
-        assert_eq!(receipts.on_peer(Ticket(1), there), None);
+        assert_eq!(receipts.on_peer(TICKET, there), None);
         let here = [on(10, "ios"), on(30, "android")];
         assert_eq!(
-            receipts.on_online(Ticket(1), 1, &here),
+            receipts.on_online(TICKET, 1, &here),
             None,
             "who acknowledges is awaited"
         );
@@ -535,9 +536,9 @@ mod tests {
         assert_eq!(told(answer), Some((Status::Complete, 2, expected)));
 
         let mut receipts = opened(asked(Qos::AtMostOnce));
-        receipts.on_online(Ticket(1), 2, &[on(1, "ios")]);
-        assert_eq!(receipts.on_deadline(Ticket(1), T), Deadline::Again(T + RECEIPT_GRACE));
-        let Deadline::Answered(answer) = receipts.on_deadline(Ticket(1), T + RECEIPT_GRACE) else {
+        receipts.on_online(TICKET, 2, &[on(1, "ios")]);
+        assert_eq!(receipts.on_deadline(TICKET, T), Deadline::Again(T + RECEIPT_GRACE));
+        let Deadline::Answered(answer) = receipts.on_deadline(TICKET, T + RECEIPT_GRACE) else {
             panic!("over")
         };
         assert_eq!(
@@ -549,14 +550,18 @@ mod tests {
             peers: 0,
             ..asked(Qos::ExactlyOnce)
         });
-        let nobody = receipts.on_published(Ticket(1), 0);
+        let nobody = receipts.on_published(TICKET, 0);
         assert_eq!(told(nobody), Some((Status::Complete, 0, Vec::new())));
     }
 
     #[test]
     fn tickets_differ() {
-        let mut tickets = Tickets::default();
-        assert_ne!(tickets.issue(), tickets.issue());
+        let mut tickets = Tickets::new(NodeEpoch(7), DeskId(0));
+        let first = tickets.issue();
+        assert_ne!(first, tickets.issue());
+        for (node, desk) in [(7, 1), (8, 0)] {
+            assert_ne!(Tickets::new(NodeEpoch(node), DeskId(desk)).issue(), first);
+        }
     }
 
     #[derive(Clone, Debug)]
@@ -638,12 +643,12 @@ mod tests {
             let events: Vec<_> = events.into_iter().chain([end]).collect();
             for (at, event) in events.iter().enumerate() {
                 let output = match *event {
-                    Event::Published => receipts.on_published(Ticket(1), shards),
+                    Event::Published => receipts.on_published(TICKET, shards),
                     Event::Part { done, silent } => receipts.on_part(part(shards, done, silent, None)),
-                    Event::Peer { connections } => receipts.on_peer(Ticket(1), peer(connections, "")),
+                    Event::Peer { connections } => receipts.on_peer(TICKET, peer(connections, "")),
                     Event::At(micros) => {
                         now = now.max(micros);
-                        match receipts.on_deadline(Ticket(1), Instant::from_micros(now)) {
+                        match receipts.on_deadline(TICKET, Instant::from_micros(now)) {
                             Deadline::Answered(answer) => Some(answer),
                             Deadline::Again(_) | Deadline::Closed => None,
                         }

@@ -276,7 +276,10 @@ impl World {
         let qos = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce][input.pick(3)];
         let retries = input.pick(3) as u32;
         self.tickets += 1;
-        let ticket = Ticket(self.tickets);
+        let ticket = Ticket {
+            serial: self.tickets,
+            ..Ticket::default()
+        };
         self.publishes.insert(ticket, (qos, Answers::default()));
         let home = self.home.home_of(&channel);
         let publish = Publish {
@@ -328,8 +331,17 @@ impl World {
 
     fn question(&mut self) -> Ticket {
         self.tickets += 1;
-        self.questions.insert(Ticket(self.tickets), 0);
-        Ticket(self.tickets)
+        self.questions.insert(
+            Ticket {
+                serial: self.tickets,
+                ..Ticket::default()
+            },
+            0,
+        );
+        Ticket {
+            serial: self.tickets,
+            ..Ticket::default()
+        }
     }
 
     fn post(&mut self, shard: ShardId, command: Command) {

@@ -185,7 +185,10 @@ mod tests {
 
     fn publish(channel: u16, ticket: u64, bytes: usize) -> Arc<Publish> {
         Arc::new(Publish {
-            ticket: Ticket(ticket),
+            ticket: Ticket {
+                serial: ticket,
+                ..Ticket::default()
+            },
             channel: Name::channel(&channel.to_be_bytes()),
             msgtype: 1,
             qos: Qos::AtMostOnce,
@@ -209,7 +212,7 @@ mod tests {
             for (ticket, (channel, step)) in (0..).zip(steps) {
                 if step == 0 {
                     let batch = collected.pop();
-                    let tickets = batch.map(|batch| batch.publishes.iter().map(|entry| entry.publish.ticket.0).collect());
+                    let tickets = batch.map(|batch| batch.publishes.iter().map(|entry| entry.publish.ticket.serial).collect());
                     prop_assert_eq!(tickets, model.pop_front().map(|(_, tickets, _)| tickets));
                     continue;
                 }
@@ -226,7 +229,7 @@ mod tests {
             while let Some((channel, tickets, _)) = model.pop_front() {
                 let batch = collected.pop().unwrap();
                 prop_assert_eq!(&batch.channel, &Name::channel(&channel.to_be_bytes()));
-                prop_assert_eq!(batch.publishes.iter().map(|entry| entry.publish.ticket.0).collect::<Vec<_>>(), tickets);
+                prop_assert_eq!(batch.publishes.iter().map(|entry| entry.publish.ticket.serial).collect::<Vec<_>>(), tickets);
             }
             prop_assert!(collected.is_empty() && collected.last.is_empty());
         }

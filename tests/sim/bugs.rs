@@ -173,7 +173,13 @@ impl Bug {
                     *outcome = rig::reply(200, &[], "no answer at all");
                 }
                 if fails && world.strikes(Bug::HeedFailure, 50) {
-                    let (channel, ticket) = (rig::channel("channel 0"), Ticket(u64::MAX));
+                    let (channel, ticket) = (
+                        rig::channel("channel 0"),
+                        Ticket {
+                            serial: u64::MAX,
+                            ..Ticket::default()
+                        },
+                    );
                     more.push(Command::Join {
                         client,
                         channel,
@@ -269,7 +275,13 @@ impl World {
         if self.strikes(Bug::CloseInnocent, 5)
             && let Some(client) = self.some_client()
         {
-            let (cause, ticket) = (CloseCause::PingTimeout, Ticket(u64::MAX));
+            let (cause, ticket) = (
+                CloseCause::PingTimeout,
+                Ticket {
+                    serial: u64::MAX,
+                    ..Ticket::default()
+                },
+            );
             self.post(client.shard, Command::Close { client, cause, ticket }, Vec::new());
         }
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use rainbow_server::close::CloseCause;
 use rainbow_server::engine::command::{CallbackRequest, Command, Publish, Qos, Report};
 use rainbow_server::engine::desk::{Caller, Change, Desk, Output, Told};
-use rainbow_server::engine::ids::{ClientId, Ticket};
+use rainbow_server::engine::ids::{ClientId, DeskId, NodeEpoch, Ticket};
 use rainbow_server::engine::name::Name;
 use rainbow_server::engine::receipt::Answer;
 use rainbow_server::engine::registry::HomeHash;
@@ -51,7 +51,7 @@ enum Asked {
 impl Control {
     pub fn new(home: HomeHash, shards: usize) -> Self {
         Self {
-            desk: Desk::new(home, shards),
+            desk: Desk::new(NodeEpoch(7), DeskId(0), home, shards),
             deadline_planned: None,
             asked: Vec::new(),
             publishes: BTreeMap::new(),

@@ -352,7 +352,10 @@ impl Rig {
 
     pub fn ticket(&mut self) -> Ticket {
         self.tickets += 1;
-        Ticket(self.tickets)
+        Ticket {
+            serial: self.tickets,
+            ..Ticket::default()
+        }
     }
 
     pub fn publish_command(&mut self, name: &str, qos: Qos, payload: &[u8], timeout_secs: u64) -> (Ticket, Command) {

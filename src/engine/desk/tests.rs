@@ -12,7 +12,7 @@ use crate::time::Duration;
 const T: Instant = Instant::from_micros(10_000_000);
 
 fn desk(shards: usize) -> Desk {
-    Desk::new(HomeHash::new(7, shards), shards)
+    Desk::new(NodeEpoch(9), DeskId(0), HomeHash::new(7, shards), shards)
 }
 
 fn channel() -> Name {
@@ -133,6 +133,26 @@ fn parts_go_to_the_publish_they_are_of() {
     assert_eq!(answers(&mut desk), [(2, "Complete 7".into())]);
     desk.on_report(part(first, 1, 4));
     assert_eq!(answers(&mut desk), [(1, "Complete 4".into())]);
+}
+
+#[test]
+fn what_is_for_another_desk_is_counted_by_none() {
+    let mut desk = desk(2);
+    let ticket = desk.publish(Caller(1), None, draft(Qos::AtLeastOnce)).unwrap();
+    outputs(&mut desk);
+    let elsewhere = Ticket {
+        desk: DeskId(1),
+        ..ticket
+    };
+    let earlier = Ticket {
+        node: NodeEpoch(8),
+        ..ticket
+    };
+    desk.on_report(part(elsewhere, 1, 3));
+    desk.on_report(part(earlier, 1, 3));
+    assert!(outputs(&mut desk).is_empty());
+    desk.on_report(part(ticket, 1, 2));
+    assert_eq!(answers(&mut desk), [(1, "Complete 2".into())]);
 }
 
 #[test]

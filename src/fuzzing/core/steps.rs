@@ -219,7 +219,10 @@ impl World {
 
     fn ticket(&mut self) -> Ticket {
         self.tickets += 1;
-        Ticket(self.tickets)
+        Ticket {
+            serial: self.tickets,
+            ..Ticket::default()
+        }
     }
 }
 
