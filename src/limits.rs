@@ -31,6 +31,18 @@ pub const FANOUT_SLICES_PER_ROUND: usize = 16;
 /// The same where the control core runs on this thread too: callers wait for the round.
 pub const FANOUT_SLICES_PER_SHARED_ROUND: usize = 4;
 
+/// Pause of a reader while its core's mail waits for room in other mailboxes, before it looks again.
+pub const CONGESTION_PAUSE: Duration = Duration::from_millis(2);
+
+/// Pause after an accept that failed for lack of descriptors or memory.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Refused connections of one core that are given time to read why; further ones are closed at once.
+pub const LINGERING_MAX: usize = 256;
+
+/// Seconds after which a client that was turned away may come again: the value of `Retry-After`.
+pub const RETRY_AFTER: &str = "5";
+
 /// Payload bytes that may wait behind the slicing of large channels. Beyond it a shard takes no mail until some are out, so
 /// that its mailbox fills and callers wait (`engine::mailbox`).
 pub const FANOUT_WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;

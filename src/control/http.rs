@@ -24,14 +24,15 @@ use crate::config::Config;
 use crate::engine::ids::ShardId;
 use crate::io::mail::{Handover, ShardMail};
 use crate::io::stream::Stream;
+use crate::limits::LINGERING_MAX;
 use crate::metrics::Metric;
 use crate::protocol::Door;
 use crate::wire::date::http_date;
 use crate::wire::http1::answer::{HttpAnswer, Manner};
 use crate::wire::http1::{self, RequestHead};
 
-/// Refused connections that are given time to read why; further ones are closed at once.
-const LINGERING_MAX: usize = 256;
+/// Time a caller has for reading the last answer.
+const LINGER: Duration = Duration::from_secs(2);
 /// Pace of the sweep.
 const SWEEP: Duration = Duration::from_secs(1);
 /// Answers collected for pipelined requests before they are written.
@@ -327,7 +328,7 @@ impl Connection {
     async fn linger(&mut self) {
         self.stream.finish();
         self.enter(Phase::Leaving);
-        self.give(Duration::from_secs(2));
+        self.give(LINGER);
         self.input.clear();
         while self.read().await {
             self.input.clear();

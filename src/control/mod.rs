@@ -49,13 +49,10 @@ use crate::io::takeover::{Offer, Successor};
 use crate::io::ticker::Ticker;
 use crate::io::tls;
 use crate::io::wake::{Sleeper, Waker};
-use crate::limits::{MAILBOX_BATCH, RECEIVE_SCRATCH_BYTES};
+use crate::limits::{CONGESTION_PAUSE, MAILBOX_BATCH, RECEIVE_SCRATCH_BYTES};
 use crate::metrics::CoreMetrics;
 use callback::Callbacks;
 use wait::Callers;
-
-/// Pause of a caller while this core's mail waits for room in other mailboxes.
-const CONGESTION_PAUSE: std::time::Duration = std::time::Duration::from_millis(2);
 
 /// What the control core is made of, moved to its thread.
 pub struct ControlSetup {

@@ -4,13 +4,14 @@ use std::io;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{Control, http, surface};
 use crate::engine::command::{Command, Endpoint};
 use crate::io::mail::Handover;
 use crate::io::sys;
 use crate::io::takeover::{Offer, Successor};
+use crate::limits::ACCEPT_PAUSE;
 use crate::metrics::Metric;
 use crate::wire::http1::RequestHead;
 
@@ -18,8 +19,6 @@ use crate::wire::http1::RequestHead;
 const STEP: Duration = Duration::from_millis(10);
 /// Looks in a row that have to find everything done: a connection on its way from a shard to this core is nowhere.
 const QUIET_LOOKS: u32 = 3;
-/// Pause after an accept that failed for lack of descriptors or memory.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Pace of telling how far it is.
 const PROGRESS: Duration = Duration::from_secs(5);
 
@@ -109,7 +108,7 @@ async fn stop(control: Rc<Control>) {
     let is_replaced = control.successor.borrow().is_some();
     let config = control.config();
     let limit = config.drain_timeout;
-    let begun = Instant::now();
+    let begun = control.clock.now();
     let (deadline, mut tell_at) = (begun + limit, begun + PROGRESS);
     let reason = if is_replaced {
         "another process has taken over"
@@ -129,14 +128,14 @@ async fn stop(control: Rc<Control>) {
     }
     let shards = control.shards().count();
     let mut quiet_looks = 0;
-    while quiet_looks < QUIET_LOOKS && Instant::now() < deadline {
+    while quiet_looks < QUIET_LOOKS && control.clock.now() < deadline {
         let quiet = control.drained.get() == shards
             && control.open_callbacks() == 0
             && control.desk.borrow().publishes() == 0
             && control.connections.places.all_answered();
         quiet_looks = if quiet { quiet_looks + 1 } else { 0 };
-        if Instant::now() >= tell_at {
-            tell_at += PROGRESS;
+        if control.clock.now() >= tell_at {
+            tell_at = tell_at + PROGRESS;
             let (clients, callbacks) = (control.open_clients(), control.open_callbacks());
             tracing::info!(clients, callbacks, "still stopping");
         }

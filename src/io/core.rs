@@ -36,12 +36,11 @@ use crate::config::Config;
 use crate::engine::command::{Command, Report};
 use crate::engine::ids::ShardId;
 use crate::engine::mailbox::{Receiver, Wake};
-use crate::limits::{FANOUT_SLICES_PER_ROUND, FANOUT_SLICES_PER_SHARED_ROUND, MAILBOX_BATCH, RECEIVE_SCRATCH_BYTES};
+use crate::limits::{
+    CONGESTION_PAUSE, FANOUT_SLICES_PER_ROUND, FANOUT_SLICES_PER_SHARED_ROUND, MAILBOX_BATCH, RECEIVE_SCRATCH_BYTES,
+};
 use crate::shard::{Shard, Sockets};
 use crate::time::Instant;
-
-/// Pause of a reader while this core's mail waits for room in other mailboxes.
-const CONGESTION_PAUSE: Duration = Duration::from_millis(2);
 
 /// How old the time of day of `Date` headers may be.
 const WALL_CLOCK_AGE: Duration = Duration::from_secs(1);

@@ -11,8 +11,8 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// First port of the search.
-pub const SEARCH_FIRST: u16 = 1984;
+/// First port of the search: the one a server without settings has.
+pub const SEARCH_FIRST: u16 = crate::config::kind::PORT_DEFAULT;
 /// Last port of the search.
 pub const SEARCH_LAST: u16 = 2003;
 /// Connections the kernel may hold for us before accept; the system's own cap applies too.

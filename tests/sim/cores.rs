@@ -10,7 +10,7 @@ use rainbow_server::engine::command::{Command, Report};
 use rainbow_server::engine::ids::ShardId;
 use rainbow_server::engine::mailbox::{Receiver, Wake, mailbox};
 use rainbow_server::engine::outlets;
-use rainbow_server::limits::MAILBOX_BATCH;
+use rainbow_server::limits::{self, MAILBOX_BATCH};
 use rainbow_server::metrics::CoreMetrics;
 use rainbow_server::shard::{Shard, Sockets};
 use rainbow_server::time::Instant;
@@ -20,8 +20,8 @@ use crate::net::Net;
 use crate::plan::{Plan, STALL_MAX};
 use crate::world::{Event, World};
 
-/// Pause of a reader while mail of its core waits for room, as in `io/core/input.rs`.
-pub const CONGESTION_PAUSE: u64 = 2_000;
+/// Pause of a reader while mail of its core waits for room, in microseconds.
+pub const CONGESTION_PAUSE: u64 = limits::CONGESTION_PAUSE.as_micros() as u64;
 
 /// To a shard.
 pub enum Mail {

@@ -2,7 +2,6 @@
 
 use std::os::fd::AsFd;
 use std::rc::Rc;
-use std::time::Duration;
 
 use monoio::net::TcpStream;
 
@@ -13,12 +12,10 @@ use crate::io::sockets::SocketTable;
 use crate::io::sys;
 use crate::io::tls::Session;
 use crate::io::wake::Waker;
-use crate::limits::SOCKET_UNSENT_BYTES_MAX;
+use crate::limits::{ACCEPT_PAUSE, SOCKET_UNSENT_BYTES_MAX};
 
 /// Connections taken from one listening socket before the others get their turn: each costs a handshake.
 const ACCEPTS_PER_TURN: usize = 16;
-/// Pause after an accept that failed for lack of descriptors or memory.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Accepts until the server stops. The listening sockets are not given to the ring: see [`sys::watch`].
 pub(super) async fn accept(core: Rc<Core>, listeners: Vec<std::net::TcpListener>, ready: TcpStream, secure: bool) {

@@ -20,6 +20,7 @@ use monoio::net::TcpStream;
 use super::{Core, header};
 use crate::io::mail::ControlMail;
 use crate::io::sys;
+use crate::limits::LINGERING_MAX;
 use crate::metrics::Metric;
 
 /// What a refused connection is told.
@@ -27,8 +28,6 @@ const BUSY: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 /// Time a refused connection has for reading that.
 const LINGER: Duration = Duration::from_millis(500);
-/// Refused connections of one core that are given this time; further ones are closed at once.
-const LINGERING_MAX: usize = 256;
 
 /// What a core needs before its connections have slots.
 #[derive(Default)]
@@ -176,6 +175,12 @@ fn discard_input(socket: BorrowedFd<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_is_refused_is_told_when_to_come_again() {
+        let busy = String::from_utf8_lossy(BUSY);
+        assert!(busy.contains(&format!("\r\nRetry-After: {}\r\n", crate::limits::RETRY_AFTER)));
+    }
     use std::net::{TcpListener, TcpStream as StdStream};
 
     fn pair() -> (StdStream, StdStream) {

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{Method, StatusCode, Version};
 
 use super::{RequestHead, write_response, write_response_head};
+use crate::limits::RETRY_AFTER;
 
 /// What `Server` headers say.
 pub const SERVER: &str = concat!("rainbow-server/", env!("CARGO_PKG_VERSION"));
@@ -20,9 +21,6 @@ pub const JSON: &str = "application/json";
 
 /// Body of a 503 to a client.
 pub const UNAVAILABLE: &str = "HTTP/1.1 503 Service Unavailable\r\n\r\n";
-
-/// Seconds after which a client may try again that found no room.
-const RETRY_AFTER: &str = "5";
 
 /// One answer, without what depends on the connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
