@@ -47,7 +47,7 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::{Rc, Weak};
 use std::task::{Poll, Waker};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use self::alarm::Alarm;
 pub use self::counts::Counts;
@@ -62,6 +62,7 @@ pub use self::troubles::{Trouble, Troubles};
 use self::waiting::Waiting;
 use crate::engine::command::{CallbackFailure, CallbackOutcome, CallbackRequest, Endpoint};
 use crate::engine::ids::ClientId;
+use crate::io::clock;
 use crate::io::http::{Client, Origin, Request};
 use crate::metrics::Histogram;
 
@@ -94,8 +95,8 @@ pub trait Builder {
     }
 }
 
-/// Told of every end: who asked, the token of the request, how it ended. Must not block; may submit again.
-pub type Completion = Rc<dyn Fn(ClientId, u64, CallbackOutcome)>;
+/// Told of every end: what was asked, and how it ended. Must not block; may submit again.
+pub type Completion = Rc<dyn Fn(&CallbackRequest, CallbackOutcome)>;
 
 /// The scheduler. Cloning gives another handle.
 #[derive(Clone)]
@@ -145,7 +146,7 @@ impl Callbacks {
         let inner = &self.0;
         inner.ledger.submitted(request.endpoint);
         let origin = inner.builder().origin(&request);
-        let now = Instant::now();
+        let now = clock::instant();
         let settings = inner.settings.get();
         let serial = inner.serial.replace(inner.serial.get() + 1);
         let job = Job {
@@ -204,7 +205,7 @@ impl Callbacks {
             }
             Poll::Pending
         });
-        let left = deadline.saturating_duration_since(Instant::now());
+        let left = deadline.saturating_duration_since(clock::instant());
         let _ = monoio::time::timeout(left, empty).await;
         self.0.ledger.pending()
     }
@@ -287,12 +288,13 @@ impl Inner {
 
     /// One attempt, and what it says about the server.
     async fn call(&self, job: &Job) -> (CallbackOutcome, Verdict) {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let request = self.builder().build(&job.request, unix.as_secs(), self.random.next());
+        let request = self
+            .builder()
+            .build(&job.request, clock::unix_seconds(), self.random.next());
         let Some(request) = request else {
             return (CallbackOutcome::Failed(CallbackFailure::Unresolved), Verdict::Unclear);
         };
-        let (start, timeout) = (Instant::now(), self.settings.get().timeout);
+        let (start, timeout) = (clock::instant(), self.settings.get().timeout);
         let deadline = match job.request.endpoint {
             Endpoint::Close => start + timeout,
             Endpoint::Connect | Endpoint::Message => job.deadline.min(start + timeout),
@@ -301,7 +303,7 @@ impl Inner {
             Ok(reply) => CallbackOutcome::Answered(reply),
             Err(failure) => CallbackOutcome::Failed(failure),
         };
-        let took = start.elapsed();
+        let took = clock::instant() - start;
         self.latency[job.request.endpoint as usize].observe(took);
         let verdict = health::verdict(&outcome, took, timeout);
         (outcome, verdict)
@@ -345,7 +347,7 @@ impl Inner {
 
     /// The last step of every callback. No borrow may be held here: the completion may submit.
     fn complete(&self, job: Job, outcome: CallbackOutcome) {
-        (self.completion)(job.request.client, job.request.token, outcome);
+        (self.completion)(&job.request, outcome);
         if self.ledger.pending() == 0 {
             let drainers = std::mem::take(&mut *self.drainers.borrow_mut());
             drainers.into_iter().for_each(Waker::wake);
@@ -421,7 +423,7 @@ async fn check(inner: Rc<Inner>, key: LaneKey) {
     let is_alive = match request {
         Some(request) => {
             inner.ledger.checked(key.0);
-            let deadline = Instant::now() + CHECK_TIMEOUT.min(inner.settings.get().timeout);
+            let deadline = clock::instant() + CHECK_TIMEOUT.min(inner.settings.get().timeout);
             health::is_alive(&inner.client.call(request, deadline).await)
         }
         None => false,
@@ -446,7 +448,7 @@ async fn tick(alarm: Rc<Alarm>, inner: Weak<Inner>) {
     loop {
         alarm.ring().await;
         match inner.upgrade() {
-            Some(inner) => inner.on_alarm(Instant::now()),
+            Some(inner) => inner.on_alarm(clock::instant()),
             None => return,
         }
     }

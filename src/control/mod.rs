@@ -34,9 +34,9 @@ use std::sync::Arc;
 use crate::cluster::{Announce, Cluster, Node};
 use crate::config::{Config, Overrides};
 use crate::engine::ack_data::{self, LeftOut};
-use crate::engine::command::{Command, Report};
+use crate::engine::command::{CallbackRequest, Command, Endpoint, Report};
 use crate::engine::desk::{Caller, Desk, Output, Told};
-use crate::engine::ids::{ClientId, DeskId, IdentityKey, ShardId, Ticket};
+use crate::engine::ids::{DeskId, IdentityKey, ShardId, Ticket};
 use crate::engine::mailbox::Receiver;
 use crate::engine::registry::HomeHash;
 use crate::engine::remote::{Inbound, Outbound};
@@ -175,7 +175,12 @@ pub async fn run(setup: ControlSetup) {
         outlets.borrow().shards(),
     );
     let completed = outlets.clone();
-    let completion = Rc::new(move |client: ClientId, token, outcome| {
+    let completion = Rc::new(move |request: &CallbackRequest, outcome| {
+        // Its session is gone: nobody waits for it.
+        if request.endpoint == Endpoint::Close {
+            return;
+        }
+        let (client, token) = (request.client, request.token);
         let mut outlets = completed.borrow_mut();
         outlets.post_shard(
             client.shard,
@@ -211,7 +216,7 @@ pub async fn run(setup: ControlSetup) {
         scratch: RefCell::new(vec![0; RECEIVE_SCRATCH_BYTES].into_boxed_slice()),
         tls_scratch: RefCell::default(),
         next_shard: Cell::new(0),
-        usage: process::Usage::default(),
+        usage: process::Usage::new(&setup.clock),
         server_name: setup.server_name,
         assets: setup.assets,
         exit: setup.exit,

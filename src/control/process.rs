@@ -1,7 +1,8 @@
 //! What `/serverinfo/` says about this process. Sampled when asked, from two reads of `/proc`; nothing waits.
 
+use crate::io::clock::Clock;
+use crate::time::Instant;
 use std::cell::Cell;
-use std::time::Instant;
 
 /// Clock ticks per second of `/proc/self/stat`; Linux has the same number everywhere.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -11,21 +12,19 @@ pub struct Usage {
     last: Cell<(Instant, f64)>,
 }
 
-impl Default for Usage {
-    fn default() -> Self {
+impl Usage {
+    /// From now on.
+    pub fn new(clock: &Clock) -> Self {
         Self {
-            last: Cell::new((Instant::now(), cpu_seconds().unwrap_or(0.0))),
+            last: Cell::new((clock.now(), cpu_seconds().unwrap_or(0.0))),
         }
     }
-}
 
-impl Usage {
     /// Percent of one CPU used since the last call, and percent of the machine's memory in use; 0 if `/proc` is not there.
-    pub fn sample(&self) -> (f64, f64) {
-        let now = Instant::now();
+    pub fn sample(&self, now: Instant) -> (f64, f64) {
         let used = cpu_seconds().unwrap_or(0.0);
         let (then, before) = self.last.replace((now, used));
-        let elapsed = now.duration_since(then).as_secs_f64();
+        let elapsed = now.since(then).as_secs_f64();
         let cpu = if elapsed > 0.0 {
             (used - before).max(0.0) / elapsed * 100.0
         } else {
@@ -74,8 +73,9 @@ mod tests {
 
     #[test]
     fn this_process_uses_something() {
-        let usage = Usage::default();
-        let (cpu, memory) = usage.sample();
+        let clock = Clock::start();
+        let usage = Usage::new(&clock);
+        let (cpu, memory) = usage.sample(clock.now());
         assert!(cpu >= 0.0);
         assert!(memory > 0.0 && memory < 100.0, "{memory}");
         assert!(resident_bytes().is_some_and(|bytes| bytes > 100_000.0));

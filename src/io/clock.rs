@@ -41,6 +41,16 @@ impl Clock {
     }
 }
 
+/// The time as the runtime's own kind of instant, for whoever hands it to timers only.
+pub fn instant() -> std::time::Instant {
+    std::time::Instant::now()
+}
+
+/// Wall-clock time now, in seconds since 1970.
+pub fn unix_seconds() -> u64 {
+    unix_micros() / 1_000_000
+}
+
 fn unix_micros() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)

@@ -72,9 +72,9 @@ impl Bench {
         let done: Rc<RefCell<Vec<(u64, CallbackOutcome)>>> = Rc::default();
         let sink = done.clone();
         let client = Client::start(&crate::client::trusting()).unwrap();
-        let completion = Rc::new(move |id: ClientId, token, outcome| {
-            assert_eq!(id, client_id(token));
-            sink.borrow_mut().push((token, outcome));
+        let completion = Rc::new(move |request: &CallbackRequest, outcome| {
+            assert_eq!(request.client, client_id(request.token));
+            sink.borrow_mut().push((request.token, outcome));
         });
         let callbacks = Callbacks::start(client, door, completion, settings);
         Bench { callbacks, done }
@@ -398,8 +398,9 @@ fn a_completion_may_submit() {
         let again: Rc<RefCell<Option<Callbacks>>> = Rc::default();
         let (handle, rounds) = (again.clone(), Rc::new(Cell::new(0)));
         let counted = rounds.clone();
-        let completion = Rc::new(move |_, token, _| {
+        let completion = Rc::new(move |ended: &CallbackRequest, _| {
             counted.set(counted.get() + 1);
+            let token = ended.token;
             if token > 0 {
                 let handle = handle.borrow().clone().unwrap();
                 handle.submit(request(Endpoint::Message, token - 1));

@@ -199,6 +199,20 @@ fn pure_layers_touch_nothing() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Only `io` reads the clock, so that one place says what time it is. The demo is a backend of its own.
+#[test]
+fn only_io_reads_the_clock() {
+    let reads = |named: &Named| {
+        let text = named.text();
+        let reads = text.ends_with("Instant::now") || named.segments.iter().any(|name| name == "SystemTime");
+        reads.then_some(text)
+    };
+    let wrong: Vec<_> = files(|layer| ["control", "cluster", "server"].contains(&layer))
+        .flat_map(|(path, code)| complaints(&path, &code, reads))
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 /// Macros that panic when standard output or standard error cannot be written, and wait for ever where nobody reads it.
 const PRINTS: &[&str] = &["print", "println", "eprint", "eprintln", "dbg"];
 

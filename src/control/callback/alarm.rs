@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
+use crate::io::clock;
 use monoio::time::Sleep;
 
 /// The alarm never rings twice within this time: how late an expiry or a retry may be.
@@ -59,7 +60,7 @@ impl Alarm {
         })
         .await;
         self.target.set(None);
-        self.rang.set(Some(Instant::now()));
+        self.rang.set(Some(clock::instant()));
     }
 
     fn wake(&self) {

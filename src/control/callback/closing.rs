@@ -6,11 +6,12 @@
 //! plus the cookies.
 
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::lanes::Job;
 use super::{Inner, Trouble};
 use crate::engine::command::{CallbackFailure, CallbackOutcome, Endpoint};
+use crate::io::clock;
 
 /// First pause before a close callback is repeated; doubles up to [`BACKOFF_MAX`].
 const BACKOFF_MIN: Duration = Duration::from_millis(500);
@@ -29,7 +30,7 @@ impl Inner {
     }
 
     pub(super) fn retry_or_give_up(&self, mut job: Job, outcome: CallbackOutcome) {
-        let (due, settings) = (Instant::now() + self.backoff(job.attempts), self.settings.get());
+        let (due, settings) = (clock::instant() + self.backoff(job.attempts), self.settings.get());
         if due >= job.submitted + settings.close_retry {
             return self.expire(job, outcome);
         }

@@ -9,12 +9,13 @@
 //! sources only, it is believed at once. A server that cannot be connected to is down. A call that had little time left because it had waited in the queue says nothing.
 
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::adapt::Change;
 use super::lanes::{BreakerState, Job, LaneKey, Rules, Turn, Verdict};
 use super::{Callbacks, Inner, check};
 use crate::engine::command::{CallbackFailure, CallbackOutcome, CallbackReply, Endpoint};
+use crate::io::clock;
 
 /// First status that stands for a server that is not there.
 pub(super) const STATUS_UNAVAILABLE: u16 = 502;
@@ -64,7 +65,7 @@ impl Inner {
             in_flight: lane.in_flight,
             queued: lane.queued,
             breaker: settings.breaker(endpoint),
-            now: Instant::now(),
+            now: clock::instant(),
             chance: self.random.fraction(),
         }
     }

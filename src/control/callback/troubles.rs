@@ -9,6 +9,7 @@ use std::time::Instant;
 use super::Inner;
 use super::health::{STATUS_UNAVAILABLE, label};
 use crate::engine::command::{CallbackFailure, CallbackOutcome, CallbackRequest, Endpoint};
+use crate::io::clock;
 use crate::time::{self, Seldom};
 
 macro_rules! troubles {
@@ -145,7 +146,7 @@ pub(super) struct Complaints {
 impl Default for Complaints {
     fn default() -> Complaints {
         Complaints {
-            started: Instant::now(),
+            started: clock::instant(),
             counts: [const { Cell::new([0; Trouble::LABELS.len()]) }; 3],
             mentioned: RefCell::default(),
         }

@@ -317,7 +317,7 @@ pub fn is_passed_on(head: &RequestHead) -> bool {
 impl Control {
     /// What this server is, and what it holds.
     fn server_info(&self, channels: Vec<(Name, u64)>) -> ServerInfo {
-        let (cpu, memory) = self.usage.sample();
+        let (cpu, memory) = self.usage.sample(self.clock.now());
         ServerInfo::new(self.server_name.to_string(), channels, std::process::id(), cpu, memory)
     }
 }
