@@ -9,7 +9,7 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `lanes.rs` | places and queues |
+//! | `lane.rs`, `lanes.rs` | places and queues; of one endpoint and server, of all |
 //! | `adapt.rs`, `breaker.rs` | how many calls a failing server gets; `health.rs` feeds them |
 //! | `sources.rs` | whether it is the server that fails, or what some clients send |
 //! | `closing.rs`, `waiting.rs` | close callbacks: repeated until accepted |
@@ -36,6 +36,7 @@ mod breaker;
 mod closing;
 mod counts;
 mod health;
+mod lane;
 mod lanes;
 mod random;
 mod settings;
@@ -50,11 +51,12 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use self::alarm::Alarm;
+pub use self::breaker::BreakerState;
 pub use self::counts::Counts;
 use self::counts::Ledger;
 pub use self::health::Health;
-pub use self::lanes::BreakerState;
-use self::lanes::{Job, LaneKey, Lanes, Next, Placed, Verdict};
+use self::lane::{Job, Next, Placed, Verdict};
+use self::lanes::{LaneKey, Lanes};
 use self::random::Random;
 pub use self::settings::{LaneLimits, Settings};
 use self::troubles::Complaints;

@@ -53,6 +53,18 @@ pub(super) enum Breaker {
     },
 }
 
+/// What a breaker does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum BreakerState {
+    /// Calls go out.
+    #[default]
+    Closed = 0,
+    /// A probe is on its way.
+    Probing = 1,
+    /// Nothing goes out before the next probe.
+    Open = 2,
+}
+
 /// How many calls have failed in a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Streak {
@@ -75,12 +87,20 @@ impl Default for Breaker {
 }
 
 impl Breaker {
+    pub(super) fn state(&self) -> BreakerState {
+        match (self.is_open(), self.is_probing()) {
+            (false, _) => BreakerState::Closed,
+            (true, true) => BreakerState::Probing,
+            (true, false) => BreakerState::Open,
+        }
+    }
+
     pub(super) fn is_open(&self) -> bool {
         matches!(self, Breaker::Open { .. })
     }
 
     /// Whether a probe is on its way.
-    pub(super) fn is_probing(&self) -> bool {
+    fn is_probing(&self) -> bool {
         matches!(self, Breaker::Open { probes: 1.., .. })
     }
 

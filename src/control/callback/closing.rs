@@ -8,7 +8,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::lanes::Job;
+use super::lane::Job;
 use super::{Inner, Trouble};
 use crate::engine::command::{CallbackFailure, CallbackOutcome, Endpoint};
 use crate::io::clock;

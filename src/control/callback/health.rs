@@ -12,7 +12,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::adapt::Change;
-use super::lanes::{BreakerState, Job, LaneKey, Rules, Turn, Verdict};
+use super::breaker::BreakerState;
+use super::lane::{Job, Rules, Turn, Verdict};
+use super::lanes::LaneKey;
 use super::{Callbacks, Inner, check};
 use crate::engine::command::{CallbackFailure, CallbackOutcome, CallbackReply, Endpoint};
 use crate::io::clock;

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::super::breaker;
 use super::*;
+use crate::engine::command::CallbackRequest;
 use crate::engine::ids::{ClientId, ShardId};
 use crate::io::http::Url;
 

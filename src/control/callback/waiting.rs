@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Instant;
 
-use super::lanes::Job;
+use super::lane::Job;
 
 /// By order of submission, and by the end of their pause. An entry of `due` whose job has been taken otherwise is skipped
 /// when its time comes.
