@@ -136,7 +136,7 @@ fn a_port_that_was_named_in_a_file_of_ours_is_meant() {
             .without_port_option()
             .set("http_port", port.number)
     };
-    // A file of the original, which would search, cannot be tried here: it would broadcast (`config_tests.rs`).
+    // A file of the original, which would search, cannot be tried here: it would broadcast (`src/config/tests.rs`).
     starts_elsewhere(&file().set("port_search", "yes").spawn(), port.number);
     refused(&file(), &[&format!("port {} is taken", port.number)]);
     let printed = super::shell("\"$0\" --print-config", &[]);
