@@ -6,11 +6,11 @@
 use crate::config::ini::FILE_BYTES_MAX;
 use crate::config::{Config, ConfigError, Note, Origin, Overrides, Warning, render};
 use crate::io::clock::Clock;
+use crate::io::files;
 use crate::io::tls::{self, Expiry, Fault};
 use lexopt::{Arg, Parser, ValueExt};
 use std::ffi::OsString;
 use std::fmt;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Exit code of a refused command line or file.
@@ -167,27 +167,26 @@ fn version() -> String {
 /// # Errors
 /// Everything that is wrong with it, the failure to read it included.
 pub fn load(file: &Path, overrides: &Overrides) -> Result<(Config, Vec<Warning>), Vec<ConfigError>> {
-    let bytes = read(file).map_err(|error| vec![error])?;
+    let bytes = files::read_patiently(file, FILE_BYTES_MAX).map_err(|error| vec![unreadable(file, &error)])?;
     interpret(file, &bytes, overrides)
 }
 
-/// The bytes of a settings file, at most one more than allowed, so that the parser sees that it is too long.
+/// The bytes of a settings file, at most one more than allowed, so that the parser sees that it is too long. For a reload,
+/// which must not wait: unlike at a start, a pipe is refused.
 ///
 /// # Errors
 /// The failure to read it.
 pub fn read(file: &Path) -> Result<Vec<u8>, ConfigError> {
-    let mut bytes = Vec::new();
-    let limit = FILE_BYTES_MAX as u64 + 1;
-    let read = std::fs::File::open(file).and_then(|file| file.take(limit).read_to_end(&mut bytes));
-    match read {
-        Ok(_) => Ok(bytes),
-        Err(error) => Err(ConfigError(Note {
-            file: file.display().to_string(),
-            line: None,
-            key: None,
-            text: format!("cannot be read: {error}; name another file with -f"),
-        })),
-    }
+    files::read(file, FILE_BYTES_MAX).map_err(|error| unreadable(file, &error))
+}
+
+fn unreadable(file: &Path, error: &std::io::Error) -> ConfigError {
+    ConfigError(Note {
+        file: file.display().to_string(),
+        line: None,
+        key: None,
+        text: format!("cannot be read: {error}; name another file with -f"),
+    })
 }
 
 /// Parses what was read of a settings file, and reads the files it names.

@@ -298,6 +298,32 @@ fn a_file_that_is_being_written_is_waited_for() {
 }
 
 /// `systemctl reload` fails on a file that cannot work, and nothing is signalled.
+/// Opening a pipe waits for somebody who writes into it; nobody does here.
+#[test]
+fn a_name_that_leads_to_a_pipe_holds_nobody_up() {
+    let business = Business::start();
+    let server = Builder::new(&business).start();
+    let text = std::fs::read_to_string(&server.ini).expect("ini file");
+    let pipe = server.ini.with_extension("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.expect("mkfifo").success());
+
+    let named = reload(&server, &format!("ca_file = {}", pipe.display()), REFUSED);
+    assert!(named.contains("it is a pipe"), "{named}");
+    std::fs::rename(&pipe, &server.ini).expect("the pipe in place of the file");
+    server.signal("HUP");
+    assert!(
+        eventually(SOON, || server.log_tail().matches(REFUSED).count() == 2),
+        "{}",
+        server.log_tail()
+    );
+    assert_eq!(upgrade(&server, "https://a.example"), 101);
+
+    std::fs::remove_file(&server.ini).expect("remove");
+    std::fs::write(&server.ini, text).expect("ini file");
+    reload(&server, "client_messages_per_second = 9", DONE);
+}
+
 #[test]
 fn the_unit_checks_before_it_signals() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -68,7 +68,7 @@ impl From<String> for Halt {
 impl Reloads {
     /// After a start with this configuration from this file.
     pub(super) fn new(config: &Config, file: Option<&Path>, unix_seconds: u64) -> Reloads {
-        let text = file.and_then(|file| std::fs::read(file).ok()).unwrap_or_default();
+        let text = file.and_then(|file| cli::read(file).ok()).unwrap_or_default();
         Reloads {
             is_waiting: Cell::new(false),
             ended: Cell::new(None),

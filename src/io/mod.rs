@@ -21,6 +21,7 @@ pub mod admission;
 pub mod clock;
 pub mod console;
 pub mod core;
+pub mod files;
 pub mod http;
 pub mod kernel;
 pub mod listen;

@@ -4,12 +4,13 @@
 //! around lines, any line end, text between the sections. A section that is damaged is kept with its damage, so that a message
 //! can say which one it is. Bounded by [`FILE_BYTES_MAX`].
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+
+use crate::io::files;
 
 /// Longest file that is read. The authorities of a whole system take a quarter of a megabyte.
 const FILE_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -40,11 +41,8 @@ pub(super) struct Section {
 
 /// The content of a file. Errors say what to do.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::new();
-    let limit = FILE_BYTES_MAX as u64 + 1;
-    let read = File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes));
     let named = |error: io::Error| format!("cannot be read: {error}");
-    read.map_err(named)?;
+    let bytes = files::read(path, FILE_BYTES_MAX).map_err(named)?;
     if bytes.len() > FILE_BYTES_MAX {
         return Err(format!(
             "is longer than {FILE_BYTES_MAX} bytes; is this the right file?"
