@@ -60,14 +60,8 @@ pub const RETRY_INTERVAL: Duration = Duration::from_secs(3);
 /// Members one repetition of QoS 1/2 serves before it waits for the next turn of the timers.
 pub const RETRY_SLICE_MEMBERS: usize = 64;
 
-/// Time a client has to answer the ping that follows a failed delivery (spec: section 9).
-pub const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
-
 /// Time a client has to answer our close frame before TCP is closed (spec: section 9).
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Largest message id of a QoS 1/2 SEND of ours; after it comes 1 (spec: section 6).
-pub const MESSAGE_ID_MAX: u16 = 65_534;
 
 /// Payloads up to this many bytes are copied into an outbox; larger ones are shared by reference.
 pub const OUTBOX_COPY_BYTES_MAX: usize = 1024;
@@ -93,4 +87,3 @@ pub const CENSUS_PAGE_CHANNELS: usize = 512;
 pub const REDIRECTS_MAX: usize = 5;
 
 const _: () = assert!(SHARDS_MAX <= 64);
-const _: () = assert!(KEEP_ALIVE_TIMEOUT.as_secs() > CLOSE_TIMEOUT.as_secs());

@@ -33,7 +33,7 @@ pub enum Qos {
 /// What a caller asked to be sent to a channel; shared by every shard that delivers it.
 #[derive(Debug)]
 pub struct Publish {
-    /// Whom to answer.
+    /// Whom to answer; [`Ticket::NOBODY`]: no reports.
     pub ticket: Ticket,
     /// Where to: a channel, or a user.
     pub channel: Name,
@@ -51,6 +51,23 @@ pub struct Publish {
     pub at_deadline: AtDeadline,
     /// Every shard with members sends a [`Report::Online`] too, whatever the guarantee.
     pub tells_online: bool,
+}
+
+impl Publish {
+    /// To be delivered once at most, and nobody is told what became of it.
+    pub fn untold(channel: Name, msgtype: u16, payload: Bytes) -> Self {
+        Self {
+            ticket: Ticket::NOBODY,
+            channel,
+            msgtype,
+            qos: Qos::AtMostOnce,
+            payload,
+            retries: 0,
+            deadline: Instant::ZERO,
+            at_deadline: AtDeadline::TimedOut,
+            tells_online: false,
+        }
+    }
 }
 
 /// How the deadline of a publish is told to its caller.

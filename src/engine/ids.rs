@@ -49,6 +49,15 @@ pub struct Ticket {
 // Every publish, part and record of a delivery carries one.
 const _: () = assert!(size_of::<Ticket>() == 16);
 
+impl Ticket {
+    /// Nobody waits for an answer: no desk gives out serial 0.
+    pub const NOBODY: Ticket = Ticket {
+        serial: 0,
+        node: NodeEpoch(0),
+        desk: DeskId(0),
+    };
+}
+
 /// One publish on its way through one shard, from fan-out until every member is done or failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeliveryKey {

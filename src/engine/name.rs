@@ -9,14 +9,21 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// What kind of set a name is of.
+/// What kind of set a name is of. The engine need not know which there are: a door has spaces of its own, which no other
+/// door has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Space {
-    /// A channel: clients join and leave it.
-    Channel = 0,
-    /// All clients of one user. A client is put into at most one when it is admitted, and stays until it is gone.
-    User = 1,
+pub struct Space(u8);
+
+impl Space {
+    /// Channels: clients join and leave them.
+    pub const CHANNEL: Space = Space(0);
+    /// Users: all clients of one. A client is put into at most one when it is admitted, and stays until it is gone.
+    pub const USER: Space = Space(1);
+
+    /// Any other kind of set.
+    pub const fn new(number: u8) -> Self {
+        Self(number)
+    }
 }
 
 /// A name with its space. Shared, because registry, commands and answers all hold it.
@@ -26,19 +33,20 @@ pub struct Name(Arc<[u8]>);
 impl Name {
     /// The channel called `text`: any bytes.
     pub fn channel(text: &[u8]) -> Self {
-        Self::new(Space::Channel, text)
+        Self::new(Space::CHANNEL, text)
     }
 
     /// The user called `text`: any bytes.
     pub fn user(text: &[u8]) -> Self {
-        Self::new(Space::User, text)
+        Self::new(Space::USER, text)
     }
 
-    fn new(space: Space, text: &[u8]) -> Self {
+    /// What is called `text` in `space`: any bytes.
+    pub fn new(space: Space, text: &[u8]) -> Self {
         // Short names, nearly all, are put together without an allocation of their own, and copied in one piece.
-        let mut short = [space as u8; 64];
+        let mut short = [space.0; 64];
         let Some(place) = short.get_mut(1..=text.len()) else {
-            return Self([&[space as u8], text].concat().into());
+            return Self([&[space.0], text].concat().into());
         };
         place.copy_from_slice(text);
         Self(short.get(..=text.len()).unwrap_or_default().into())
@@ -46,10 +54,7 @@ impl Name {
 
     /// The kind of set.
     pub fn space(&self) -> Space {
-        match self.0.first() {
-            Some(&space) if space == Space::User as u8 => Space::User,
-            _ => Space::Channel,
-        }
+        Space(self.0.first().copied().unwrap_or_default())
     }
 
     /// Its bytes as they were given, without the space.
@@ -88,8 +93,8 @@ mod tests {
         #[test]
         fn a_name_is_what_it_was_made_of(text in prop::collection::vec(any::<u8>(), 0..200)) {
             let (channel, user) = (Name::channel(&text), Name::user(&text));
-            prop_assert_eq!((channel.space(), channel.text()), (Space::Channel, &text[..]));
-            prop_assert_eq!((user.space(), user.text()), (Space::User, &text[..]));
+            prop_assert_eq!((channel.space(), channel.text()), (Space::CHANNEL, &text[..]));
+            prop_assert_eq!((user.space(), user.text()), (Space::USER, &text[..]));
         }
     }
 }

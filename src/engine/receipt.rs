@@ -43,7 +43,7 @@ impl Tickets {
         Self(Ticket { serial: 0, node, desk })
     }
 
-    /// A ticket nobody had before.
+    /// A ticket nobody had before; never [`Ticket::NOBODY`].
     pub fn issue(&mut self) -> Ticket {
         self.0.serial += 1;
         self.0

@@ -48,7 +48,7 @@ pub fn replies(data: &[u8]) {
         assert!(
             effects
                 .user
-                .is_none_or(|user| user.space() == Space::User && user.text().len() <= UID_BYTES_MAX)
+                .is_none_or(|user| user.space() == Space::USER && user.text().len() <= UID_BYTES_MAX)
         );
         assert!(body.windows(7).any(|window| window == b"success") || body.contains(&b'\\'));
     }
@@ -93,7 +93,7 @@ pub fn api_requests(data: &[u8]) {
                         .and_then(query::text)
                         .is_some_and(|text| !text.is_empty())
                 };
-                assert_eq!(ask.to.space() == Space::Channel, given("channel"), "the channel counts");
+                assert_eq!(ask.to.space() == Space::CHANNEL, given("channel"), "the channel counts");
                 let schedule = api::schedule(ask.timeout_s);
                 assert_eq!(schedule.deadline, Duration::from_secs(u64::from(ask.timeout_s)));
                 assert!(
@@ -102,7 +102,7 @@ pub fn api_requests(data: &[u8]) {
                 );
             }
             Ok(Ask::Sub(ask) | Ask::Unsub(ask)) => assert!(
-                !ask.identity.is_empty() && !ask.channel.text().is_empty() && ask.channel.space() == Space::Channel
+                !ask.identity.is_empty() && !ask.channel.text().is_empty() && ask.channel.space() == Space::CHANNEL
             ),
             Ok(_) | Err(_) => {}
         }

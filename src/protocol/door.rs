@@ -47,7 +47,7 @@ impl Door {
     pub fn knock(self, context: Context<'_>, head: &RequestHead, out: &mut Actions) -> Entry<Session> {
         match self {
             Door::Rainbow => rainbow::entry::knock(context, head, out).map(Session::Rainbow),
-            Door::Echo => echo::knock(head).map(Session::Echo),
+            Door::Echo => echo::knock(head, out).map(Session::Echo),
         }
     }
 

@@ -1,16 +1,26 @@
 //! The smallest door: every data message comes back as it was, with its opcode. Off by default (setting `echo`); conformance
-//! suites and load generators need a peer that does nothing else. It asks the business nothing and tells it nothing, its
-//! clients are in no channel, and it answers violations of RFC 6455 with the close code that RFC has for them.
+//! suites and load generators need a peer that does nothing else. It asks the business nothing and tells it nothing, and it
+//! answers violations of RFC 6455 with the close code that RFC has for them.
+//!
+//! With `?room=NAME` a message goes to everybody who came in with that name, the sender included: from client to clients
+//! without HTTP, by the same ways as everything that is published. A room is in a space of its own, no other door's channel.
+
+use bytes::Bytes;
 
 use crate::close::CloseCause;
 use crate::config::Config;
-use crate::protocol::{Actions, DoorPolicy, Entry, Refused};
+use crate::engine::command::Publish;
+use crate::engine::name::{Name, Space};
+use crate::protocol::{Action, Actions, DoorPolicy, Entry, Refused};
 use crate::wire::http1::RequestHead;
 use crate::wire::http1::answer::HttpAnswer;
-use crate::wire::ws;
+use crate::wire::{query, ws};
 
 /// The path of this door.
 pub const PATH: &[u8] = b"/echo/";
+
+/// Where rooms are.
+const ROOMS: Space = Space::new(2);
 
 /// What RFC 6455 wants refused is refused, whatever the settings let other clients do.
 pub(crate) fn policy(config: &Config) -> DoorPolicy {
@@ -21,14 +31,17 @@ pub(crate) fn policy(config: &Config) -> DoorPolicy {
 }
 
 /// Anybody may come in.
-pub(crate) fn knock(head: &RequestHead) -> Entry<Session> {
-    if head.method == http::Method::GET {
-        return Entry::Admit(Session);
+pub(crate) fn knock(head: &RequestHead, out: &mut Actions) -> Entry<Session> {
+    if head.method != http::Method::GET {
+        return Entry::Answer(Refused {
+            answer: HttpAnswer::not_allowed("GET"),
+            cause: CloseCause::Refused,
+        });
     }
-    Entry::Answer(Refused {
-        answer: HttpAnswer::not_allowed("GET"),
-        cause: CloseCause::Refused,
-    })
+    let name = query::first(head.query(), "room").filter(|name| !name.is_empty());
+    let room = name.map(|name| Name::new(ROOMS, &name));
+    out.steps.extend(room.clone().map(Action::Join));
+    Entry::Admit(Session { room })
 }
 
 /// Nobody is asked here, so nobody answers.
@@ -39,18 +52,37 @@ pub(crate) fn answered() -> Refused {
     }
 }
 
-/// Has no state.
+/// One client.
 #[derive(Debug)]
-pub struct Session;
+pub struct Session {
+    /// Where its messages go, if not back to it.
+    room: Option<Name>,
+}
 
 impl Session {
-    /// Sends the message back.
+    /// Sends the message back, or to the room.
     pub(crate) fn on_message(&self, kind: ws::Kind, payload: &[u8], out: &mut Actions) {
         let opcode = match kind {
             ws::Kind::Text => ws::Opcode::Text,
             ws::Kind::Binary => ws::Opcode::Binary,
         };
+        if let Some(room) = &self.room {
+            let payload = Bytes::copy_from_slice(payload);
+            let publish = Publish::untold(room.clone(), opcode as u16, payload);
+            return out.steps.push(Action::Publish(publish));
+        }
         ws::push_frame(&mut out.reply, opcode, payload);
         out.reply_frames += 1;
     }
+}
+
+/// Appends the header of a room's message, whose type is its opcode.
+pub(crate) fn shared_head(publish: &Publish, frame: &mut Vec<u8>) {
+    let opcode = if publish.msgtype == ws::Opcode::Text as u16 {
+        ws::Opcode::Text
+    } else {
+        ws::Opcode::Binary
+    };
+    let (header, len) = ws::header(opcode, publish.payload.len());
+    frame.extend_from_slice(&header[..len]);
 }

@@ -18,7 +18,7 @@ use crate::engine::ids::{DeliveryKey, Identity};
 use crate::wire::ws;
 
 pub use door::Door;
-pub use words::{Action, Actions, Context, DoorPolicy, Entry, InflightFull, Note, Question, Refused};
+pub use words::{Action, Actions, Context, DoorPolicy, Entry, InflightFull, Note, Question, Refused, TimerKind};
 
 /// The session of one admitted client: one variant per door.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ impl Session {
     ) -> Result<u16, InflightFull> {
         match self {
             Session::Rainbow(session) => session.on_delivery(context, publish, delivery, frame),
-            // Its identity is told to nobody, so nobody can put it into a channel.
+            // Only its own clients send to it, and none of them asks for that.
             Session::Echo(_) => Err(InflightFull),
         }
     }
@@ -67,7 +67,7 @@ impl Session {
     pub fn shared_head(&self, publish: &Publish, frame: &mut Vec<u8>) {
         match self {
             Session::Rainbow(_) => rainbow::session::shared_head(publish, frame),
-            Session::Echo(_) => {}
+            Session::Echo(_) => echo::shared_head(publish, frame),
         }
     }
 
@@ -83,6 +83,14 @@ impl Session {
     pub fn repeat(&self, publish: &Publish, id: u16, frame: &mut Vec<u8>) {
         match self {
             Session::Rainbow(_) => rainbow::session::repeat(publish, id, frame),
+            Session::Echo(_) => {}
+        }
+    }
+
+    /// A timer this session had armed has fired.
+    pub fn on_timer(&mut self, kind: TimerKind, out: &mut Actions) {
+        match self {
+            Session::Rainbow(session) => session.on_timer(kind, out),
             Session::Echo(_) => {}
         }
     }

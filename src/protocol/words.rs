@@ -13,7 +13,7 @@ use bytes::Bytes;
 use crate::close::CloseCause;
 use crate::config::Config;
 use crate::engine::ack_data::LeftOut;
-use crate::engine::command::CallbackRequest;
+use crate::engine::command::{CallbackRequest, Publish};
 use crate::engine::ids::{ClientId, DeliveryKey, IdentityKey};
 use crate::engine::name::Name;
 use crate::metrics::Metric;
@@ -64,12 +64,28 @@ pub enum Action {
     Acknowledged(DeliveryKey, Bytes),
     /// The acknowledgement that follows had so many bytes of data, which are not passed on.
     DataLeftOut(LeftOut, usize),
-    /// Start the keep-alive timer unless it runs.
-    ArmKeepAlive,
-    /// Stop the keep-alive timer.
-    DisarmKeepAlive,
+    /// Send this to everybody in a channel. It goes by the channel's home, so all its members see one order.
+    Publish(Publish),
+    /// End this client, after what it has been sent. The code is for causes that leave it to the door
+    /// ([`crate::close::CloseFrame::Given`]).
+    Close(CloseCause, Option<u16>),
+    /// Call `on_timer` with this kind after so long, unless a timer of the kind runs already. A session does not know the
+    /// time, and traffic never moves a timer.
+    Arm(TimerKind, Duration),
+    /// Stop the timer of this kind.
+    Disarm(TimerKind),
     /// Something that the operator should know of.
     Note(Note),
+}
+
+/// One of a session's timers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimerKind {
+    /// Which of its door's.
+    pub number: u8,
+    /// It waits for something the client says. While the client is not read, what it says may be waiting: such a timer does
+    /// not fire then, and begins anew when the client is read again.
+    pub awaits_client: bool,
 }
 
 /// A session cannot take another unacknowledged message: `inflight_max` are waiting.

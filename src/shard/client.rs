@@ -13,12 +13,13 @@ use bytes::Bytes;
 
 use super::liveness::Silence;
 use super::rate::Rate;
+use super::timers::SessionTimers;
 use crate::budget::Input;
 use crate::engine::ids::{ClientId, DeliveryKey};
 use crate::engine::outbox::Outbox;
 use crate::engine::wheel::TimerId;
 use crate::metrics::{CoreMetrics, Metric};
-use crate::protocol::{Door, Session};
+use crate::protocol::{Door, Session, TimerKind};
 use crate::time::Instant;
 use crate::wire::deflate::Agreed;
 use crate::wire::http1::answer::Manner;
@@ -107,8 +108,8 @@ pub struct Open {
     pub door: Door,
     /// The door's state.
     pub session: Session,
-    /// Runs out with [`crate::close::CloseCause::KeepAliveTimeout`].
-    pub keep_alive: Option<TimerId>,
+    /// What the session wants to be woken for.
+    pub timers: SessionTimers,
 }
 
 /// A connection on its way out.
@@ -139,8 +140,8 @@ pub enum Timer {
     Handshake(ClientId),
     /// Not a byte on the TLS port yet.
     FirstByte(ClientId),
-    /// No pong yet.
-    KeepAlive(ClientId),
+    /// The session asked for it.
+    Session(ClientId, TimerKind),
     /// Time to look whether the client is silent.
     Liveness(ClientId),
     /// Time to look how long bytes have been waiting for the client.

@@ -185,7 +185,7 @@ impl Shard {
             Phase::Authorising { .. } | Phase::Closing(_) => {}
             Phase::Open(mut open) => {
                 self.metrics.sub(Metric::SessionsOpen, 1);
-                for timer in [open.keep_alive.take(), liveness].into_iter().flatten() {
+                for timer in std::iter::from_fn(|| open.timers.pop()).chain(liveness) {
                     self.wheel.cancel(timer);
                 }
                 self.leave_all(id);

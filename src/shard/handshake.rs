@@ -7,6 +7,7 @@ use super::client::{Open, Phase, Timer, Upgrade};
 use super::frames::Outgoing;
 use super::input::Input;
 use super::sockets::Sockets;
+use super::timers::SessionTimers;
 use super::{Shard, context};
 use crate::close::CloseCause;
 use crate::engine::command::{CallbackFailure, CallbackOutcome, CallbackRequest, Endpoint, Report};
@@ -145,7 +146,6 @@ impl Shard {
         };
         self.open(id, session, &upgrade);
         self.watch_liveness(id, now);
-        self.perform_steps(id, actions, now);
         // Written at the end of the turn, after the subscriptions were posted: a publish caused by this answer cannot
         // miss the client.
         self.metrics.add(Metric::Handshakes, 1);
@@ -153,6 +153,7 @@ impl Shard {
         let extensions = upgrade.deflate.map(Agreed::answer);
         upgrade::switching(&mut switching, &accept, extensions.as_deref(), &self.date(now));
         self.queue(id, &switching, now, sockets);
+        self.perform(id, actions, now, sockets);
         self.on_tail(id, now, sockets);
         self.resume_after_auth(id, sockets);
         self.note_admitted(id);
@@ -175,7 +176,7 @@ impl Shard {
         match door.knock(context!(self, id), head, &mut actions) {
             Entry::Ask(question) => {
                 self.begin_entry(id, self.upgrade(door, head, manner), question.keep.clone());
-                self.perform_steps(id, &mut actions, now);
+                self.perform_steps(id, &mut actions, now, sockets);
                 let forwarded = head.headers.joined("x-forwarded-for");
                 self.ask(id, question, sockets.address(id, forwarded.as_deref()));
             }
@@ -185,7 +186,7 @@ impl Shard {
                 self.admit(id, upgrade, session, &mut actions, now, sockets);
             }
             Entry::Answer(refused) => {
-                self.perform_steps(id, &mut actions, now);
+                self.perform_steps(id, &mut actions, now, sockets);
                 self.refuse(id, &refused, manner, now, sockets);
             }
         }
@@ -247,7 +248,7 @@ impl Shard {
                 deflate: upgrade.deflate,
                 door: upgrade.door,
                 session,
-                keep_alive: None,
+                timers: SessionTimers::default(),
             });
         }
     }

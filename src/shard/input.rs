@@ -192,7 +192,7 @@ impl Shard {
                 Err(run) => break run,
             }
             if !actions.steps.is_empty() {
-                self.perform_steps(id, &mut actions, now);
+                self.perform_steps(id, &mut actions, now, sockets);
             }
         };
         self.pack_reply(id, &mut actions.reply);

@@ -115,10 +115,7 @@ impl Shard {
         };
         client.note_input(now);
         client.went_on = true;
-        if client.open().is_some_and(|open| open.keep_alive.is_some()) {
-            self.disarm_keep_alive(id);
-            self.arm_keep_alive(id, now);
-        }
+        self.restart_timers(id, now);
     }
 }
 

@@ -27,11 +27,26 @@ impl Shard {
                 self.commands.push((shard, Command::Deliver(publish.clone(), shards)));
             }
         }
-        if publish.qos == Qos::AtMostOnce || shards == 0 {
+        if publish.ticket != Ticket::NOBODY && (publish.qos == Qos::AtMostOnce || shards == 0) {
             self.report(Report::Published {
                 ticket: publish.ticket,
                 shards,
             });
+        }
+    }
+
+    /// A client sends to a channel, by the channel's home. While large fan-outs hold all they may it is not read for a while,
+    /// as the shard takes no mail then.
+    pub(super) fn publish(&mut self, id: ClientId, publish: Publish, now: Instant) {
+        let home = self.home.home_of(&publish.channel);
+        let publish = Arc::new(publish);
+        if home == self.id {
+            self.distribute(publish);
+        } else {
+            self.commands.push((home, Command::Publish(publish)));
+        }
+        if self.fanout.is_full() {
+            self.pause_for_a_while(id, now);
         }
     }
 

@@ -19,7 +19,8 @@ use crate::time::{Duration, Instant};
 use crate::wire::http1::answer::{HttpAnswer, Manner};
 use crate::wire::ws;
 
-/// How long a client with large messages is not read while memory is short.
+/// How long a client with large messages is not read while memory is short, and one that sends to channels while large fan-outs
+/// hold all they may.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// What a client that is not read may hold: what one receive call took, in a buffer that doubles.
@@ -148,14 +149,25 @@ impl Shard {
 
     /// Does not read a client for a while: there is no memory for its messages.
     pub(super) fn pause_for_memory(&mut self, id: ClientId, now: Instant) {
-        let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
-            return;
-        };
-        client.pause(true, &self.metrics);
-        if !std::mem::replace(&mut client.throttled, true) {
-            self.wheel.insert(now + PAUSE, Timer::Rate(id));
+        if self.pause_for_a_while(id, now) {
             self.metrics.add(Metric::GaveWayForwards, 1);
         }
+    }
+
+    /// Does not read a client for a while. False: it is not read already, or on its way out (closing clients are read).
+    pub(super) fn pause_for_a_while(&mut self, id: ClientId, now: Instant) -> bool {
+        let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
+            return false;
+        };
+        if !client.is_open() {
+            return false;
+        }
+        client.pause(true, &self.metrics);
+        let begins = !std::mem::replace(&mut client.throttled, true);
+        if begins {
+            self.wheel.insert(now + PAUSE, Timer::Rate(id));
+        }
+        begins
     }
 
     /// Bytes were queued for a client. False: it lags while memory is short, and is gone.

@@ -12,6 +12,7 @@
 //! | `input.rs` | bytes in: heads, frames, pause and resume |
 //! | `handshake.rs` | request head → refuse, hand over, ask the business; the answer → open |
 //! | `members.rs` | join, leave, occupy, users, census |
+//! | `timers.rs` | timers of sessions |
 //! | `collected.rs`, `fanout.rs`, `delivery.rs` | publishes of a turn; publish → members; acknowledgements, retries |
 //! | `output.rs`, `frames.rs` | bytes out, corking, slow consumers; frames that share their payload |
 //! | `closing.rs`, `drain.rs`, `contain.rs` | how a client ends; how all do when the server stops; what a panic costs |
@@ -38,6 +39,7 @@ mod output;
 mod rate;
 mod slow;
 mod sockets;
+mod timers;
 
 use std::sync::Arc;
 
@@ -424,8 +426,10 @@ impl Shard {
                     shard.drop_client(id, CloseCause::TlsSilent, now, sockets)
                 });
             }
-            Timer::KeepAlive(id) => {
-                self.contained(id, now, sockets, |shard, sockets| shard.on_keep_alive(id, now, sockets));
+            Timer::Session(id, kind) => {
+                self.contained(id, now, sockets, |shard, sockets| {
+                    shard.on_session_timer(id, kind, now, sockets)
+                });
             }
             Timer::Liveness(id) => {
                 self.contained(id, now, sockets, |shard, sockets| shard.on_liveness(id, now, sockets));
@@ -448,21 +452,6 @@ impl Shard {
             Timer::Retry(key) => self.on_delivery_retry(key, now, sockets),
             Timer::Deadline(key) => self.on_delivery_deadline(key),
             Timer::Drain => self.on_drain_timer(),
-        }
-    }
-
-    /// No pong came in time. A paused client gets more time: it is us who do not read it, its pong may be waiting.
-    fn on_keep_alive(&mut self, id: ClientId, now: Instant, sockets: &mut dyn Sockets) {
-        let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
-            return;
-        };
-        let paused = client.paused;
-        let Some(open) = client.open() else { return };
-        open.keep_alive = None;
-        if paused {
-            self.arm_keep_alive(id, now);
-        } else {
-            self.close_client(id, CloseCause::KeepAliveTimeout, None, now, sockets);
         }
     }
 
@@ -499,60 +488,66 @@ impl Shard {
 
     /// Executes the steps of a session, then queues its reply.
     fn perform(&mut self, id: ClientId, actions: &mut Actions, now: Instant, sockets: &mut dyn Sockets) {
-        self.perform_steps(id, actions, now);
-        if !actions.reply.is_empty() {
-            self.pack_reply(id, &mut actions.reply);
-            self.metrics
-                .add(Metric::FramesOut, std::mem::take(&mut actions.reply_frames));
-            self.queue(id, &actions.reply, now, sockets);
-            actions.reply.clear();
-        }
+        self.perform_steps(id, actions, now, sockets);
+        self.queue_reply(id, &mut actions.reply, &mut actions.reply_frames, now, sockets);
     }
 
-    fn perform_steps(&mut self, id: ClientId, actions: &mut Actions, now: Instant) {
+    /// Executes the steps of a session. If other cores have to hear of one, the reply is queued before it, and so waits until
+    /// their mail has left; other replies the caller may write at once.
+    fn perform_steps(&mut self, id: ClientId, actions: &mut Actions, now: Instant, sockets: &mut dyn Sockets) {
+        let (reply, frames) = (&mut actions.reply, &mut actions.reply_frames);
         for step in actions.steps.drain(..) {
             match step {
                 Action::Callback(request) => {
                     self.metrics.add(Metric::Forwarded, 1);
                     self.reports.push(Report::Callback(request));
                 }
-                Action::Join(channel) => {
-                    self.join(id, channel);
-                }
-                Action::Leave(channel) => {
-                    self.leave(id, &channel);
-                }
-                Action::Bind { user, platform } => self.bind(id, &user, platform, now),
                 Action::Acknowledged(delivery, data) => self.member_done(delivery, data, now),
                 Action::DataLeftOut(why, bytes) => {
                     let max = self.config.ack_data_max;
                     self.notes.ack_data.left_out(why, bytes, max, &self.metrics, now);
                 }
-                Action::ArmKeepAlive => self.arm_keep_alive(id, now),
-                Action::DisarmKeepAlive => self.disarm_keep_alive(id),
+                Action::Arm(kind, after) => self.arm(id, kind, after, now),
+                Action::Disarm(kind) => self.disarm(id, kind),
                 Action::Note(note) => self.note(&note, now),
+                Action::Join(channel) => {
+                    self.queue_reply(id, reply, frames, now, sockets);
+                    self.join(id, channel);
+                }
+                Action::Leave(channel) => {
+                    self.queue_reply(id, reply, frames, now, sockets);
+                    self.leave(id, &channel);
+                }
+                Action::Bind { user, platform } => {
+                    self.queue_reply(id, reply, frames, now, sockets);
+                    self.bind(id, &user, platform, now);
+                }
+                Action::Publish(publish) => {
+                    self.queue_reply(id, reply, frames, now, sockets);
+                    self.publish(id, publish, now);
+                }
+                Action::Close(cause, code) => {
+                    self.queue_reply(id, reply, frames, now, sockets);
+                    self.close_client(id, cause, code, now, sockets);
+                }
             }
         }
     }
 
-    fn arm_keep_alive(&mut self, id: ClientId, now: Instant) {
-        let Some(open) = self.clients.get_mut(id.slot, id.generation).and_then(Client::open) else {
-            return;
-        };
-        if open.keep_alive.is_none() {
-            open.keep_alive = Some(
-                self.wheel
-                    .insert(now + crate::limits::KEEP_ALIVE_TIMEOUT, Timer::KeepAlive(id)),
-            );
-        }
-    }
-
-    fn disarm_keep_alive(&mut self, id: ClientId) {
-        let Some(open) = self.clients.get_mut(id.slot, id.generation).and_then(Client::open) else {
-            return;
-        };
-        if let Some(timer) = open.keep_alive.take() {
-            self.wheel.cancel(timer);
+    /// Queues what a session has said so far until the end of the turn.
+    fn queue_reply(
+        &mut self,
+        id: ClientId,
+        reply: &mut Vec<u8>,
+        frames: &mut u64,
+        now: Instant,
+        sockets: &mut dyn Sockets,
+    ) {
+        if !reply.is_empty() {
+            self.pack_reply(id, reply);
+            self.metrics.add(Metric::FramesOut, std::mem::take(frames));
+            self.queue(id, reply, now, sockets);
+            reply.clear();
         }
     }
 

@@ -170,7 +170,7 @@ async fn send(control: &Rc<Control>, ask: SendAsk, body: Payload) -> HttpAnswer 
         retries: schedule.retries,
         deadline: started + schedule.deadline,
         at_deadline: schedule.at_deadline,
-        tells_online: ask.to.space() == Space::User,
+        tells_online: ask.to.space() == Space::USER,
     };
     let told = control
         .ask(&nodes, |desk, caller| desk.publish(caller, elsewhere, publish))
@@ -186,7 +186,7 @@ async fn send(control: &Rc<Control>, ask: SendAsk, body: Payload) -> HttpAnswer 
 
 /// What the caller of a publish is told.
 fn sent(control: &Control, ask: &SendAsk, answer: &Answer) -> HttpAnswer {
-    if ask.to.space() == Space::User {
+    if ask.to.space() == Space::USER {
         if answer.status == Status::TimedOut {
             control.own_metrics().add(Metric::PublishTimeouts, 1);
         }
@@ -217,7 +217,7 @@ fn sent(control: &Control, ask: &SendAsk, answer: &Answer) -> HttpAnswer {
 /// A message type that does not fit into a packet: the original does not notice as long as nobody is in the channel.
 async fn bad_type(control: &Rc<Control>, ask: &SendAsk) -> HttpAnswer {
     // No caller of the older interface relies on what the original does to channels.
-    if ask.to.space() == Space::User {
+    if ask.to.space() == Space::USER {
         return HttpAnswer::bad_type();
     }
     match (control.ask(&[], |desk, caller| desk.list(caller, None)).await, ask.qos) {

@@ -51,7 +51,7 @@ impl Desk {
         let Some(mut listing) = self.listing.take_if(|listing| listing.page == ticket) else {
             return;
         };
-        let named = channels.into_iter().filter(|(name, _)| name.space() == Space::Channel);
+        let named = channels.into_iter().filter(|(name, _)| name.space() == Space::CHANNEL);
         listing
             .channels
             .extend(named.map(|(name, members)| (name, u64::from(members))));

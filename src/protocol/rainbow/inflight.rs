@@ -10,8 +10,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::packet::MESSAGE_ID_MAX;
 use crate::engine::ids::DeliveryKey;
-use crate::limits::MESSAGE_ID_MAX;
 
 /// Capacity an empty window may keep; more is given back.
 const SPARE_ENTRIES: usize = 8;

@@ -12,7 +12,9 @@
 //! Integers are big-endian. Source: spec section 6. Called by the session and by the fan-out of the shard.
 
 use crate::engine::command::Qos;
-use crate::limits::MESSAGE_ID_MAX;
+
+/// Largest message id of a QoS 1/2 SEND of ours; after it comes 1 (spec: section 6).
+pub const MESSAGE_ID_MAX: u16 = 65_534;
 
 /// Kind of the websocket message a packet came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -83,10 +83,7 @@ impl PeerRequest {
         let theirs = if whole >= 4 { whole - 1 } else { whole };
         let mut target = b"/send/?".to_vec();
         let mut query = Encoder::new(&mut target);
-        let space = match to.space() {
-            Space::Channel => &b"channel"[..],
-            Space::User => b"uid",
-        };
+        let space: &[u8] = if to.space() == Space::USER { b"uid" } else { b"channel" };
         query.pair(space, to.text());
         query.pair(b"msgtype", msgtype.to_string().as_bytes());
         query.pair(b"qos", (qos as u8).to_string().as_bytes());
@@ -118,7 +115,7 @@ impl PeerRequest {
 /// What a peer's answer says, come at `now`.
 pub fn inbound(verb: &Verb, outcome: &CallbackOutcome, now: Instant) -> Inbound {
     match (verb, outcome) {
-        (Verb::Publish { to, .. }, _) if to.space() == Space::User => Inbound::Part(online_part(outcome, now)),
+        (Verb::Publish { to, .. }, _) if to.space() == Space::USER => Inbound::Part(online_part(outcome, now)),
         (Verb::Publish { .. }, _) => Inbound::Part(peer_part(outcome)),
         (Verb::Join | Verb::Leave, _) => done(outcome).unwrap_or(Inbound::Nothing),
         (Verb::List, CallbackOutcome::Answered(reply)) => Inbound::Page(reply.body.clone()),

@@ -18,15 +18,29 @@ use super::forwards::Forwards;
 use super::inflight::Inflight;
 use super::packet::{self, Answer, Form, Packet};
 use crate::budget::{self, Use};
+use crate::close::CloseCause;
 use crate::config::Config;
 use crate::engine::ack_data;
 use crate::engine::command::{CallbackOutcome, CallbackRequest, Endpoint, Publish, Qos};
 use crate::engine::ids::{CHECK_BYTES, DeliveryKey, Identity};
-use crate::protocol::{Action, Actions, Context, InflightFull};
+use crate::limits::CLOSE_TIMEOUT;
+use crate::protocol::{Action, Actions, Context, InflightFull, TimerKind};
+use crate::time::Duration;
 use crate::wire::ws;
 
 /// What messages are charged as until the backend has answered.
 const FORWARDS: usize = Use::Forwards as usize;
+
+/// The timer of a client that owes a pong.
+const KEEP_ALIVE: TimerKind = TimerKind {
+    number: 0,
+    awaits_client: true,
+};
+
+/// Time a client has to answer the ping that follows a failed delivery (spec: section 9).
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+const _: () = assert!(KEEP_ALIVE_TIMEOUT.as_secs() > CLOSE_TIMEOUT.as_secs());
 
 /// State of one rainbow client, between its 101 and its close callback.
 #[derive(Debug)]
@@ -101,7 +115,7 @@ impl Session {
     }
 
     pub(crate) fn on_pong(&mut self, out: &mut Actions) {
-        out.steps.push(Action::DisarmKeepAlive);
+        out.steps.push(Action::Disarm(KEEP_ALIVE));
     }
 
     pub(crate) fn on_delivery(
@@ -129,7 +143,12 @@ impl Session {
         let (header, len) = ws::header(ws::Opcode::Ping, 0);
         out.reply.extend_from_slice(&header[..len]);
         out.reply_frames += 1;
-        out.steps.push(Action::ArmKeepAlive);
+        out.steps.push(Action::Arm(KEEP_ALIVE, KEEP_ALIVE_TIMEOUT));
+    }
+
+    /// No pong came in time.
+    pub(crate) fn on_timer(&self, _only: TimerKind, out: &mut Actions) {
+        out.steps.push(Action::Close(CloseCause::KeepAliveTimeout, None));
     }
 
     pub(crate) fn on_callback(

@@ -7,4 +7,5 @@ mod containment;
 mod downstream;
 mod drain;
 mod fanout;
+mod rooms;
 mod upstream;
