@@ -3,7 +3,8 @@
 //! answers violations of RFC 6455 with the close code that RFC has for them.
 //!
 //! With `?room=NAME` a message goes to everybody who came in with that name, the sender included: from client to clients
-//! without HTTP, by the same ways as everything that is published. A room is in a space of its own, no other door's channel.
+//! without HTTP, by the same ways as everything that is published. With `&farewell=TEXT` they hear that, and the cause, when it
+//! goes. A room is in a space of its own, no other door's channel.
 
 use bytes::Bytes;
 
@@ -38,10 +39,11 @@ pub(crate) fn knock(head: &RequestHead, out: &mut Actions) -> Entry<Session> {
             cause: CloseCause::Refused,
         });
     }
-    let name = query::first(head.query(), "room").filter(|name| !name.is_empty());
-    let room = name.map(|name| Name::new(ROOMS, &name));
+    let parameter = |name| query::first(head.query(), name).filter(|value| !value.is_empty());
+    let room = parameter("room").map(|name| Name::new(ROOMS, &name));
     out.steps.extend(room.clone().map(Action::Join));
-    Entry::Admit(Session { room })
+    let farewell = parameter("farewell").map(|text| Bytes::from(text.into_owned()));
+    Entry::Admit(Session { room, farewell })
 }
 
 /// Nobody is asked here, so nobody answers.
@@ -57,6 +59,8 @@ pub(crate) fn answered() -> Refused {
 pub struct Session {
     /// Where its messages go, if not back to it.
     room: Option<Name>,
+    /// What the room hears when it goes.
+    farewell: Option<Bytes>,
 }
 
 impl Session {
@@ -73,6 +77,15 @@ impl Session {
         }
         ws::push_frame(&mut out.reply, opcode, payload);
         out.reply_frames += 1;
+    }
+
+    /// Tells everybody it was with, and why: `FAREWELL (cause)`.
+    pub(crate) fn on_closing<'a>(&self, cause: CloseCause, names: impl Iterator<Item = &'a Name>, out: &mut Actions) {
+        let Some(farewell) = &self.farewell else { return };
+        let text = [farewell, &b" ("[..], cause.label().as_bytes(), b")"].concat();
+        let text = Bytes::from(text);
+        let publishes = names.map(|name| Publish::untold(name.clone(), ws::Opcode::Binary as u16, text.clone()));
+        out.steps.extend(publishes.map(Action::Publish));
     }
 }
 

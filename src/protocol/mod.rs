@@ -12,9 +12,11 @@ pub mod echo;
 pub mod rainbow;
 mod words;
 
+use crate::close::CloseCause;
 use crate::config::Config;
 use crate::engine::command::{CallbackOutcome, CallbackRequest, Publish};
 use crate::engine::ids::{DeliveryKey, Identity};
+use crate::engine::name::Name;
 use crate::wire::ws;
 
 pub use door::Door;
@@ -132,6 +134,21 @@ impl Session {
         match self {
             Session::Rainbow(session) => session.callbacks_pending(),
             Session::Echo(_) => 0,
+        }
+    }
+
+    /// The client begins to go away, because of `cause`; `names` are what it is in, all but for the last time. Comes before
+    /// everything else that ends: what is published here is heard by those who stay.
+    pub fn on_closing<'a>(
+        &mut self,
+        _context: Context<'_>,
+        cause: CloseCause,
+        names: impl Iterator<Item = &'a Name>,
+        out: &mut Actions,
+    ) {
+        match self {
+            Session::Rainbow(_) => {}
+            Session::Echo(session) => session.on_closing(cause, names, out),
         }
     }
 

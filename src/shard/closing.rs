@@ -1,5 +1,5 @@
-//! How a client ends. The steps, in order: it leaves its channels and its unacknowledged deliveries fail; a close frame is
-//! sent where the cause has one; messages still on their way to the business end; the close callback is handed to the
+//! How a client ends. The steps, in order: its session hears of it; it leaves its channels and its unacknowledged deliveries
+//! fail; a close frame is sent where the cause has one; messages still on their way to the business end; the close callback is handed to the
 //! control core, exactly once for every client the business had admitted; the slot is freed.
 
 use super::client::{Closing, Phase, Timer};
@@ -27,7 +27,7 @@ impl Shard {
         now: Instant,
         sockets: &mut dyn Sockets,
     ) {
-        if !self.begin_closing(id, cause) {
+        if !self.begin_closing(id, cause, now, sockets) {
             return;
         }
         let frame = self.close_frame(cause, code);
@@ -58,7 +58,7 @@ impl Shard {
     }
 
     /// Ends a client whose connection is gone already.
-    pub(super) fn drop_client(&mut self, id: ClientId, cause: CloseCause, _now: Instant, sockets: &mut dyn Sockets) {
+    pub(super) fn drop_client(&mut self, id: ClientId, cause: CloseCause, now: Instant, sockets: &mut dyn Sockets) {
         if let Some(Phase::Authorising { gone, .. }) = self.phase_mut(id) {
             if !std::mem::replace(gone, true) {
                 self.count_close(CloseCause::GoneDuringAuth);
@@ -66,7 +66,7 @@ impl Shard {
             }
             return;
         }
-        self.begin_closing(id, cause);
+        self.begin_closing(id, cause, now, sockets);
         self.close_socket(id, sockets);
     }
 
@@ -155,7 +155,7 @@ impl Shard {
     }
 
     /// Moves a client to `Closing`; false if it is there already. Memberships and deliveries end here.
-    fn begin_closing(&mut self, id: ClientId, cause: CloseCause) -> bool {
+    fn begin_closing(&mut self, id: ClientId, cause: CloseCause, now: Instant, sockets: &mut dyn Sockets) -> bool {
         let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
             return false;
         };
@@ -188,6 +188,15 @@ impl Shard {
                 for timer in std::iter::from_fn(|| open.timers.pop()).chain(liveness) {
                     self.wheel.cancel(timer);
                 }
+                let mut actions = std::mem::take(&mut self.actions);
+                open.session.on_closing(
+                    context!(self, id),
+                    cause,
+                    self.members.channels_of(id.slot),
+                    &mut actions,
+                );
+                self.perform_steps(id, &mut actions, now, sockets);
+                self.actions = actions;
                 self.leave_all(id);
                 let mut failed = Vec::new();
                 open.session.abandon_deliveries(|key| failed.push(key));

@@ -104,6 +104,35 @@ fn who_leaves_is_heard_and_hears_no_more() {
     assert_eq!(heard(&mut rig, members[1]), [(TEXT, "alone".to_owned())]);
 }
 
+/// A session that closes knows what its client was in, and why it goes.
+#[test]
+fn a_farewell_is_heard_by_those_who_stay() {
+    for home in 0..2 {
+        let mut rig = Rig::with(2, "echo=yes\nidle_timeout=30");
+        let name = room_at(&rig, home);
+        let stays = [0, 1].map(|shard| enter(&mut rig, shard, &name));
+        let other = enter(&mut rig, 0, "other");
+        let goes = [0, 1, 1].map(|shard| enter(&mut rig, shard, &format!("{name}&farewell=bye {shard}")));
+        rig.bytes(goes[0], &wire::close(Some(1000)));
+        rig.end(goes[1]);
+        rig.secs(20);
+        stays.map(|id| rig.bytes(id, &wire::pong()));
+        rig.secs(20);
+        let expected = ["bye 0 (client_closed)", "bye 1 (client_gone)", "bye 1 (idle_timeout)"];
+        for id in stays {
+            assert_eq!(heard(&mut rig, id), expected.map(|text| (BINARY, text.to_owned())));
+        }
+        assert_eq!(rig.socket(other).out.first(), Some(&0x88), "only its own close frame");
+        assert_eq!(
+            rig.shards
+                .iter()
+                .map(|shard| shard.debug_counts().memberships)
+                .sum::<usize>(),
+            2
+        );
+    }
+}
+
 /// A session's publishes are bounded as those of callers are.
 #[test]
 fn while_large_fan_outs_hold_all_they_may_a_speaker_is_not_read() {
