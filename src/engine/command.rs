@@ -95,7 +95,8 @@ pub enum Command {
         /// First member came (true) or last one left (false).
         joined: bool,
     },
-    /// To the owning shard: put the client into the channel. Answered by [`Report::Done`].
+    /// To the owning shard: put the client into the channel; if its name is of a single-valued space
+    /// ([`super::name::Space::single`]), in place of the one it has there. Answered by [`Report::Done`].
     Join {
         /// The client.
         client: ClientId,

@@ -10,19 +10,34 @@ use std::fmt;
 use std::sync::Arc;
 
 /// What kind of set a name is of. The engine need not know which there are: a door has spaces of its own, which no other
-/// door has.
+/// door has. All it has to know of one is whether a client may be in several of its sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Space(u8);
 
+/// The bit of a space whose sets exclude each other.
+const SINGLE: u8 = 0x80;
+
 impl Space {
     /// Channels: clients join and leave them.
-    pub const CHANNEL: Space = Space(0);
-    /// Users: all clients of one. A client is put into at most one when it is admitted, and stays until it is gone.
-    pub const USER: Space = Space(1);
+    pub const CHANNEL: Space = Space::many(0);
+    /// Users: all clients of one.
+    pub const USER: Space = Space::single(1);
 
-    /// Any other kind of set.
-    pub const fn new(number: u8) -> Self {
+    /// A kind of set of which a client may be in many; `number` is below 128.
+    pub const fn many(number: u8) -> Self {
+        assert!(number < SINGLE);
         Self(number)
+    }
+
+    /// A kind of set of which a client is in one at most: whoever is put into another one leaves it. `number` is below 128.
+    pub const fn single(number: u8) -> Self {
+        assert!(number < SINGLE);
+        Self(number | SINGLE)
+    }
+
+    /// Whether a client is in one of its sets at most.
+    pub const fn is_single(self) -> bool {
+        self.0 & SINGLE != 0
     }
 }
 

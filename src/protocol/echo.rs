@@ -21,7 +21,7 @@ use crate::wire::{query, ws};
 pub const PATH: &[u8] = b"/echo/";
 
 /// Where rooms are.
-const ROOMS: Space = Space::new(2);
+const ROOMS: Space = Space::many(2);
 
 /// What RFC 6455 wants refused is refused, whatever the settings let other clients do.
 pub(crate) fn policy(config: &Config) -> DoorPolicy {

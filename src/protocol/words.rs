@@ -49,15 +49,16 @@ pub struct Actions {
 pub enum Action {
     /// Ask the business.
     Callback(CallbackRequest),
-    /// Put this client into a channel.
+    /// Put this client into a set; if its space is single-valued, in place of the one it is in there.
     Join(Name),
-    /// Take this client out of a channel.
+    /// Take this client out of a set.
     Leave(Name),
-    /// This client is one of a user's until it is gone, on this platform. Does not count as a channel.
+    /// The same as [`Action::Join`], for a name under which others ask where its clients are online: this client is on this
+    /// platform, until it is gone.
     Bind {
-        /// The user.
-        user: Name,
-        /// What the client runs on, for whoever sends to the user.
+        /// A user, or what else the door calls it.
+        name: Name,
+        /// What the client runs on.
         platform: Bytes,
     },
     /// This client acknowledged a delivery, with data.

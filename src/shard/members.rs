@@ -50,15 +50,15 @@ impl Shard {
         }
     }
 
-    /// Puts an admitted client into a channel. False if there is no such client, or it is in `channels_max` channels.
-    pub(super) fn join(&mut self, id: ClientId, channel: Name) -> bool {
+    /// Puts an admitted client into a set. False if there is no such client, or it is in `channels_max` channels; of a
+    /// single-valued space it leaves the one it is in, and that does not count as a channel.
+    pub(super) fn join(&mut self, id: ClientId, name: Name) -> bool {
         if !self.is_open(id) {
             return false;
         }
-        let users = usize::from(self.online.contains(id.slot));
-        if self.members.channels_of(id.slot).len() >= self.config.channels_max + users
-            && !self.members.contains(id.slot, &channel)
-        {
+        if name.space().is_single() {
+            self.leave_other(id, &name);
+        } else if self.is_in_too_many(id, &name) {
             self.metrics.add(Metric::ChannelsRefused, 1);
             tracing::warn!(
                 channels_max = self.config.channels_max,
@@ -66,21 +66,34 @@ impl Shard {
             );
             return false;
         }
-        if let Join::New { first: true } = self.members.join(id.slot, &channel) {
-            self.tell_interest(channel, true);
+        if let Join::New { first: true } = self.members.join(id.slot, &name) {
+            self.tell_interest(name, true);
         }
         true
     }
 
-    /// The client is one of `user`'s until it is gone. Does not count as a channel.
-    pub(super) fn bind(&mut self, id: ClientId, user: &Name, platform: Bytes, now: Instant) {
-        if !self.is_open(id) {
-            return;
+    fn is_in_too_many(&self, id: ClientId, name: &Name) -> bool {
+        let (joined, max) = (self.members.channels_of(id.slot), self.config.channels_max);
+        // Names that do not count are only counted where they matter.
+        joined.len() >= max
+            && joined.filter(|name| !name.space().is_single()).count() >= max
+            && !self.members.contains(id.slot, name)
+    }
+
+    /// Of a single-valued space a client keeps no other name.
+    fn leave_other(&mut self, id: ClientId, name: &Name) {
+        let is_other = |other: &&Name| other.space() == name.space() && *other != name;
+        let other = self.members.channels_of(id.slot).find(is_other).cloned();
+        if let Some(other) = other {
+            self.leave(id, &other);
         }
-        let since = i64::try_from(now.as_micros()).unwrap_or(i64::MAX);
-        self.online.insert(id.slot, Presence { since, platform });
-        if let Join::New { first: true } = self.members.join(id.slot, user) {
-            self.tell_interest(user.clone(), true);
+    }
+
+    /// The same as [`Shard::join`], and the client is online on `platform` until it is gone.
+    pub(super) fn bind(&mut self, id: ClientId, name: Name, platform: Bytes, now: Instant) {
+        if self.join(id, name) {
+            let since = i64::try_from(now.as_micros()).unwrap_or(i64::MAX);
+            self.online.insert(id.slot, Presence { since, platform });
         }
     }
 

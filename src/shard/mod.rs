@@ -117,7 +117,7 @@ pub struct Counts {
     pub timers: usize,
     /// Pairs of client and channel.
     pub memberships: usize,
-    /// Clients that belong to a user.
+    /// Clients of whom it is known where they are online.
     pub users: usize,
     /// Channels at home here that have members anywhere.
     pub interests: usize,
@@ -518,9 +518,9 @@ impl Shard {
                     self.queue_reply(id, reply, frames, now, sockets);
                     self.leave(id, &channel);
                 }
-                Action::Bind { user, platform } => {
+                Action::Bind { name, platform } => {
                     self.queue_reply(id, reply, frames, now, sockets);
-                    self.bind(id, &user, platform, now);
+                    self.bind(id, name, platform, now);
                 }
                 Action::Publish(publish) => {
                     self.queue_reply(id, reply, frames, now, sockets);

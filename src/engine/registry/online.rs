@@ -26,14 +26,14 @@ pub struct Presence {
     pub platform: Bytes,
 }
 
-/// The clients of this shard that belong to a user, by slot.
+/// The clients of this shard of whom it is known where they are online, by slot.
 #[derive(Debug, Default)]
 pub struct Online {
     clients: HashMap<u32, Presence, RandomState>,
 }
 
 impl Online {
-    /// The client of `slot` belongs to a user from now on.
+    /// The client of `slot` is online there from now on.
     pub fn insert(&mut self, slot: u32, presence: Presence) {
         self.clients.insert(slot, presence);
     }

@@ -50,7 +50,7 @@ pub(crate) fn answered(
         Admission::Admitted(mut effects) => {
             let mut session = Session::new(context);
             let user = effects.user.take();
-            out.steps.extend(user.map(|user| Action::Bind { user, platform }));
+            out.steps.extend(user.map(|name| Action::Bind { name, platform }));
             session.apply(effects, out);
             Ok(session)
         }

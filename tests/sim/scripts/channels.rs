@@ -1,9 +1,12 @@
 //! Join, leave, occupy, census over two shards (spec sections 10 and 11).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use rainbow_server::engine::command::{Command, Qos};
+use bytes::Bytes;
+use rainbow_server::engine::command::{Command, Publish, Qos};
 use rainbow_server::engine::ids::{ClientId, ShardId};
+use rainbow_server::engine::name::{Name, Space};
 
 use crate::rig::{Rig, channel};
 
@@ -33,6 +36,54 @@ fn join_and_leave_across_shards() {
         let ticket = rig.publish(name, Qos::AtLeastOnce, b"", 10);
         assert_eq!(rig.published[&ticket], 0);
     }
+}
+
+/// A user id is a name of this kind: whoever is called otherwise is not called so any more.
+#[test]
+fn of_a_single_valued_space_a_client_is_in_one_set() {
+    let mut rig = Rig::with(2, "channels_max=1");
+    let ids = [rig.connect(0, &["c"]), rig.connect(1, &["c"])];
+    let name = |text: &str| Name::new(Space::single(9), text.as_bytes());
+    let called = |rig: &mut Rig, text: &str| {
+        let publish = Publish::untold(name(text), 1, Bytes::from_static(b"?"));
+        let home = rig.home.home_of(&publish.channel);
+        rig.run(home, Command::Publish(Arc::new(publish)));
+        ids.map(|id| rig.packets(id).len())
+    };
+    let bind = |rig: &mut Rig, client: ClientId, text: &str| {
+        rig.ask(client.shard, |ticket| Command::Join {
+            client,
+            channel: name(text),
+            ticket,
+        })
+    };
+    // Names at home on either shard.
+    for text in ["a", "b", "d", "e", "f", "g"] {
+        assert!(ids.iter().all(|id| bind(&mut rig, *id, text)));
+    }
+    assert_eq!(called(&mut rig, "g"), [1, 1]);
+    assert!(bind(&mut rig, ids[0], "a") && bind(&mut rig, ids[0], "a"));
+    assert_eq!(called(&mut rig, "a"), [1, 0]);
+    assert_eq!(called(&mut rig, "g"), [0, 1]);
+    assert_eq!(called(&mut rig, "f"), [0, 0]);
+    assert_eq!(
+        receivers(&mut rig, "c", &ids),
+        [true, true],
+        "channels are no such space"
+    );
+    assert!(
+        !rig.join(ids[0], "another"),
+        "a name does not count as a channel, channels do"
+    );
+    let counts = |rig: &Rig| {
+        rig.shards
+            .iter()
+            .map(|shard| shard.debug_counts().interests)
+            .sum::<usize>()
+    };
+    assert_eq!(counts(&rig), 3, "c, a and g");
+    ids.map(|id| rig.end(id));
+    assert_eq!(counts(&rig), 0);
 }
 
 #[test]

@@ -15,7 +15,7 @@ const TEXT: u8 = 1;
 const BINARY: u8 = 2;
 
 fn room(name: &str) -> Name {
-    Name::new(Space::new(2), name.as_bytes())
+    Name::new(Space::many(2), name.as_bytes())
 }
 
 /// A room whose home is `shard`.
