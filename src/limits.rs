@@ -54,9 +54,6 @@ pub const MAILBOX_BATCH: usize = 128;
 /// sockets until it drained (`engine::mailbox`).
 pub const MAILBOX_CAPACITY: usize = 16 * 1024;
 
-/// Spacing of QoS 1/2 retries (spec: section 8).
-pub const RETRY_INTERVAL: Duration = Duration::from_secs(3);
-
 /// Members one repetition of QoS 1/2 serves before it waits for the next turn of the timers.
 pub const RETRY_SLICE_MEMBERS: usize = 64;
 

@@ -16,7 +16,7 @@ use rainbow_server::engine::registry::HomeHash;
 use rainbow_server::metrics::{CoreMetrics, Labels};
 use rainbow_server::protocol::rainbow::packet::{Form, Packet};
 use rainbow_server::shard::{Sent, Setup, Shard, Sockets};
-use rainbow_server::time::Instant;
+use rainbow_server::time::{Duration, Instant};
 use rainbow_server::wire::ws::{Opcode, client_frame};
 
 use super::{Body, Sizes};
@@ -135,6 +135,7 @@ impl World {
             qos,
             payload: Bytes::from_static(&[b'x'; 64]),
             retries: 3,
+            retry_interval: Duration::from_secs(3),
             deadline: Instant::from_micros(11_000_000),
             at_deadline: AtDeadline::TimedOut,
             tells_online: false,

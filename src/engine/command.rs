@@ -43,8 +43,10 @@ pub struct Publish {
     pub qos: Qos,
     /// Payload, byte for byte.
     pub payload: Bytes,
-    /// Repetitions after the first transmission, one per [`crate::limits::RETRY_INTERVAL`].
+    /// Repetitions after the first transmission.
     pub retries: u32,
+    /// Time between two transmissions.
+    pub retry_interval: Duration,
     /// When the caller is answered at the latest.
     pub deadline: Instant,
     /// What members that did not answer by the deadline count as.
@@ -63,6 +65,7 @@ impl Publish {
             qos: Qos::AtMostOnce,
             payload,
             retries: 0,
+            retry_interval: Duration::ZERO,
             deadline: Instant::ZERO,
             at_deadline: AtDeadline::TimedOut,
             tells_online: false,
@@ -309,9 +312,4 @@ pub enum CallbackFailure {
     Redirects,
     /// The deadline passed.
     TimedOut,
-}
-
-/// Time between the first transmission and the end of the last retry of a publish: `retries + 1` intervals.
-pub fn exhausted_after(retries: u32) -> Duration {
-    crate::limits::RETRY_INTERVAL * (retries + 1)
 }

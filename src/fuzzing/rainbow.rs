@@ -9,7 +9,6 @@ use crate::config::Scheme;
 use crate::engine::command::{CallbackOutcome, CallbackReply};
 use crate::engine::name::Space;
 use crate::engine::registry::online::PLATFORMS_MAX;
-use crate::limits::RETRY_INTERVAL;
 use crate::protocol::rainbow::admission::{self, Admission, NAMES_MAX, UID_BYTES_MAX};
 use crate::protocol::rainbow::api::{self, Ask};
 use crate::protocol::rainbow::peer::{Heard, Peers, Trust};
@@ -97,7 +96,7 @@ pub fn api_requests(data: &[u8]) {
                 let schedule = api::schedule(ask.timeout_s);
                 assert_eq!(schedule.deadline, Duration::from_secs(u64::from(ask.timeout_s)));
                 assert!(
-                    RETRY_INTERVAL * schedule.retries < schedule.deadline,
+                    api::RETRY_INTERVAL * schedule.retries < schedule.deadline,
                     "the last one in time"
                 );
             }

@@ -13,12 +13,13 @@ use crate::close::CloseCause;
 use crate::config::{Config, Overrides};
 use crate::engine::command::{
     AtDeadline, CallbackFailure, CallbackOutcome, CallbackReply, CallbackRequest, Command, Endpoint, Publish, Qos,
-    Report, exhausted_after,
+    Report,
 };
 use crate::engine::ids::{ClientId, IdentityKey, ShardId, Ticket};
 use crate::engine::name::Name;
 use crate::engine::registry::HomeHash;
 use crate::metrics::{CoreMetrics, Labels};
+use crate::protocol::rainbow::api;
 use crate::shard::{Input, Sent, Setup, Shard, Sockets};
 use crate::time::{Duration, Instant};
 use crate::wire::ws;
@@ -289,7 +290,8 @@ impl World {
             qos,
             payload: Bytes::from(vec![b'x'; input.pick(256) * 64]),
             retries,
-            deadline: self.now + exhausted_after(retries),
+            retry_interval: api::RETRY_INTERVAL,
+            deadline: self.now + api::exhausted_after(retries),
             at_deadline: AtDeadline::TimedOut,
             tells_online: false,
         };

@@ -181,7 +181,7 @@ mod tests {
     use super::*;
     use crate::engine::command::AtDeadline;
     use crate::engine::ids::Ticket;
-    use crate::time::Instant;
+    use crate::time::{Duration, Instant};
 
     fn publish(channel: u16, ticket: u64, bytes: usize) -> Arc<Publish> {
         Arc::new(Publish {
@@ -194,6 +194,7 @@ mod tests {
             qos: Qos::AtMostOnce,
             payload: Bytes::from(vec![0; bytes]),
             retries: 0,
+            retry_interval: Duration::ZERO,
             deadline: Instant::ZERO,
             at_deadline: AtDeadline::TimedOut,
             tells_online: false,

@@ -1,7 +1,7 @@
 //! Deliveries that wait for acknowledgements: one record per publish and shard, so that retries need one timer per publish
 //! and not one per member (spec: section 8).
 //!
-//! A delivery counts its members as done or failed, repeats to the others every 3 s, tells the control core once — when
+//! A delivery counts its members as done or failed, repeats to the others every `retry_interval`, tells the control core once — when
 //! the last member is counted, or at the deadline — and lives on until the last member is counted.
 //!
 //! Repeating is for clients that could have read the message. To one whose socket has not taken it yet nothing is repeated,
@@ -21,7 +21,7 @@ use super::sockets::Sockets;
 use crate::engine::command::{Part, Publish, Report};
 use crate::engine::ids::{ClientId, DeliveryKey};
 use crate::engine::wheel::TimerId;
-use crate::limits::{RETRY_INTERVAL, RETRY_SLICE_MEMBERS};
+use crate::limits::RETRY_SLICE_MEMBERS;
 use crate::metrics::Metric;
 use crate::time::Instant;
 
@@ -132,7 +132,7 @@ impl Shard {
             deadline: None,
         });
         let key = DeliveryKey { slot, generation };
-        let retry = self.wheel.insert(now + RETRY_INTERVAL, Timer::Retry(key));
+        let retry = self.wheel.insert(now + publish.retry_interval, Timer::Retry(key));
         let deadline = self.wheel.insert(publish.deadline, Timer::Deadline(key));
         if let Some(delivery) = self.deliveries.get_mut(slot, generation) {
             delivery.retry = Some(retry);
@@ -214,7 +214,7 @@ impl Shard {
         }
     }
 
-    /// 3 s after the last transmission: repeat to the members that have not answered, or give them up.
+    /// An interval after the last transmission: repeat to the members that have not answered, or give them up.
     pub(super) fn on_delivery_retry(&mut self, key: DeliveryKey, now: Instant, sockets: &mut dyn Sockets) {
         let Some(delivery) = self.deliveries.get_mut(key.slot, key.generation) else {
             return;
@@ -222,7 +222,9 @@ impl Shard {
         delivery.retry = None;
         if !delivery.sent {
             // A fan-out that takes longer than a retry interval: its members have not had their turn.
-            let timer = self.wheel.insert(now + RETRY_INTERVAL, Timer::Retry(key));
+            let timer = self
+                .wheel
+                .insert(now + delivery.publish.retry_interval, Timer::Retry(key));
             delivery.retry = Some(timer);
             return;
         }
@@ -265,7 +267,10 @@ impl Shard {
             delivery.round = Some(round);
         } else if round.kept > 0 {
             waiting.truncate(round.kept);
-            delivery.retry = Some(self.wheel.insert(round.started + RETRY_INTERVAL, Timer::Retry(key)));
+            delivery.retry = Some(
+                self.wheel
+                    .insert(round.started + publish.retry_interval, Timer::Retry(key)),
+            );
         } else {
             // Whoever is not counted now was lost in a panic.
             delivery.failed = delivery.members.saturating_sub(delivery.done);

@@ -155,6 +155,7 @@ impl World {
             qos,
             payload,
             retries,
+            retry_interval: Duration::from_secs(3),
             deadline,
             at_deadline,
             tells_online,

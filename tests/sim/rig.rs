@@ -368,6 +368,7 @@ impl Rig {
             qos,
             payload: Bytes::copy_from_slice(payload),
             retries,
+            retry_interval: Duration::from_secs(3),
             deadline: self.now + Duration::from_secs(timeout_secs),
             at_deadline,
             tells_online: false,

@@ -168,6 +168,7 @@ async fn send(control: &Rc<Control>, ask: SendAsk, body: Payload) -> HttpAnswer 
         qos: ask.qos,
         payload: body.bytes.clone(),
         retries: schedule.retries,
+        retry_interval: api::RETRY_INTERVAL,
         deadline: started + schedule.deadline,
         at_deadline: schedule.at_deadline,
         tells_online: ask.to.space() == Space::USER,

@@ -27,6 +27,7 @@ fn draft(qos: Qos) -> impl FnOnce(Ticket) -> Publish {
         qos,
         payload: Bytes::from_static(b"x"),
         retries: 0,
+        retry_interval: Duration::ZERO,
         deadline: T,
         at_deadline: AtDeadline::TimedOut,
         tells_online: false,

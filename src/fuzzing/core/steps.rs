@@ -7,13 +7,14 @@ use bytes::Bytes;
 use super::{COUNTED, Known, WIRES_MAX, World};
 use crate::close::CloseCause;
 use crate::engine::command::{AtDeadline, CallbackOutcome, CallbackRequest, Command, Endpoint};
-use crate::engine::command::{Publish, Qos, exhausted_after};
+use crate::engine::command::{Publish, Qos};
 use crate::engine::ids::{ClientId, ShardId, Ticket};
 use crate::engine::name::Name;
 use crate::fuzzing::Input8;
 use crate::fuzzing::shard::{CHANNELS, outcome};
 use crate::io::admission::Arrival;
 use crate::io::mail::{Handover, ShardMail};
+use crate::protocol::rainbow::api;
 use crate::time::Duration;
 use crate::wire::ws;
 
@@ -163,7 +164,8 @@ impl World {
             qos,
             payload: Bytes::from(vec![b'x'; input.pick(256) * 16]),
             retries,
-            deadline: self.core.now() + exhausted_after(retries),
+            retry_interval: api::RETRY_INTERVAL,
+            deadline: self.core.now() + api::exhausted_after(retries),
             at_deadline: AtDeadline::TimedOut,
             tells_online: false,
         };

@@ -19,7 +19,7 @@ use http::{Method, StatusCode};
 
 use super::number;
 use super::sign::{Refusal, Signed};
-use crate::engine::command::{AtDeadline, Qos, exhausted_after};
+use crate::engine::command::{AtDeadline, Qos};
 use crate::engine::name::Name;
 use crate::time::Duration;
 use crate::wire::http1::answer::HttpAnswer;
@@ -392,6 +392,14 @@ pub struct Schedule {
     pub deadline: Duration,
     /// What silent members count as then.
     pub at_deadline: AtDeadline,
+}
+
+/// Spacing of QoS 1/2 retries (spec: section 8).
+pub const RETRY_INTERVAL: Duration = Duration::from_secs(3);
+
+/// Time between the first transmission and the end of the last retry of a publish: `retries + 1` intervals.
+pub fn exhausted_after(retries: u32) -> Duration {
+    RETRY_INTERVAL * (retries + 1)
 }
 
 /// The schedule of a timeout, cut to 1..=[`TIMEOUT_MAX_S`] seconds. Where the last retry runs out at the very deadline

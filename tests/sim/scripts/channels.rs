@@ -82,7 +82,7 @@ fn of_a_single_valued_space_a_client_is_in_one_set() {
             .sum::<usize>()
     };
     assert_eq!(counts(&rig), 3, "c, a and g");
-    ids.map(|id| rig.end(id));
+    ids.iter().for_each(|id| rig.end(*id));
     assert_eq!(counts(&rig), 0);
 }
 

@@ -116,7 +116,9 @@ fn a_farewell_is_heard_by_those_who_stay() {
         rig.bytes(goes[0], &wire::close(Some(1000)));
         rig.end(goes[1]);
         rig.secs(20);
-        stays.map(|id| rig.bytes(id, &wire::pong()));
+        for id in stays {
+            rig.bytes(id, &wire::pong());
+        }
         rig.secs(20);
         let expected = ["bye 0 (client_closed)", "bye 1 (client_gone)", "bye 1 (idle_timeout)"];
         for id in stays {
