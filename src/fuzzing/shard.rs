@@ -29,6 +29,10 @@ const OPERATIONS_MAX: usize = 400;
 pub(super) const CHANNELS: [&str; 3] = ["a", "b", "c"];
 const CONNECT: &[u8] = b"GET /connect/?X-DEVICEID=d&X-CLIENT-OS=o HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n\
 Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+/// A client that speaks to clients, the last time when it goes.
+const ENTER: &[u8] =
+    b"GET /echo/?room=r&farewell=bye HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: a\r\n\r\n";
 
 /// Runs the operations `data` stands for, ends everything, and looks at what is left.
 pub fn shard_ops(data: &[u8]) {
@@ -106,7 +110,7 @@ impl World {
         let text = format!(
             "[main]\nconnect_url=http://b/c\nforward_url=http://b/m/{{message_type}}\nclose_url=http://b/x\n\
              security_token=t\nworkers=2\nconnections_max=64\nforward_order={order}\nforward_queue=4\noutbox_bytes=64k\n\
-             inflight_max=4\nchannels_max=2\n"
+             inflight_max=4\nchannels_max=2\necho=yes\n"
         );
         let (config, _) = Config::from_file_text("fuzz", &text, &Overrides::default()).expect("valid");
         let home = HomeHash::new(1, 2);
@@ -200,6 +204,7 @@ impl World {
         let mut bytes = Vec::new();
         let message_id = input.byte().unwrap_or_default();
         match input.pick(10) {
+            0 if message_id % 4 == 3 => bytes.extend_from_slice(ENTER),
             0 => bytes.extend_from_slice(CONNECT),
             1 => ws::client_frame(&mut bytes, true, ws::Opcode::Binary, key, &[0x10, 0, 7, b'p']),
             2 => ws::client_frame(
