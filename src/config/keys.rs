@@ -739,8 +739,8 @@ static CALLBACKS: &[Key] = &[
         "8k",
         NewConnections,
         "Longest head sent to connect_url, counted as CGI passes it on (the query twice, a few bytes more for each header); \
-         a client with a longer one is answered 431. uWSGI takes 4k unless its buffer-size says more, and closes the \
-         connection silently beyond it.",
+         a client with a longer one is answered 431. With uWSGI, which takes 4096 bytes and closes the connection silently \
+         beyond them, set buffer-size = 8192 there, or connect_head_max = 4k here.",
     ),
     key(
         "ca_file",

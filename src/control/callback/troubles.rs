@@ -112,8 +112,8 @@ impl Trouble {
                 "see its certificate and name, ca_file, callback_cert, and whether the port speaks TLS"
             }
             (Trouble::Dropped, Endpoint::Connect) => {
-                "see its log: the handler may die, or the head be too long for it (uWSGI: buffer-size, 4096 by default; here: \
-                 connect_head_max)"
+                "see its log: the handler may die, or the head be too long for it (with uWSGI set buffer-size = 8192 there, or \
+                 connect_head_max = 4k here)"
             }
             (Trouble::Dropped, _) => "see its log: the handler may die, or be ended after a time-out of the server",
             (Trouble::NotHttp, _) => "see whether the port speaks http or https, and how large its answers are",
