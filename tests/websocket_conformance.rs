@@ -295,6 +295,35 @@ fn compressed_messages_go_both_ways() {
     );
 }
 
+/// More than is inflated at a time waits, and comes all the same.
+#[test]
+fn many_large_messages_sent_at_once_come_back_in_order() {
+    let (_business, server) = start(|b| b.set("compression", "on"));
+    let offer = Some("permessage-deflate");
+    let mut peers = [(); 3].map(|()| Peer::open(server.port(), "/echo/", offer));
+    let large = |number: u8| vec![number; 900_000];
+    let all: Vec<u8> = (0..12)
+        .flat_map(|number| {
+            let mut frame = encode(Op::Binary, &deflate(&large(number)), true, true);
+            frame[0] = 0xc2;
+            frame
+        })
+        .collect();
+    for peer in &mut peers {
+        peer.stream.get_mut().write_all(&all).expect("write");
+    }
+    for number in 0..12 {
+        for peer in &mut peers {
+            let (first, payload) = peer.frame().expect("an echo");
+            assert!(first == 0xc2 && inflate(&payload, 15) == large(number), "{number}");
+        }
+    }
+    for peer in &mut peers {
+        peer.send(0xc1, &deflate(b"later"));
+        assert_eq!(peer.frame(), Some((0x81, b"later".to_vec())), "it is read as before");
+    }
+}
+
 #[test]
 fn broken_compression_ends_the_connection() {
     let (_business, server) = start(|b| b.set("compression", "on").set("message_max", "1m"));

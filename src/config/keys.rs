@@ -509,7 +509,7 @@ static CLIENTS: &[Key] = &[
         Bytes(0, 1024 * M, |c| &mut c.client_bytes_per_second),
         "0",
         NewConnections,
-        "The same for bytes.",
+        "The same for bytes; a compressed message counts as what it has become.",
     )
     .guard(),
     key(

@@ -45,6 +45,8 @@ pub struct Client {
     pub paused: bool,
     /// It is not, because the client is over its rate or memory is short; [`Timer::Rate`] is pending.
     pub throttled: bool,
+    /// It is not, because it has its turn to inflate later; listed in the shard's queue for that.
+    pub inflating: bool,
     /// A ping was sent, so long after `active`, and nothing came since.
     pub pinged: Option<Silence>,
     /// How often the socket has taken something out of the outbox; wraps.
@@ -172,6 +174,7 @@ impl Client {
             rate: None,
             paused: false,
             throttled: false,
+            inflating: false,
             pinged: None,
             advances: 0,
             begun_watched: false,

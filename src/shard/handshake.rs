@@ -259,7 +259,7 @@ impl Shard {
         let Some(client) = self
             .clients
             .get_mut(id.slot, id.generation)
-            .filter(|client| client.paused && !client.throttled)
+            .filter(|client| client.paused && !client.throttled && !client.inflating)
         else {
             return;
         };

@@ -47,6 +47,10 @@ enum Run {
     Throttled,
     /// There is no memory for what it sends.
     Short,
+    /// Enough was inflated in this turn.
+    Spent,
+    /// Not the end: a compressed message was taken, and [`super::inflate::Inflating`] knows how much that was.
+    Unpacked,
     /// The client closes, with the code of its close frame.
     End(Option<u16>),
     /// The client's stream cannot be followed any further.
@@ -126,7 +130,7 @@ impl Shard {
         let Some(client) = self
             .clients
             .get_mut(id.slot, id.generation)
-            .filter(|client| client.paused && !client.throttled)
+            .filter(|client| client.paused && !client.throttled && !client.inflating)
         else {
             return;
         };
@@ -175,21 +179,23 @@ impl Shard {
         let mut used = 0;
         let limited = Rate::is_limited(&self.config);
         let is_short = memory::is_short_for_messages(buffer);
+        let mut may_stop = limited || is_short || self.inflating.is_spent();
         let run = loop {
-            if is_short && self.clients.get(id.slot, id.generation).is_some_and(Client::is_open) {
-                break Run::Short;
+            let rest = buffer.get_mut(used..).unwrap_or_default();
+            if may_stop && let Some(run) = self.stops(id, is_short, rest.is_empty(), now) {
+                break run;
             }
-            if limited && self.is_over_rate(id, now) {
-                break Run::Throttled;
-            }
-            match self.on_frame(id, buffer.get_mut(used..).unwrap_or_default(), &mut actions) {
-                Ok(frame) => {
-                    used += frame;
-                    if limited {
-                        self.take_rate(id, frame, now);
-                    }
+            let (frame, counted) = match self.on_frame(id, rest, &mut actions) {
+                Ok(frame) => (frame, frame),
+                Err(Run::Unpacked) => {
+                    may_stop |= self.inflating.is_spent();
+                    self.inflating.last()
                 }
                 Err(run) => break run,
+            };
+            used += frame;
+            if limited {
+                self.take_rate(id, counted, now);
             }
             if !actions.steps.is_empty() {
                 self.perform_steps(id, &mut actions, now, sockets);
@@ -204,9 +210,10 @@ impl Shard {
         actions.reply.clear();
         self.actions = actions;
         match run {
-            Run::Hungry | Run::Closed => {}
+            Run::Hungry | Run::Closed | Run::Unpacked => {}
             Run::Throttled => self.pause_for_rate(id, now),
             Run::Short => self.pause_for_memory(id, now),
+            Run::Spent => self.pause_to_inflate(id),
             Run::Full => {
                 // Writing the replies may have closed it; closing clients are read.
                 if let Some(client) = self.clients.get_mut(id.slot, id.generation) {
@@ -220,7 +227,20 @@ impl Shard {
         used
     }
 
-    /// Handles the first frame of `buffer`; returns its length.
+    /// Why no frame of the client is to be taken now; asked only where there may be a reason.
+    #[inline(never)]
+    fn stops(&mut self, id: ClientId, is_short: bool, is_empty: bool, now: Instant) -> Option<Run> {
+        if is_short && self.clients.get(id.slot, id.generation).is_some_and(Client::is_open) {
+            return Some(Run::Short);
+        }
+        if Rate::is_limited(&self.config) && self.is_over_rate(id, now) {
+            return Some(Run::Throttled);
+        }
+        let client = self.clients.get_mut(id.slot, id.generation)?;
+        (self.inflating.is_spent() && !is_empty && client.is_compressed()).then_some(Run::Spent)
+    }
+
+    /// Handles the first frame of `buffer`; returns its length, but for compressed messages.
     fn on_frame(&mut self, id: ClientId, buffer: &mut [u8], actions: &mut Actions) -> Result<usize, Run> {
         let context = context!(self, id);
         let client = self.clients.get_mut(id.slot, id.generation).ok_or(Run::Closed)?;
@@ -231,7 +251,7 @@ impl Shard {
         if !open.session.wants_input(&self.config) {
             return Err(Run::Full);
         }
-        let (step, used) = open.decoder.next(buffer, &limits).map_err(Run::Violation)?;
+        let (step, frame) = open.decoder.next(buffer, &limits).map_err(Run::Violation)?;
         match step {
             ws::Step::Need(_) => return Err(Run::Hungry),
             ws::Step::Fragment => {}
@@ -240,14 +260,17 @@ impl Shard {
                 compressed,
                 payload,
             } => {
-                let payload = if compressed {
-                    let unpacked = self.codec.unpack(&payload, kind, limits.message_max);
-                    unpacked.map_err(Run::Violation)?
-                } else {
-                    &payload
-                };
-                open.session.on_message(context, kind, payload, actions);
                 client.went_on = true;
+                if compressed {
+                    let unpacked = self.codec.unpack(&payload, kind, limits.message_max);
+                    let len = unpacked.as_ref().map_or(limits.message_max, |unpacked| unpacked.len());
+                    self.inflating.take(frame, payload.len(), len);
+                    open.session
+                        .on_message(context, kind, unpacked.map_err(Run::Violation)?, actions);
+                    self.metrics.add(Metric::FramesIn, 1);
+                    return Err(Run::Unpacked);
+                }
+                open.session.on_message(context, kind, &payload, actions);
             }
             ws::Step::Ping(payload) => {
                 let (header, len) = ws::header(ws::Opcode::Pong, payload.len());
@@ -261,7 +284,7 @@ impl Shard {
             }
         }
         self.metrics.add(Metric::FramesIn, 1);
-        Ok(used)
+        Ok(frame)
     }
 
     /// The client broke RFC 6455: its door decides what it is told.

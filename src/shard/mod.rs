@@ -18,6 +18,7 @@
 //! | `closing.rs`, `drain.rs`, `contain.rs` | how a client ends; how all do when the server stops; what a panic costs |
 //! | `gate.rs` | who is turned away at once |
 //! | `rate.rs`, `slow.rs`, `liveness.rs` | clients that send too much, take too little, say nothing |
+//! | `inflate.rs` | how much of what comes compressed is inflated in one turn, and who waits for the next |
 //! | `memory.rs` | what clients do while memory is short, and begun messages that never end |
 
 mod client;
@@ -30,6 +31,7 @@ mod fanout;
 mod frames;
 mod gate;
 mod handshake;
+mod inflate;
 mod input;
 mod liveness;
 mod members;
@@ -64,6 +66,7 @@ use delivery::Delivery;
 use drain::Drain;
 use fanout::Fanout;
 use frames::Frames;
+use inflate::Inflating;
 pub use input::Input;
 pub use sockets::{Sent, Sockets, Verdict};
 
@@ -152,6 +155,7 @@ pub struct Shard {
     pool: Pool,
     /// Compresses for all clients that agreed to it.
     codec: Codec,
+    inflating: Inflating,
     dirty: Vec<ClientId>,
     /// Replies have to wait: mail they rely on has not left. So it is all through a turn, until its mail is posted.
     corked: bool,
@@ -190,6 +194,7 @@ impl Shard {
             fanout: Fanout::new(SeedableRandomState::with_seed(setup.seed, SharedSeed::global_random())),
             pool: Pool::new(),
             codec: Codec::default(),
+            inflating: Inflating::default(),
             dirty: Vec::new(),
             corked: true,
             commands: Vec::new(),
@@ -325,7 +330,12 @@ impl Shard {
         if self.fanout.has_slices() {
             self.run_slice(now, sockets);
         }
-        self.finish_turn(now, sockets)
+        let more = self.finish_turn(now, sockets);
+        if corked || self.inflating.is_untouched() {
+            return more;
+        }
+        self.go_on_inflating(now, sockets);
+        more || self.has_more()
     }
 
     /// Ends one of many turns between two looks at the sockets: large fan-outs do not go on in it, so that the pause they
@@ -343,7 +353,15 @@ impl Shard {
         }
         self.corked = true;
         self.report_drained();
-        drains || self.fanout.has_slices() || self.fanout.has_collected() || !self.dirty.is_empty()
+        drains || self.has_more()
+    }
+
+    /// Whether something waits for the next turn.
+    fn has_more(&self) -> bool {
+        self.fanout.has_slices()
+            || self.fanout.has_collected()
+            || !self.dirty.is_empty()
+            || self.inflating.has_waiting()
     }
 
     /// Whether a large fan-out is not over.

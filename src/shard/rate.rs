@@ -3,7 +3,8 @@
 //! A token bucket of one second, kept as the time until which what was taken is paid for: a client may go on while that is
 //! less than [`BURST`] away. Beyond it the client is paused like one whose messages wait for the business: its socket is not
 //! read, nothing is dropped, TCP tells it. A timer ends the pause. A single frame is never refused, however large; the pause
-//! after it is as long as it costs. Frames of every kind count, so that pings are no way around.
+//! after it is as long as it costs. Frames of every kind count, so that pings are no way around, and a compressed message counts
+//! as the bytes it has become, so that compressing is none.
 //!
 //! Without limits in the configuration nothing is kept and nothing is computed.
 

@@ -246,6 +246,11 @@ impl Session {
         let Some(delivery) = self.inflight.remove(id) else {
             return;
         };
+        // Most have none.
+        if data.is_empty() {
+            out.steps.push(Action::Acknowledged(delivery, Bytes::new()));
+            return;
+        }
         let kept = ack_data::keep(data, context.config.ack_data_max).unwrap_or_else(|why| {
             out.steps.push(Action::DataLeftOut(why, data.len()));
             Bytes::new()

@@ -7,5 +7,6 @@ mod containment;
 mod downstream;
 mod drain;
 mod fanout;
+mod inflate;
 mod rooms;
 mod upstream;

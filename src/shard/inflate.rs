@@ -1,0 +1,114 @@
+//! The work of inflating what clients send compressed. A few kilobytes may become `message_max` bytes, so what is received says
+//! nothing about the time it takes: [`INFLATED_BYTES_PER_TURN`] are inflated between two looks at mail and timers, all clients
+//! together, and one message beyond. Clients that speak compressed and have more wait in a queue, unread, each for its turn;
+//! nothing is dropped, and clients without compression do not wait at all.
+//!
+//! The queue goes on at the end of a long turn, behind everything else. Its replies are written in the next one, once the mail
+//! they rely on has been posted. Bound: every client is in it once at most.
+
+use std::collections::VecDeque;
+
+use super::Shard;
+use super::client::Client;
+use super::sockets::Sockets;
+use crate::engine::ids::ClientId;
+use crate::limits::INFLATED_BYTES_PER_TURN;
+use crate::time::Instant;
+
+/// Clients of the queue that have their turn together: what they sent besides takes time too.
+const CLIENTS_PER_TURN: usize = 64;
+
+/// What may still be inflated in this turn, and who waits for the next one.
+#[derive(Debug)]
+pub(super) struct Inflating {
+    /// All of it only if nobody waits.
+    left: usize,
+    /// Frame of the last message, and the bytes it counts as.
+    last: (usize, usize),
+    waiting: VecDeque<ClientId>,
+}
+
+impl Default for Inflating {
+    fn default() -> Self {
+        Self {
+            left: INFLATED_BYTES_PER_TURN,
+            last: (0, 0),
+            waiting: VecDeque::new(),
+        }
+    }
+}
+
+impl Inflating {
+    /// Whether nothing more is to be inflated in this turn.
+    pub(super) fn is_spent(&self) -> bool {
+        self.left == 0
+    }
+
+    /// A message of `packed` bytes, the last of them in a frame of `frame` bytes, became `unpacked` bytes, however many were left.
+    pub(super) fn take(&mut self, frame: usize, packed: usize, unpacked: usize) {
+        let work = packed.max(unpacked);
+        self.left = self.left.saturating_sub(work);
+        self.last = (frame, frame + (work - packed));
+    }
+
+    /// The length of the frame with which the last message was whole, and the bytes it counts as for the client's rate: those the
+    /// message has become, if they are more.
+    pub(super) fn last(&self) -> (usize, usize) {
+        self.last
+    }
+
+    /// Whether there is nothing to be done for the next turn.
+    pub(super) fn is_untouched(&self) -> bool {
+        self.left == INFLATED_BYTES_PER_TURN
+    }
+
+    /// Whether somebody waits.
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+}
+
+impl Client {
+    /// Whether it may send compressed messages.
+    pub(super) fn is_compressed(&mut self) -> bool {
+        self.open().is_some_and(|open| open.deflate.is_some())
+    }
+}
+
+impl Shard {
+    /// Does not read a client until it is its turn again.
+    pub(super) fn pause_to_inflate(&mut self, id: ClientId) {
+        let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
+            return;
+        };
+        // Writing replies may have closed it; closing clients are read.
+        if client.open().is_none() {
+            return;
+        }
+        client.pause(true, &self.metrics);
+        if !std::mem::replace(&mut client.inflating, true) {
+            self.inflating.waiting.push_back(id);
+        }
+    }
+
+    /// A new turn to inflate in, for those that wait for it first.
+    #[cold]
+    pub(super) fn go_on_inflating(&mut self, now: Instant, sockets: &mut dyn Sockets) {
+        self.inflating.left = INFLATED_BYTES_PER_TURN;
+        for _ in 0..self.inflating.waiting.len().min(CLIENTS_PER_TURN) {
+            if self.inflating.is_spent() {
+                return;
+            }
+            if let Some(id) = self.inflating.waiting.pop_front() {
+                self.contained(id, now, sockets, |shard, sockets| {
+                    if let Some(client) = shard.clients.get_mut(id.slot, id.generation) {
+                        client.inflating = false;
+                        shard.resume_input(id, now, sockets);
+                    }
+                });
+            }
+        }
+        // Those that are left wait for the next turn.
+        self.inflating.left -= usize::from(self.inflating.has_waiting() && self.inflating.is_untouched());
+    }
+}
