@@ -250,7 +250,7 @@ impl Inner {
         }
         let reply = self
             .client
-            .call(request, self.clock.to_std(started + asked.timeout))
+            .call_directly(request, self.clock.to_std(started + asked.timeout))
             .await;
         drop(pass);
         reply
@@ -275,16 +275,10 @@ impl Inner {
             return false;
         };
         let deadline = self.clock.to_std(self.clock.now() + PROBE_TIMEOUT);
-        let Some(reply) = self
-            .client
-            .call(request, deadline)
-            .await
-            .ok()
-            .filter(|reply| reply.status == 200)
-        else {
-            return false;
-        };
-        self.remember(peer, &reply.body);
+        match self.client.call_directly(request, deadline).await {
+            Ok(reply) if reply.status == 200 && says_hello(&reply.body) => self.remember(peer, &reply.body),
+            _ => return false,
+        }
         true
     }
 
@@ -316,6 +310,13 @@ impl Inner {
         let listens = |bound: &IpAddr| *bound == ip || bound.is_unspecified() && udp::is_local(ip);
         address.port() == self.port && self.bind.iter().any(listens)
     }
+}
+
+/// Whether this is what servers of every version answer to a probe. Forged datagrams name any address; whatever else
+/// listens there, and answers 200 to everything, is not to be sent messages and signatures.
+fn says_hello(body: &[u8]) -> bool {
+    let body = body.trim_ascii();
+    body == b"ok" || body.starts_with(b"ok ")
 }
 
 fn request(peer: SocketAddr, method: Method, target: &[u8], body: Bytes) -> Option<Request> {

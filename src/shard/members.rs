@@ -6,12 +6,14 @@ use bytes::Bytes;
 
 use super::Shard;
 use super::client::Client;
+use crate::config::Config;
 use crate::engine::command::{Command, Publish, Qos, Report};
 use crate::engine::ids::{ClientId, ShardId, Ticket};
 use crate::engine::name::Name;
 use crate::engine::registry::{Join, Leave, Presence};
 use crate::limits::CENSUS_PAGE_CHANNELS;
 use crate::metrics::Metric;
+use crate::protocol::Note;
 use crate::time::Instant;
 
 impl Shard {
@@ -52,18 +54,14 @@ impl Shard {
 
     /// Puts an admitted client into a set. False if there is no such client, or it is in `channels_max` channels; of a
     /// single-valued space it leaves the one it is in, and that does not count as a channel.
-    pub(super) fn join(&mut self, id: ClientId, name: Name) -> bool {
+    pub(super) fn join(&mut self, id: ClientId, name: Name, now: Instant) -> bool {
         if !self.is_open(id) {
             return false;
         }
         if name.space().is_single() {
             self.leave_other(id, &name);
         } else if self.is_in_too_many(id, &name) {
-            self.metrics.add(Metric::ChannelsRefused, 1);
-            tracing::warn!(
-                channels_max = self.config.channels_max,
-                "a client is in too many channels, subscription refused"
-            );
+            self.note(&too_many(), now);
             return false;
         }
         if let Join::New { first: true } = self.members.join(id.slot, &name) {
@@ -91,7 +89,7 @@ impl Shard {
 
     /// The same as [`Shard::join`], and the client is online on `platform` until it is gone.
     pub(super) fn bind(&mut self, id: ClientId, name: Name, platform: Bytes, now: Instant) {
-        if self.join(id, name) {
+        if self.join(id, name, now) {
             let since = i64::try_from(now.as_micros()).unwrap_or(i64::MAX);
             self.online.insert(id.slot, Presence { since, platform });
         }
@@ -110,7 +108,7 @@ impl Shard {
 
     /// This shard is the home of the channel: empties it on all shards, then puts `client` in. Publishes pass through here
     /// too, so every shard sees the three in one order.
-    pub(super) fn occupy(&mut self, channel: Name, client: Option<ClientId>, ticket: Ticket) {
+    pub(super) fn occupy(&mut self, channel: Name, client: Option<ClientId>, ticket: Ticket, now: Instant) {
         for shard in shards_of(self.interest.shards(&channel)) {
             if shard == self.id {
                 self.vacate(&channel);
@@ -126,7 +124,7 @@ impl Shard {
         match client {
             None => self.report(Report::Done { ticket, found: false }),
             Some(client) if client.shard == self.id => {
-                let found = self.join(client, channel);
+                let found = self.join(client, channel, now);
                 self.report(Report::Done { ticket, found });
             }
             Some(client) => self.commands.push((
@@ -169,4 +167,21 @@ fn shards_of(mut set: u64) -> impl Iterator<Item = ShardId> {
         set &= set.checked_sub(1)?;
         Some(ShardId(shard as u16))
     })
+}
+
+/// A subscription was refused. Whoever asks for one can bring it about as often as it likes.
+fn too_many() -> Note {
+    Note {
+        metric: Metric::ChannelsRefused,
+        detail: String::new(),
+        say: say_too_many,
+    }
+}
+
+fn say_too_many(_: &str, more: u64, config: &Config) {
+    tracing::warn!(
+        channels_max = config.channels_max,
+        more,
+        "a client is in too many channels, subscription refused"
+    );
 }

@@ -280,7 +280,7 @@ impl Shard {
                 channel,
                 ticket,
             } => {
-                let found = self.join(client, channel);
+                let found = self.join(client, channel, now);
                 self.report(Report::Done { ticket, found });
             }
             Command::Leave {
@@ -295,7 +295,7 @@ impl Shard {
                 channel,
                 client,
                 ticket,
-            } => self.occupy(channel, client, ticket),
+            } => self.occupy(channel, client, ticket, now),
             Command::Vacate { channel } => self.vacate(&channel),
             Command::CallbackDone { client, token, outcome } => {
                 let step = |shard: &mut Self, sockets: &mut dyn Sockets| {
@@ -530,7 +530,7 @@ impl Shard {
                 Action::Note(note) => self.note(&note, now),
                 Action::Join(channel) => {
                     self.queue_reply(id, reply, frames, now, sockets);
-                    self.join(id, channel);
+                    self.join(id, channel, now);
                 }
                 Action::Leave(channel) => {
                     self.queue_reply(id, reply, frames, now, sockets);

@@ -164,6 +164,9 @@ fn a_peer_is_in_once_it_answered() {
         Reply::ok("no").status(500),
         Reply::ok("").status(204),
         Reply::ok("no").status(404),
+        // Some other service that answers everything: it is sent no messages and no signatures.
+        Reply::ok("<html>hello</html>"),
+        Reply::ok(""),
     ] {
         peer.reply("/hello/", reply);
         let asked = peer.requests().len();

@@ -245,3 +245,19 @@ fn a_peer_that_hangs_delays_one_call() {
     let is_back = || server.api(&send("room", 4))["connections"] == 3;
     assert!(super::common::eventually(SOON, is_back), "until it answers");
 }
+
+#[test]
+fn a_peer_sends_us_nowhere_else() {
+    let (business, peer, inside) = (Business::start(), scripted_peer(), Business::start());
+    let server = with_peer(&business, &peer);
+    for status in [302, 307] {
+        let elsewhere = format!("http://127.0.0.1:{}/internal", inside.port());
+        let mut reply = Reply::ok("").status(status);
+        reply.headers.push(("Location".into(), elsewhere));
+        peer.reply("/send/", reply);
+        let asked = peer.requests_to("/send/").len();
+        assert_eq!(server.api(&send("room", 4))["connections"], 0);
+        assert_eq!(peer.requests_to("/send/").len(), asked + 1);
+    }
+    assert_eq!(inside.requests().len(), 0, "{:?}", inside.requests());
+}

@@ -239,5 +239,11 @@ fn channels_of_one_client() {
     let names: Vec<String> = server.channels().into_iter().map(|(name, _)| name).collect();
     assert_eq!(names.len(), 2, "{names:?}");
     assert_eq!(metric(&server, "rainbow_channels_refused_total"), 1);
+    for _ in 0..20 {
+        drop(start(&server).let_in());
+    }
+    assert_eq!(metric(&server, "rainbow_channels_refused_total"), 21);
+    let lines = server.log_tail().matches("too many channels").count();
+    assert!((1..=2).contains(&lines), "one line a minute: {}", server.log_tail());
     assert!(http::call(server.port(), &Request::get("/hello/"), SOON).is_ok());
 }

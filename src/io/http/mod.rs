@@ -189,14 +189,12 @@ impl Client {
 
     /// Sends `request`, follows redirects, and returns the final answer, whatever its status. Ends by `deadline`.
     pub async fn call(&self, request: Request, deadline: Instant) -> Result<CallbackReply, CallbackFailure> {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(CallbackFailure::TimedOut); // a call is tried before its timer is looked at
-        }
-        match monoio::time::timeout(left, self.0.follow(request)).await {
-            Ok(result) => result,
-            Err(_) => Err(CallbackFailure::TimedOut),
-        }
+        by(deadline, self.0.follow(request)).await
+    }
+
+    /// The same, but a redirect is an answer like any other: for those who are not trusted to name other addresses.
+    pub async fn call_directly(&self, request: Request, deadline: Instant) -> Result<CallbackReply, CallbackFailure> {
+        by(deadline, self.0.answer(&request)).await
     }
 
     /// Addresses of `host`, which may itself be one, in the order to try them; empty if it does not resolve. Answers are
@@ -211,6 +209,21 @@ impl Client {
             idle: self.0.pool.borrow().len(),
             ..self.0.usage.get()
         }
+    }
+}
+
+/// What `call` comes to, if it does by `deadline`.
+async fn by(
+    deadline: Instant,
+    call: impl Future<Output = Result<CallbackReply, CallbackFailure>>,
+) -> Result<CallbackReply, CallbackFailure> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(CallbackFailure::TimedOut); // a call is tried before its timer is looked at
+    }
+    match monoio::time::timeout(left, call).await {
+        Ok(result) => result,
+        Err(_) => Err(CallbackFailure::TimedOut),
     }
 }
 
