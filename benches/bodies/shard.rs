@@ -147,7 +147,8 @@ impl World {
 
 pub fn bodies(sizes: Sizes) -> Vec<Body> {
     let world = Rc::new(RefCell::new(World::new(sizes.members)));
-    let (fanout, burst, many, acked, echo) = (world.clone(), world.clone(), world.clone(), world.clone(), world);
+    let (fanout, burst, many) = (world.clone(), world.clone(), world.clone());
+    let (connect, acked, echo) = (world.clone(), world.clone(), world);
     let channels: Vec<_> = (100..228)
         .map(|number| Name::channel(format!("room {number}").as_bytes()))
         .collect();
@@ -173,6 +174,14 @@ pub fn bodies(sizes: Sizes) -> Vec<Body> {
             for channel in &channels {
                 world.publish_to(channel.clone(), Qos::AtMostOnce);
             }
+            world.turn();
+            world.reports().for_each(drop);
+        }),
+        Body::new("shard connect and leave", move || {
+            let world = &mut *connect.borrow_mut();
+            world.open();
+            let client = world.clients.pop().expect("it was opened");
+            world.shard.on_end(client, CloseCause::ClientGone, NOW, &mut world.sink);
             world.turn();
             world.reports().for_each(drop);
         }),

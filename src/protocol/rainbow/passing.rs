@@ -10,7 +10,7 @@
 //!
 //! Source: spec section 4. Pure. Called by [`super::connect`].
 
-use std::collections::HashSet;
+use hashbrown::HashSet;
 
 use crate::config::QueryHeaders;
 use crate::config::headers::{fold, is_ours};
@@ -35,46 +35,53 @@ pub(super) struct Block {
 pub(super) fn block(headers: &Headers, parameters: &Parameters, identity: &Identity, rules: &QueryHeaders) -> Block {
     let mut lines = Vec::with_capacity(512);
     let mut withheld = None;
-    let sent: HashSet<Vec<u8>> = headers.iter().map(|(name, _)| fold(name.as_bytes())).collect();
-    let mut written = HashSet::new();
+    let names: Vec<(&[u8], Vec<u8>)> = headers.names().map(|name| (name, fold(name))).collect();
+    // Nearly all clients send no parameters, or no name with `_`: then the set is not made.
+    let folded_names = |wanted: bool, which: fn(&[u8]) -> bool| -> HashSet<&[u8]> {
+        let some = names.iter().filter(|(name, _)| wanted && which(name));
+        some.map(|(_, folded)| &folded[..]).collect()
+    };
+    let sent = folded_names(!parameters.is_empty(), |_| true);
+    let plain = folded_names(names.iter().any(|(name, _)| !is_plain(name)), is_plain);
+    let mut copied = HashSet::new();
     for (name, value) in parameters {
         if !http1::is_token(name) || value.iter().any(u8::is_ascii_control) {
             continue;
         }
         let folded = fold(name);
-        if is_ours(&folded) || sent.contains(&folded) {
+        if is_ours(&folded) || sent.contains(&folded[..]) {
             continue;
         }
         if !rules.may_copy(&folded) {
             withheld = withheld.or_else(|| Some(shown(name)));
-        } else if written.insert(folded) {
+        } else if copied.insert(folded) {
             http1::push_header(&mut lines, &capitalised(name), value);
         }
     }
-    let is_plain = |name: &str| !name.contains('_');
-    let plain: HashSet<Vec<u8>> = headers
-        .iter()
-        .filter(|(name, _)| is_plain(name))
-        .map(|(name, _)| fold(name.as_bytes()))
-        .collect();
-    for (name, _) in headers.iter() {
-        let folded = fold(name.as_bytes());
+    // A parameter that was copied has the name of no header.
+    let mut written: HashSet<&[u8]> = HashSet::with_capacity(names.len());
+    for (name, folded) in &names {
         let passes = if is_plain(name) {
-            !is_ours(&folded) && !is_of_the_upgrade(&folded)
+            !is_ours(folded) && !is_of_the_upgrade(folded)
         } else {
-            !plain.contains(&folded) && !is_of_the_upgrade(&folded) && rules.may_pass(&folded)
+            !plain.contains(&folded[..]) && !is_of_the_upgrade(folded) && rules.may_pass(folded)
         };
         if passes && written.insert(folded) {
-            http1::push_header(&mut lines, &capitalised(name.as_bytes()), &joined(headers, name));
+            http1::push_header(&mut lines, &capitalised(name), &joined(headers, name));
         }
     }
     http1::push_header(&mut lines, b"Rainbowclientidentity", identity);
     Block { lines, withheld }
 }
 
+/// Nobody takes it for another name.
+fn is_plain(name: &[u8]) -> bool {
+    !name.contains(&b'_')
+}
+
 /// The lines of one header as one value. Cookies are separated by `;` (RFC 6265 §5.4), everything else by `,`.
-fn joined(headers: &Headers, name: &str) -> Vec<u8> {
-    if name.eq_ignore_ascii_case("cookie") {
+fn joined(headers: &Headers, name: &[u8]) -> Vec<u8> {
+    if name.eq_ignore_ascii_case(b"cookie") {
         return headers.all(name).collect::<Vec<_>>().join(&b"; "[..]);
     }
     headers.joined(name).unwrap_or_default()

@@ -84,20 +84,26 @@ impl Headers {
         })
     }
 
+    /// Names as they were spelled, in order: tokens, repeated ones too.
+    pub fn names(&self) -> impl Iterator<Item = &[u8]> {
+        self.lines.iter().map(|line| line.name.slice(&self.text))
+    }
+
     /// All values of a header, in order; the name in any case.
-    pub fn all(&self, name: impl AsRef<str>) -> impl Iterator<Item = &[u8]> {
-        self.iter()
-            .filter(move |(is, _)| is.eq_ignore_ascii_case(name.as_ref()))
-            .map(|(_, value)| value)
+    pub fn all(&self, name: impl AsRef<[u8]>) -> impl Iterator<Item = &[u8]> {
+        self.lines
+            .iter()
+            .filter(move |line| line.name.slice(&self.text).eq_ignore_ascii_case(name.as_ref()))
+            .map(|line| line.value.slice(&self.text))
     }
 
     /// The first value of a header.
-    pub fn first(&self, name: impl AsRef<str>) -> Option<&[u8]> {
+    pub fn first(&self, name: impl AsRef<[u8]>) -> Option<&[u8]> {
         self.all(name).next()
     }
 
     /// All values of a header joined with a comma, as the original reads repeated headers (spec §4).
-    pub fn joined(&self, name: impl AsRef<str>) -> Option<Vec<u8>> {
+    pub fn joined(&self, name: impl AsRef<[u8]>) -> Option<Vec<u8>> {
         self.all(name).map(<[u8]>::to_vec).reduce(|mut joined, value| {
             joined.push(b',');
             joined.extend(value);
@@ -106,7 +112,7 @@ impl Headers {
     }
 
     /// Whether a comma-separated header (`Connection`, `Upgrade`) names this token, in any case.
-    pub fn has_token(&self, name: impl AsRef<str>, token: &str) -> bool {
+    pub fn has_token(&self, name: impl AsRef<[u8]>, token: &str) -> bool {
         self.all(name)
             .flat_map(tokens)
             .any(|is| is.eq_ignore_ascii_case(token.as_bytes()))
