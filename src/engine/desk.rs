@@ -20,6 +20,8 @@
 
 mod listing;
 #[cfg(test)]
+mod random_tests;
+#[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
