@@ -56,6 +56,8 @@ pub enum Bug {
     AnswerTwice,
     /// A share of one publish is counted for another.
     MistakePart,
+    /// What another node counted is counted twice.
+    CountNodeTwice,
 
     // The business.
     /// A message is forwarded twice.
@@ -99,7 +101,7 @@ pub enum Bug {
 }
 
 impl Bug {
-    pub const ALL: [Bug; 39] = [
+    pub const ALL: [Bug; 40] = [
         Bug::Reorder,
         Bug::Overtake,
         Bug::Uncork,
@@ -121,6 +123,7 @@ impl Bug {
         Bug::SwapPlatforms,
         Bug::AnswerTwice,
         Bug::MistakePart,
+        Bug::CountNodeTwice,
         Bug::DuplicateForward,
         Bug::ForwardAfterClose,
         Bug::DropCallbackDone,

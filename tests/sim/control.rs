@@ -5,17 +5,19 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use rainbow_server::close::CloseCause;
 use rainbow_server::engine::command::{CallbackRequest, Command, Publish, Qos, Report};
-use rainbow_server::engine::desk::{Caller, Change, Desk, Output, Told};
+use rainbow_server::engine::desk::{Caller, Change, Desk, Elsewhere, Output, Told};
 use rainbow_server::engine::ids::{ClientId, DeskId, NodeEpoch, Ticket};
 use rainbow_server::engine::name::Name;
-use rainbow_server::engine::receipt::Answer;
+use rainbow_server::engine::receipt::{Answer, PeerPart};
 use rainbow_server::engine::registry::HomeHash;
+use rainbow_server::engine::remote::{Inbound, Outbound, Verb};
 use rainbow_server::time::Duration;
 
 use crate::bugs::Bug;
 use crate::cores::{self, CONGESTION_PAUSE};
 use crate::records::{self, Census, Published};
 use crate::rig;
+use crate::rng::Rng;
 use crate::world::{Event, World};
 
 pub struct Control {
@@ -32,6 +34,8 @@ pub struct Control {
     /// Callbacks that are answered once this publish is: the handler called `/send/`.
     nested: BTreeMap<usize, u64>,
     pub serial: u64,
+    /// Of the other nodes alone: a world is the same with and without them.
+    rng: Rng,
     pub operations: usize,
     /// The last callback for a message of each client, for [`Bug::ForwardAfterClose`].
     pub last_forward: BTreeMap<ClientId, CallbackRequest>,
@@ -49,7 +53,8 @@ enum Asked {
 }
 
 impl Control {
-    pub fn new(home: HomeHash, shards: usize) -> Self {
+    pub fn new(seed: u64, shards: usize) -> Self {
+        let home = HomeHash::new(seed, shards);
         Self {
             desk: Desk::new(NodeEpoch(7), DeskId(0), home, shards),
             deadline_planned: None,
@@ -59,6 +64,7 @@ impl Control {
             callbacks: BTreeMap::new(),
             nested: BTreeMap::new(),
             serial: 0,
+            rng: Rng::new(!seed),
             operations: 0,
             last_forward: BTreeMap::new(),
             newest: BTreeMap::new(),
@@ -127,6 +133,7 @@ impl World {
             0
         };
         let tells_online = channel >= self.plan.channels;
+        let nodes = if tells_online { 0 } else { self.plan.nodes };
         let payload = Bytes::from(format!("p {number} {}", ".".repeat(padding)));
         let deadline = self.now + Duration::from_secs(timeout);
         let issued = self.next_seq();
@@ -142,6 +149,9 @@ impl World {
             parts: Vec::new(),
             onlines: 0,
             answers: Vec::new(),
+            nodes,
+            heard: Vec::new(),
+            heard_then: 0,
             acks: BTreeMap::new(),
         });
         let mut name = self.name_of(channel);
@@ -162,7 +172,7 @@ impl World {
         };
         self.trace(|| format!("publish {number} {qos:?} to {channel}, T = {timeout}"));
         let caller = self.caller(Asked::Publish(number));
-        let ticket = self.control.desk.publish(caller, None, publish);
+        let ticket = self.control.desk.publish(caller, elsewhere(nodes), publish);
         self.control
             .publishes
             .insert(ticket.expect("there is room at the desk"), number);
@@ -196,10 +206,31 @@ impl World {
                     self.post(shard, command, std::mem::take(&mut changes));
                 }
                 Output::Answer(caller, told) => self.on_answer(caller, told),
-                Output::Ask(..) => self.blame("a node of no cluster is asked".into()),
+                Output::Ask(ticket, _) => self.ask_nodes(ticket),
             }
         }
         self.plan_deadline();
+    }
+
+    /// Each node answers, some of them too late.
+    fn ask_nodes(&mut self, ticket: Ticket) {
+        for _ in 0..self.plan.nodes {
+            let (delay, counted) = (self.control.rng.within(1, 30), self.control.rng.within(0, 3));
+            let delay = if delay == 30 { 14_000_000 } else { delay * 10_000 };
+            self.plan_in(delay, Event::Node(ticket, counted));
+        }
+    }
+
+    pub fn on_node(&mut self, ticket: Ticket, counted: u64) {
+        let number = self.control.publishes[&ticket];
+        self.records.publishes[number].heard.push(counted);
+        let twice = self.strikes(Bug::CountNodeTwice, 20);
+        let part = PeerPart {
+            connections: if twice { counted * 2 } else { counted },
+            ..PeerPart::default()
+        };
+        self.control.desk.on_remote(ticket, Inbound::Part(part));
+        self.carry(Vec::new());
     }
 
     fn plan_deadline(&mut self) {
@@ -248,6 +279,7 @@ impl World {
         let parts = record.parts.len();
         let of = record.shards.first().copied();
         record.answers.push((now, answer, parts, of));
+        record.heard_then = record.heard.len();
         if let Some(serial) = self.control.nested.remove(&number) {
             self.plan_in(1, Event::Business(serial));
         }
@@ -412,4 +444,17 @@ impl World {
             self.publish(channel);
         }
     }
+}
+
+/// The question itself does not matter: the nodes of the simulator only count.
+fn elsewhere(nodes: u32) -> Option<Elsewhere> {
+    (nodes > 0).then(|| Elsewhere {
+        ask: Outbound {
+            verb: Verb::List,
+            body: Bytes::new(),
+            sha256: None,
+            is_vouched: true,
+        },
+        nodes,
+    })
 }

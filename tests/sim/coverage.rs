@@ -105,6 +105,11 @@ impl World {
             }
             let (asks, status) = (publish.qos != Qos::AtMostOnce, publish.answers[0].1.status);
             seen.note("answered in full", u64::from(asks && status == Status::Complete));
+            seen.note("nodes heard in time", publish.heard_then as u64);
+            seen.note(
+                "nodes heard too late",
+                publish.heard.len() as u64 - publish.heard_then as u64,
+            );
             seen.note("timed out", u64::from(status == Status::TimedOut));
         }
     }

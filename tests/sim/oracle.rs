@@ -447,15 +447,16 @@ impl World {
             );
             return Ok(());
         }
-        let parts = &publish.parts[..*parts_then];
+        let (parts, heard) = (&publish.parts[..*parts_then], &publish.heard[..publish.heard_then]);
         let (done, silent): (u32, u32) = parts
             .iter()
             .fold((0, 0), |(done, silent), part| (done + part.done, silent + part.silent));
         check!(
-            answer.connections == u64::from(done),
-            "publish {number}: {answer:?} for {parts:?}"
+            answer.connections == u64::from(done) + heard.iter().sum::<u64>(),
+            "publish {number}: {answer:?} for {parts:?} and {heard:?}"
         );
-        let all_in = of.is_some_and(|shards| shards as usize == parts.len());
+        let nodes_in = heard.len() == publish.nodes as usize;
+        let all_in = nodes_in && of.is_some_and(|shards| shards as usize == parts.len());
         let complete = all_in && (silent == 0 || publish.at_deadline == AtDeadline::Failed);
         check!(
             complete == (answer.status == Status::Complete),

@@ -23,6 +23,8 @@ pub struct Plan {
     pub channels: usize,
     pub users: usize,
     pub api_gap_ms: u64,
+    /// Other nodes of the cluster.
+    pub nodes: u32,
     /// Publishes with kilobytes of payload, in percent.
     pub large_percent: u64,
     pub large_bytes: u64,
@@ -156,6 +158,7 @@ impl Plan {
             large_percent: if crowd { 0 } else { *rng.pick(&[4, 4, 4, 40]) },
             large_bytes: *rng.pick(&[20_000, 60_000]),
             crowd,
+            nodes: [0, 2, 0, 1, 0][seed as usize % 5],
             mailbox: *rng.pick(&[1, 1, 2, 8, 16_384]),
             settings,
             stalls,

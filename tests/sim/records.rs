@@ -46,6 +46,11 @@ pub struct Published {
     pub onlines: u32,
     /// Each answer, when it was given, and how many parts had come by then of how many.
     pub answers: Vec<(Instant, Answer, usize, Option<u32>)>,
+    /// Other nodes that were asked, and what those that have answered counted.
+    pub nodes: u32,
+    pub heard: Vec<u64>,
+    /// How many had answered when the caller was.
+    pub heard_then: usize,
     /// Connections that acknowledged, and when their acknowledgement was written.
     pub acks: BTreeMap<usize, Instant>,
 }

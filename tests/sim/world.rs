@@ -11,8 +11,7 @@ use std::sync::Arc;
 
 use rainbow_server::config::Config;
 use rainbow_server::engine::command::Command;
-use rainbow_server::engine::ids::{ClientId, ShardId};
-use rainbow_server::engine::registry::HomeHash;
+use rainbow_server::engine::ids::{ClientId, ShardId, Ticket};
 use rainbow_server::metrics::CoreMetrics;
 use rainbow_server::shard::{Counts, Shard};
 use rainbow_server::time::Instant;
@@ -45,6 +44,7 @@ pub enum Event {
     Business(u64),
     Api,
     Deadline,
+    Node(Ticket, u64),
     Reload(usize),
     Stall(usize, u64),
     Census,
@@ -98,7 +98,7 @@ impl World {
             shards: rig::shards(&metrics, seed, &configs[0]),
             cores: Cores::new(&plan, &metrics),
             metrics,
-            control: Control::new(HomeHash::new(seed, count), count),
+            control: Control::new(seed, count),
             outbox_bytes: most(|all| all.outbox_bytes).unwrap_or(0),
             forward_queue: most(|all| all.forward_queue).unwrap_or(0),
             configs,
@@ -260,6 +260,7 @@ impl World {
             Event::Business(serial) => self.business_answers(serial),
             Event::Api => self.api_acts(),
             Event::Deadline => self.on_deadline(),
+            Event::Node(ticket, counted) => self.on_node(ticket, counted),
             Event::Reload(settings) => self.reload(settings),
             Event::Stall(core, until) => self.stall(core, until),
             Event::Census => self.take_census(),
