@@ -118,6 +118,7 @@ metrics! {
     AuthUnavailable Counter "auth_total" [r#"result="unavailable""#] Sum "Connect callbacks by result.";
     AuthGone Counter "auth_total" [r#"result="gone""#] Sum "Connect callbacks by result.";
     ParametersWithheld Counter "query_headers_withheld_total" [""] Sum "Clients with a query parameter that query_headers does not let them set as a header.";
+    UsersTooLong Counter "uids_refused_total" [""] Sum "Clients that belong to no user because the uid of their connect answer is too long.";
     SignaturesWrong Counter "signatures_refused_total" [r#"reason="wrong""#] Sum "Calls whose signature was not accepted.";
     SignaturesMissing Counter "signatures_refused_total" [r#"reason="missing""#] Sum "Calls whose signature was not accepted.";
     SignaturesStale Counter "signatures_refused_total" [r#"reason="clock""#] Sum "Calls whose signature was not accepted.";

@@ -214,6 +214,7 @@ const MOVED_ELSEWHERE: &[(&str, &str, &str)] = &[
         "tests/passing.rs",
         "withheld_total",
     ),
+    ("rainbow_uids_refused_total", "tests/users.rs", "uids_refused_total"),
     (
         "rainbow_refused_total{reason=\"auth_queue\"}",
         "tests/limits/admission.rs",

@@ -5,7 +5,7 @@ mod common;
 
 use common::business::{Business, Reply};
 use common::client::{Client, Open};
-use common::http::Request;
+use common::http::{self, Request};
 use common::server::{Builder, Server, TOKEN};
 use common::{SOON, eventually, ms, packet};
 use serde_json::json;
@@ -116,4 +116,20 @@ fn a_user_is_no_channel_and_does_not_count_as_one() {
     server.api(&Request::post("/sub/", vacate));
     assert_eq!(server.api(&to_user("u7", 0)), json!({"online_client": ["ios"]}));
     assert_eq!(client.expect_send(SOON).1, b"hello");
+}
+
+/// A client may choose what its backend calls it: however many do, the log has one line a minute about it.
+#[test]
+fn users_with_names_too_long_do_not_fill_the_log() {
+    let business = Business::start();
+    let long = json!({"status": "success", "uid": "u".repeat(1025)}).to_string();
+    business.reply("/connect/", Reply::ok(&long));
+    let server = Builder::new(&business).start();
+    for _ in 0..20 {
+        drop(Client::open(server.port()));
+    }
+    let page = http::call(server.port(), &Request::get("/metrics"), SOON).expect("metrics");
+    assert!(page.text().contains("\nrainbow_uids_refused_total 20\n"));
+    let lines = server.log_tail().matches("the uid of a connect answer").count();
+    assert!((1..=2).contains(&lines), "one line a minute: {}", server.log_tail());
 }

@@ -19,13 +19,15 @@ const ANY: &str = "any";
 const NAME_BYTES_MAX: usize = 128;
 
 /// Headers only we may set.
-const OURS: [&[u8]; 10] = [
+const OURS: [&[u8]; 11] = [
     b"accept-encoding",
     b"connection",
     b"content-length",
     b"expect",
     b"host",
     b"keep-alive",
+    // CGI and PHP would see HTTP_PROXY, and call others through it (CVE-2016-5385).
+    b"proxy",
     b"te",
     b"trailer",
     b"transfer-encoding",

@@ -9,7 +9,7 @@ use crate::config::Scheme;
 use crate::engine::command::{CallbackOutcome, CallbackReply};
 use crate::engine::name::Space;
 use crate::engine::registry::online::PLATFORMS_MAX;
-use crate::protocol::rainbow::admission::{self, Admission, NAMES_MAX, UID_BYTES_MAX};
+use crate::protocol::rainbow::admission::{self, Admission, NAMES_MAX, UID_BYTES_MAX, User};
 use crate::protocol::rainbow::api::{self, Ask};
 use crate::protocol::rainbow::peer::{Heard, Peers, Trust};
 use crate::protocol::rainbow::sign::{Rules, Secrets};
@@ -44,11 +44,10 @@ pub fn replies(data: &[u8]) {
     assert!(effects.join.iter().all(|name| !name.text().is_empty()));
     let outcome = CallbackOutcome::Answered(reply);
     if let Admission::Admitted(effects) = admission::admission(&outcome) {
-        assert!(
-            effects
-                .user
-                .is_none_or(|user| user.space() == Space::USER && user.text().len() <= UID_BYTES_MAX)
-        );
+        assert!(effects.user.is_none_or(|user| match user {
+            User::Named(name) => name.space() == Space::USER && name.text().len() <= UID_BYTES_MAX,
+            User::TooLong { bytes } => bytes > UID_BYTES_MAX,
+        }));
         assert!(body.windows(7).any(|window| window == b"success") || body.contains(&b'\\'));
     }
     assert!(relay::online_part(&outcome, Instant::ZERO).platforms.len() <= PLATFORMS_MAX);

@@ -51,24 +51,32 @@ pub fn admission(outcome: &CallbackOutcome) -> Admission {
     }
 }
 
-/// Whose client it is, written as callers write it in `/send/?uid=`. A number is its digits; what is blank, longer than
-/// [`UID_BYTES_MAX`] or neither text nor number is nobody's.
-fn user(uid: &Field) -> Option<Name> {
+/// Whose client it is, written as callers write it in `/send/?uid=`. A number is its digits; what is blank or neither
+/// text nor number is nobody's.
+fn user(uid: &Field) -> Option<User> {
     let written = match uid {
         Field::Text(uid) => uid.clone(),
         Field::Integer(uid) => uid.to_string(),
         _ => return None,
     };
     let uid = query::text(Cow::Borrowed(written.as_bytes()))?;
-    if uid.len() > UID_BYTES_MAX {
-        tracing::warn!(
-            bytes = uid.len(),
-            max = UID_BYTES_MAX,
-            "the uid of a connect answer is too long, the client belongs to nobody; answer with a shorter one"
-        );
-        return None;
-    }
-    (!uid.is_empty()).then(|| Name::user(uid.as_bytes()))
+    Some(match uid.len() {
+        0 => return None,
+        bytes if bytes > UID_BYTES_MAX => User::TooLong { bytes },
+        _ => User::Named(Name::user(uid.as_bytes())),
+    })
+}
+
+/// The user a connect answer names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum User {
+    /// The client is this one's.
+    Named(Name),
+    /// Longer than [`UID_BYTES_MAX`]: the client is nobody's.
+    TooLong {
+        /// Length in bytes.
+        bytes: usize,
+    },
 }
 
 /// What the headers of a reply do to the client, in this order.
@@ -77,7 +85,7 @@ pub struct Effects {
     /// `Some(Some(_))`: the new cookie. `Some(None)`: the cookie is cleared. `None`: it stays.
     pub cookie: Option<Option<Bytes>>,
     /// Whose client it is from now on; of connect answers only.
-    pub user: Option<Name>,
+    pub user: Option<User>,
     /// Channels to leave; unknown ones are ignored.
     pub leave: Vec<Name>,
     /// Channels to join.
@@ -203,22 +211,17 @@ mod tests {
             Admission::Admitted(effects) => effects.user,
             other => panic!("{other:?}"),
         };
-        assert_eq!(user_of(r#""u1""#), Some(Name::user(b"u1")));
-        assert_eq!(user_of(r#"" \u4f60 ""#), Some(Name::user("你".as_bytes())));
-        assert_eq!(user_of("-42"), Some(Name::user(b"-42")));
+        let named = |text: &[u8]| Some(User::Named(Name::user(text)));
+        assert_eq!(user_of(r#""u1""#), named(b"u1"));
+        assert_eq!(user_of(r#"" \u4f60 ""#), named("你".as_bytes()));
+        assert_eq!(user_of("-42"), named(b"-42"));
         let longest = "u".repeat(UID_BYTES_MAX);
-        assert_eq!(user_of(&format!("\"{longest}\"")), Some(Name::user(longest.as_bytes())));
-        for nobody in [
-            r#""""#,
-            r#"" ""#,
-            "null",
-            "true",
-            "1.5",
-            "[]",
-            &format!("\"{longest}u\""),
-        ] {
+        assert_eq!(user_of(&format!("\"{longest}\"")), named(longest.as_bytes()));
+        for nobody in [r#""""#, r#"" ""#, "null", "true", "1.5", "[]"] {
             assert_eq!(user_of(nobody), None, "{nobody}");
         }
+        let bytes = UID_BYTES_MAX + 1;
+        assert_eq!(user_of(&format!("\"{longest}u\"")), Some(User::TooLong { bytes }));
         assert_eq!(admit(200, r#"{"uid": "u1"}"#), Admission::Unavailable);
         assert_eq!(admit(200, r#"{"status": "fail", "uid": "u1"}"#), Admission::Denied);
     }

@@ -232,6 +232,7 @@ fn nothing_that_frames_or_pretends_gets_in() {
         "TE",
         "Trailer",
         "Keep-Alive",
+        "Proxy",
         "Proxy-Authorization",
         "proxy_connection",
         "Expect",

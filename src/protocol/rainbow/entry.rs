@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use super::admission::{Admission, admission};
+use super::admission::{Admission, UID_BYTES_MAX, User, admission};
 use super::connect::{self, Refusal};
 use super::session::Session;
 use crate::close::CloseCause;
@@ -50,7 +50,10 @@ pub(crate) fn answered(
         Admission::Admitted(mut effects) => {
             let mut session = Session::new(context);
             let user = effects.user.take();
-            out.steps.extend(user.map(|name| Action::Bind { name, platform }));
+            out.steps.extend(user.map(|user| match user {
+                User::Named(name) => Action::Bind { name, platform },
+                User::TooLong { bytes } => Action::Note(nobody(bytes)),
+            }));
             session.apply(effects, out);
             Ok(session)
         }
@@ -93,6 +96,24 @@ fn withheld(parameter: String) -> Note {
         detail: parameter,
         say: say_withheld,
     }
+}
+
+/// The backend named a user by too long a text.
+fn nobody(bytes: usize) -> Note {
+    Note {
+        metric: Metric::UsersTooLong,
+        detail: bytes.to_string(),
+        say: say_nobody,
+    }
+}
+
+fn say_nobody(bytes: &str, more: u64, _: &Config) {
+    tracing::warn!(
+        bytes,
+        more,
+        max = UID_BYTES_MAX,
+        "the uid of a connect answer is too long, the client belongs to nobody; answer with a shorter one"
+    );
 }
 
 fn say_anonymous(_: &str, more: u64, _: &Config) {
