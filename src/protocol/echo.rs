@@ -3,8 +3,9 @@
 //! answers violations of RFC 6455 with the close code that RFC has for them.
 //!
 //! With `?room=NAME` a message goes to everybody who came in with that name, the sender included: from client to clients
-//! without HTTP, by the same ways as everything that is published. With `&farewell=TEXT` they hear that, and the cause, when it
-//! goes. A room is in a space of its own, no other door's channel.
+//! without HTTP, by the same ways as everything that is published. With `&receipt=TEXT` the sender is answered that each time,
+//! once the message is on its way; with `&farewell=TEXT` the room hears that, and the cause, when the client goes. A room is in
+//! a space of its own, no other door's channel.
 
 use bytes::Bytes;
 
@@ -42,8 +43,12 @@ pub(crate) fn knock(head: &RequestHead, out: &mut Actions) -> Entry<Session> {
     let parameter = |name| query::first(head.query(), name).filter(|value| !value.is_empty());
     let room = parameter("room").map(|name| Name::new(ROOMS, &name));
     out.steps.extend(room.clone().map(Action::Join));
-    let farewell = parameter("farewell").map(|text| Bytes::from(text.into_owned()));
-    Entry::Admit(Session { room, farewell })
+    let text = |name| parameter(name).map(|text| Bytes::from(text.into_owned()));
+    Entry::Admit(Session {
+        room,
+        receipt: text("receipt"),
+        farewell: text("farewell"),
+    })
 }
 
 /// Nobody is asked here, so nobody answers.
@@ -59,6 +64,8 @@ pub(crate) fn answered() -> Refused {
 pub struct Session {
     /// Where its messages go, if not back to it.
     room: Option<Name>,
+    /// What it is answered for each message to the room.
+    receipt: Option<Bytes>,
     /// What the room hears when it goes.
     farewell: Option<Bytes>,
 }
@@ -73,10 +80,13 @@ impl Session {
         if let Some(room) = &self.room {
             let payload = Bytes::copy_from_slice(payload);
             let publish = Publish::untold(room.clone(), opcode as u16, payload);
-            return out.steps.push(Action::Publish(publish));
+            out.steps.push(Action::Publish(publish));
+            if let Some(receipt) = &self.receipt {
+                reply(ws::Opcode::Binary, receipt, out);
+            }
+            return;
         }
-        ws::push_frame(&mut out.reply, opcode, payload);
-        out.reply_frames += 1;
+        reply(opcode, payload, out);
     }
 
     /// Tells everybody it was with, and why: `FAREWELL (cause)`.
@@ -87,6 +97,11 @@ impl Session {
         let publishes = names.map(|name| Publish::untold(name.clone(), ws::Opcode::Binary as u16, text.clone()));
         out.steps.extend(publishes.map(Action::Publish));
     }
+}
+
+fn reply(opcode: ws::Opcode, payload: &[u8], out: &mut Actions) {
+    ws::push_frame(&mut out.reply, opcode, payload);
+    out.reply_frames += 1;
 }
 
 /// Appends the header of a room's message, whose type is its opcode.

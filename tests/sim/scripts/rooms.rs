@@ -104,6 +104,27 @@ fn who_leaves_is_heard_and_hears_no_more() {
     assert_eq!(heard(&mut rig, members[1]), [(TEXT, "alone".to_owned())]);
 }
 
+/// Whoever has the answer can rely on what it speaks of: it waits for the mail of the steps it goes with.
+#[test]
+fn a_receipt_waits_until_the_message_has_left() {
+    let mut rig = Rig::with(2, "echo=yes");
+    let name = room_at(&rig, 1);
+    let speaker = enter(&mut rig, 0, &format!("{name}&receipt=sent"));
+    let listener = enter(&mut rig, 1, &name);
+    rig.corked = true;
+    let mut two = [wire::frame(TEXT, b"one"), wire::frame(TEXT, b"two")].concat();
+    rig.turn(speaker.shard, |shard, net, now| {
+        shard.on_bytes(speaker, &mut two, now, net)
+    });
+    assert!(heard(&mut rig, speaker).is_empty(), "its mail may wait for room");
+    rig.corked = false;
+    rig.settle();
+    let sent = (BINARY, "sent".to_owned());
+    let said = ["one", "two"].map(|text| (TEXT, text.to_owned()));
+    assert_eq!(heard(&mut rig, listener), said);
+    assert_eq!(heard(&mut rig, speaker), [&[sent.clone(), sent][..], &said].concat());
+}
+
 /// A session that closes knows what its client was in, and why it goes.
 #[test]
 fn a_farewell_is_heard_by_those_who_stay() {
