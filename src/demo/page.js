@@ -195,6 +195,13 @@ find("unfold").addEventListener("click", ({ target }) => {
   target.setAttribute("aria-expanded", String(!isFolded));
 });
 
+// While the packets are folded the list has no end to keep in sight; it does when they are shown.
+let packetsHeight = 0;
+new ResizeObserver(([{ contentRect }]) => {
+  if (packetsHeight === 0) packets.scrollTop = packets.scrollHeight;
+  packetsHeight = contentRect.height;
+}).observe(packets);
+
 find("clear").addEventListener("click", () => packets.replaceChildren());
 
 const guest = `${ANIMALS[Math.floor(Math.random() * ANIMALS.length)]} ${Math.floor(Math.random() * 90) + 10}`;
