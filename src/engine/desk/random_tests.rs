@@ -60,6 +60,7 @@ impl World {
             qos,
             payload: Bytes::new(),
             retries: 0,
+            retry_interval: Duration::ZERO,
             deadline,
             at_deadline: AtDeadline::TimedOut,
             tells_online: false,
