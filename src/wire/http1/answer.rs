@@ -75,7 +75,7 @@ impl HttpAnswer {
         }
     }
 
-    /// The same answer with one more header; its value must be one ([`http1::is_field_value`]).
+    /// The same answer with one more header; its value must be one ([`crate::wire::http1::is_field_value`]).
     pub fn with(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
         self.headers.push((name, value.into()));
         self
