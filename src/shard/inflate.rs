@@ -21,7 +21,7 @@ const CLIENTS_PER_TURN: usize = 64;
 /// What may still be inflated in this turn, and who waits for the next one.
 #[derive(Debug)]
 pub(super) struct Inflating {
-    /// All of it only if nobody waits.
+    /// None while somebody waits.
     left: usize,
     /// Frame of the last message, and the bytes it counts as.
     last: (usize, usize),
@@ -39,7 +39,7 @@ impl Default for Inflating {
 }
 
 impl Inflating {
-    /// Whether nothing more is to be inflated in this turn.
+    /// Whether nothing more is to be inflated in this turn: another one is needed.
     pub(super) fn is_spent(&self) -> bool {
         self.left == 0
     }
@@ -60,11 +60,6 @@ impl Inflating {
     /// Whether there is nothing to be done for the next turn.
     pub(super) fn is_untouched(&self) -> bool {
         self.left == INFLATED_BYTES_PER_TURN
-    }
-
-    /// Whether somebody waits.
-    pub(super) fn has_waiting(&self) -> bool {
-        !self.waiting.is_empty()
     }
 }
 
@@ -97,7 +92,7 @@ impl Shard {
         self.inflating.left = INFLATED_BYTES_PER_TURN;
         for _ in 0..self.inflating.waiting.len().min(CLIENTS_PER_TURN) {
             if self.inflating.is_spent() {
-                return;
+                break;
             }
             if let Some(id) = self.inflating.waiting.pop_front() {
                 self.contained(id, now, sockets, |shard, sockets| {
@@ -108,7 +103,8 @@ impl Shard {
                 });
             }
         }
-        // Those that are left wait for the next turn.
-        self.inflating.left -= usize::from(self.inflating.has_waiting() && self.inflating.is_untouched());
+        // Those that are left, and whoever comes behind them, wait for the next turn.
+        let is_over = self.inflating.waiting.is_empty();
+        self.inflating.left = if is_over { INFLATED_BYTES_PER_TURN } else { 0 };
     }
 }

@@ -247,10 +247,13 @@ impl Shard {
         let Phase::Open(open) = &mut client.phase else {
             return Err(Run::Closed);
         };
-        let limits = self.policies[open.door as usize].frame_limits(open.deflate);
         if !open.session.wants_input(&self.config) {
             return Err(Run::Full);
         }
+        if buffer.is_empty() {
+            return Err(Run::Hungry);
+        }
+        let limits = self.policies[open.door as usize].frame_limits(open.deflate);
         let (step, frame) = open.decoder.next(buffer, &limits).map_err(Run::Violation)?;
         match step {
             ws::Step::Need(_) => return Err(Run::Hungry),

@@ -330,12 +330,14 @@ impl Shard {
         if self.fanout.has_slices() {
             self.run_slice(now, sockets);
         }
-        let more = self.finish_turn(now, sockets);
-        if corked || self.inflating.is_untouched() {
-            return more;
+        if self.inflating.is_untouched() {
+            return self.finish_turn(now, sockets);
         }
-        self.go_on_inflating(now, sockets);
-        more || self.has_more()
+        let more = self.finish_turn(now, sockets);
+        if !corked {
+            self.go_on_inflating(now, sockets);
+        }
+        more || self.has_more() || self.inflating.is_spent()
     }
 
     /// Ends one of many turns between two looks at the sockets: large fan-outs do not go on in it, so that the pause they
@@ -343,7 +345,7 @@ impl Shard {
     pub fn end_short_turn(&mut self, corked: bool, now: Instant, sockets: &mut dyn Sockets) -> bool {
         self.corked = corked;
         self.run_collected(now, sockets);
-        self.finish_turn(now, sockets)
+        self.finish_turn(now, sockets) || self.inflating.is_spent()
     }
 
     fn finish_turn(&mut self, now: Instant, sockets: &mut dyn Sockets) -> bool {
@@ -356,12 +358,9 @@ impl Shard {
         drains || self.has_more()
     }
 
-    /// Whether something waits for the next turn.
+    /// Whether something waits for the next turn, but for what is to be inflated.
     fn has_more(&self) -> bool {
-        self.fanout.has_slices()
-            || self.fanout.has_collected()
-            || !self.dirty.is_empty()
-            || self.inflating.has_waiting()
+        self.fanout.has_slices() || self.fanout.has_collected() || !self.dirty.is_empty()
     }
 
     /// Whether a large fan-out is not over.
