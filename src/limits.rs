@@ -14,7 +14,8 @@ pub const RECEIVE_SCRATCH_BYTES: usize = 64 * 1024;
 pub const RECEIVES_PER_TURN_MAX: usize = 4;
 
 /// Bytes of compressed messages a shard inflates before it looks at its mail, timers and other clients again; the message that
-/// goes beyond is finished. That is 1 to 4 ms, and more than ordinary clients send between two looks.
+/// goes beyond is finished. That is half a millisecond for what compresses best (2 GB a second), and more than ordinary clients
+/// send between two looks.
 pub const INFLATED_BYTES_PER_TURN: usize = 1024 * 1024;
 
 /// Bytes a client may send before it is admitted (frames sent behind the upgrade request). Beyond it the socket is no
