@@ -189,12 +189,28 @@ impl Client {
 
     /// Sends `request`, follows redirects, and returns the final answer, whatever its status. Ends by `deadline`.
     pub async fn call(&self, request: Request, deadline: Instant) -> Result<CallbackReply, CallbackFailure> {
-        by(deadline, self.0.follow(request)).await
+        self.begin(request, Redirects::Followed, deadline).await
     }
 
     /// The same, but a redirect is an answer like any other: for those who are not trusted to name other addresses.
     pub async fn call_directly(&self, request: Request, deadline: Instant) -> Result<CallbackReply, CallbackFailure> {
-        by(deadline, self.0.answer(&request)).await
+        self.begin(request, Redirects::Answers, deadline).await
+    }
+
+    async fn begin(
+        &self,
+        request: Request,
+        redirects: Redirects,
+        deadline: Instant,
+    ) -> Result<CallbackReply, CallbackFailure> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(CallbackFailure::TimedOut); // a call is tried before its timer is looked at
+        }
+        match monoio::time::timeout(left, self.0.follow(request, redirects)).await {
+            Ok(result) => result,
+            Err(_) => Err(CallbackFailure::TimedOut),
+        }
     }
 
     /// Addresses of `host`, which may itself be one, in the order to try them; empty if it does not resolve. Answers are
@@ -212,25 +228,21 @@ impl Client {
     }
 }
 
-/// What `call` comes to, if it does by `deadline`.
-async fn by(
-    deadline: Instant,
-    call: impl Future<Output = Result<CallbackReply, CallbackFailure>>,
-) -> Result<CallbackReply, CallbackFailure> {
-    let left = deadline.saturating_duration_since(Instant::now());
-    if left.is_zero() {
-        return Err(CallbackFailure::TimedOut); // a call is tried before its timer is looked at
-    }
-    match monoio::time::timeout(left, call).await {
-        Ok(result) => result,
-        Err(_) => Err(CallbackFailure::TimedOut),
-    }
+/// What becomes of an answer that names another address.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Redirects {
+    Followed,
+    /// Handed on like any other.
+    Answers,
 }
 
 impl Inner {
-    async fn follow(&self, mut request: Request) -> Result<CallbackReply, CallbackFailure> {
+    async fn follow(&self, mut request: Request, redirects: Redirects) -> Result<CallbackReply, CallbackFailure> {
         for _ in 0..=REDIRECTS_MAX {
             let reply = self.answer(&request).await?;
+            if redirects == Redirects::Answers {
+                return Ok(reply);
+            }
             match redirect(&request, &reply) {
                 None => return Ok(reply),
                 Some(None) => break,
