@@ -16,6 +16,8 @@ use crate::wire;
 const OPENING_MAX: usize = 64;
 /// Nothing of the load takes longer than this.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// A server keeps connections to a backend once it has seen one of them stay open for so long (4.5 s, looked at each second).
+const TRUST_TAKES: Duration = Duration::from_millis(5600);
 /// The server is quiet when nothing has arrived for this long.
 const QUIET: Duration = Duration::from_millis(30);
 
@@ -124,6 +126,16 @@ impl<'a> Rig<'a> {
     pub fn settle(&mut self) -> Result<(), Failure> {
         let end = Instant::now() + QUIET;
         while Instant::now() < end {
+            self.net.poll(&mut Silent, 1)?;
+        }
+        Ok(())
+    }
+
+    /// Lets the server see that its backend keeps connections, if it has asked it anything: what is measured then is not the
+    /// first seconds after a start, in which every callback opens a connection.
+    pub fn earn_trust(&mut self) -> Result<(), Failure> {
+        let end = Instant::now() + TRUST_TAKES;
+        while self.net.business.connects > 0 && Instant::now() < end {
             self.net.poll(&mut Silent, 1)?;
         }
         Ok(())

@@ -55,6 +55,7 @@ impl Work for Connect {
     fn round(&self, rig: &mut Rig<'_>) -> Result<Round, Failure> {
         // Warms up code, callback connections and tables.
         rig.open_clients(200, Lane::Fast, |_| "warm".into())?;
+        rig.earn_trust()?;
         let mut load = Connecting {
             begun: vec![Instant::now(); 200],
             open: 200,

@@ -65,6 +65,7 @@ impl Work for Mixed {
 
     fn round(&self, rig: &mut Rig<'_>) -> Result<Round, Failure> {
         rig.open_clients(self.clients, Lane::Fast, |number| format!("room-{}", number / ROOM))?;
+        rig.earn_trust()?;
         rig.open_callers(CALLERS)?;
         let mut load = Everything {
             calling: Calling::new(CALLERS, b"\"status\": 0"),

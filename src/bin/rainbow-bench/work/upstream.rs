@@ -63,6 +63,7 @@ impl Work for Upstream {
 
     fn round(&self, rig: &mut Rig<'_>) -> Result<Round, Failure> {
         rig.open_clients(self.clients, Lane::Fast, |_| "upstream".into())?;
+        rig.earn_trust()?;
         let mut frame = Vec::new();
         // Messages of QoS 1 are not compared with earlier ones, so one id does for all.
         let packet = Packet::Send {
