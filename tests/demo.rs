@@ -192,6 +192,9 @@ fn the_printed_command_works() {
     assert!(log.contains(&url), "{log}");
     let from = log.find("T=$(date").expect("a command is printed");
     let to = from + log[from..].find("\n\n").expect("an empty line behind it");
+    let (port, secret) = (format!(":{}/", server.port()), token(&server));
+    let in_readme = log[from..to].replace(&port, ":1984/").replace(&secret, "SECRET");
+    assert!(include_str!("../README.md").contains(&in_readme), "{in_readme}");
     let ada = join(&server, "Ada");
     let shell = Command::new("sh")
         .args(["-c", &log[from..to]])
