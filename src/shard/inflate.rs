@@ -23,8 +23,6 @@ const CLIENTS_PER_TURN: usize = 64;
 pub(super) struct Inflating {
     /// None while somebody waits.
     left: usize,
-    /// Frame of the last message, and the bytes it counts as.
-    last: (usize, usize),
     waiting: VecDeque<ClientId>,
 }
 
@@ -32,7 +30,6 @@ impl Default for Inflating {
     fn default() -> Self {
         Self {
             left: INFLATED_BYTES_PER_TURN,
-            last: (0, 0),
             waiting: VecDeque::new(),
         }
     }
@@ -44,17 +41,10 @@ impl Inflating {
         self.left == 0
     }
 
-    /// A message of `packed` bytes, the last of them in a frame of `frame` bytes, became `unpacked` bytes, however many were left.
-    pub(super) fn take(&mut self, frame: usize, packed: usize, unpacked: usize) {
-        let work = packed.max(unpacked);
-        self.left = self.left.saturating_sub(work);
-        self.last = (frame, frame + (work - packed));
-    }
-
-    /// The length of the frame with which the last message was whole, and the bytes it counts as for the client's rate: those the
-    /// message has become, if they are more.
-    pub(super) fn last(&self) -> (usize, usize) {
-        self.last
+    /// A message of `packed` bytes became `unpacked` bytes, however many were left. Returns how many more that is.
+    pub(super) fn take(&mut self, packed: usize, unpacked: usize) -> usize {
+        self.left = self.left.saturating_sub(packed.max(unpacked));
+        unpacked.saturating_sub(packed)
     }
 
     /// Whether there is nothing to be done for the next turn.

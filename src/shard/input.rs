@@ -37,6 +37,14 @@ pub enum Input {
     Gone,
 }
 
+/// A frame that was used.
+struct Taken {
+    /// Its length.
+    frame: usize,
+    /// Bytes that count for the client's rate besides: those a compressed message has become more.
+    inflated: usize,
+}
+
 /// How a run over a buffer of frames ended.
 enum Run {
     /// Everything usable was used.
@@ -49,8 +57,6 @@ enum Run {
     Short,
     /// Enough was inflated in this turn.
     Spent,
-    /// Not the end: a compressed message was taken, and [`super::inflate::Inflating`] knows how much that was.
-    Unpacked,
     /// The client closes, with the code of its close frame.
     End(Option<u16>),
     /// The client's stream cannot be followed any further.
@@ -185,17 +191,14 @@ impl Shard {
             if may_stop && let Some(run) = self.stops(id, is_short, rest.is_empty(), now) {
                 break run;
             }
-            let (frame, counted) = match self.on_frame(id, rest, &mut actions) {
-                Ok(frame) => (frame, frame),
-                Err(Run::Unpacked) => {
-                    may_stop |= self.inflating.is_spent();
-                    self.inflating.last()
-                }
+            let taken = match self.on_frame(id, rest, &mut actions) {
+                Ok(taken) => taken,
                 Err(run) => break run,
             };
-            used += frame;
+            used += taken.frame;
+            may_stop |= self.inflating.is_spent();
             if limited {
-                self.take_rate(id, counted, now);
+                self.take_rate(id, taken.frame + taken.inflated, now);
             }
             if !actions.steps.is_empty() {
                 self.perform_steps(id, &mut actions, now, sockets);
@@ -210,7 +213,7 @@ impl Shard {
         actions.reply.clear();
         self.actions = actions;
         match run {
-            Run::Hungry | Run::Closed | Run::Unpacked => {}
+            Run::Hungry | Run::Closed => {}
             Run::Throttled => self.pause_for_rate(id, now),
             Run::Short => self.pause_for_memory(id, now),
             Run::Spent => self.pause_to_inflate(id),
@@ -240,8 +243,8 @@ impl Shard {
         (self.inflating.is_spent() && !is_empty && client.is_compressed()).then_some(Run::Spent)
     }
 
-    /// Handles the first frame of `buffer`; returns its length, but for compressed messages.
-    fn on_frame(&mut self, id: ClientId, buffer: &mut [u8], actions: &mut Actions) -> Result<usize, Run> {
+    /// Handles the first frame of `buffer`.
+    fn on_frame(&mut self, id: ClientId, buffer: &mut [u8], actions: &mut Actions) -> Result<Taken, Run> {
         let context = context!(self, id);
         let client = self.clients.get_mut(id.slot, id.generation).ok_or(Run::Closed)?;
         let Phase::Open(open) = &mut client.phase else {
@@ -255,6 +258,7 @@ impl Shard {
         }
         let limits = self.policies[open.door as usize].frame_limits(open.deflate);
         let (step, frame) = open.decoder.next(buffer, &limits).map_err(Run::Violation)?;
+        let mut inflated = 0;
         match step {
             ws::Step::Need(_) => return Err(Run::Hungry),
             ws::Step::Fragment => {}
@@ -264,16 +268,15 @@ impl Shard {
                 payload,
             } => {
                 client.went_on = true;
-                if compressed {
+                let payload = if compressed {
                     let unpacked = self.codec.unpack(&payload, kind, limits.message_max);
                     let len = unpacked.as_ref().map_or(limits.message_max, |unpacked| unpacked.len());
-                    self.inflating.take(frame, payload.len(), len);
-                    open.session
-                        .on_message(context, kind, unpacked.map_err(Run::Violation)?, actions);
-                    self.metrics.add(Metric::FramesIn, 1);
-                    return Err(Run::Unpacked);
-                }
-                open.session.on_message(context, kind, &payload, actions);
+                    inflated = self.inflating.take(payload.len(), len);
+                    unpacked.map_err(Run::Violation)?
+                } else {
+                    &payload
+                };
+                open.session.on_message(context, kind, payload, actions);
             }
             ws::Step::Ping(payload) => {
                 let (header, len) = ws::header(ws::Opcode::Pong, payload.len());
@@ -287,7 +290,7 @@ impl Shard {
             }
         }
         self.metrics.add(Metric::FramesIn, 1);
-        Ok(frame)
+        Ok(Taken { frame, inflated })
     }
 
     /// The client broke RFC 6455: its door decides what it is told.

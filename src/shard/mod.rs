@@ -12,7 +12,7 @@
 //! | `input.rs` | bytes in: heads, frames, pause and resume |
 //! | `handshake.rs` | request head → refuse, hand over, ask the business; the answer → open |
 //! | `members.rs` | join, leave, occupy, users, census |
-//! | `timers.rs` | timers of sessions |
+//! | `steps.rs`, `timers.rs` | what sessions want done; their timers |
 //! | `collected.rs`, `fanout.rs`, `delivery.rs` | publishes of a turn; publish → members; acknowledgements, retries |
 //! | `output.rs`, `frames.rs` | bytes out, corking, slow consumers; frames that share their payload |
 //! | `closing.rs`, `drain.rs`, `contain.rs` | how a client ends; how all do when the server stops; what a panic costs |
@@ -41,6 +41,7 @@ mod output;
 mod rate;
 mod slow;
 mod sockets;
+mod steps;
 mod timers;
 
 use std::sync::Arc;
@@ -57,7 +58,7 @@ use crate::engine::registry::{HomeHash, Interest, Members, Online};
 use crate::engine::slots::Slots;
 use crate::engine::wheel::Wheel;
 use crate::metrics::{CoreMetrics, Metric};
-use crate::protocol::{Action, Actions, Door, DoorPolicy, Session};
+use crate::protocol::{Actions, Door, DoorPolicy, Session};
 use crate::time::Instant;
 use crate::wire::deflate::Codec;
 
@@ -501,71 +502,6 @@ impl Shard {
         self.actions = actions;
         self.settle_closing(id);
         self.resume_input(id, now, sockets);
-    }
-
-    /// Executes the steps of a session, then queues its reply.
-    fn perform(&mut self, id: ClientId, actions: &mut Actions, now: Instant, sockets: &mut dyn Sockets) {
-        self.perform_steps(id, actions, now, sockets);
-        self.queue_reply(id, &mut actions.reply, &mut actions.reply_frames, now, sockets);
-    }
-
-    /// Executes the steps of a session. If other cores have to hear of one, the reply is queued before it, and so waits until
-    /// their mail has left; other replies the caller may write at once.
-    fn perform_steps(&mut self, id: ClientId, actions: &mut Actions, now: Instant, sockets: &mut dyn Sockets) {
-        let (reply, frames) = (&mut actions.reply, &mut actions.reply_frames);
-        for step in actions.steps.drain(..) {
-            match step {
-                Action::Callback(request) => {
-                    self.metrics.add(Metric::Forwarded, 1);
-                    self.reports.push(Report::Callback(request));
-                }
-                Action::Acknowledged(delivery, data) => self.member_done(delivery, data, now),
-                Action::DataLeftOut(why, bytes) => {
-                    let max = self.config.ack_data_max;
-                    self.notes.ack_data.left_out(why, bytes, max, &self.metrics, now);
-                }
-                Action::Arm(kind, after) => self.arm(id, kind, after, now),
-                Action::Disarm(kind) => self.disarm(id, kind),
-                Action::Note(note) => self.note(&note, now),
-                Action::Join(channel) => {
-                    self.queue_reply(id, reply, frames, now, sockets);
-                    self.join(id, channel, now);
-                }
-                Action::Leave(channel) => {
-                    self.queue_reply(id, reply, frames, now, sockets);
-                    self.leave(id, &channel);
-                }
-                Action::Bind { name, platform } => {
-                    self.queue_reply(id, reply, frames, now, sockets);
-                    self.bind(id, name, platform, now);
-                }
-                Action::Publish(publish) => {
-                    self.queue_reply(id, reply, frames, now, sockets);
-                    self.publish(id, publish, now);
-                }
-                Action::Close(cause, code) => {
-                    self.queue_reply(id, reply, frames, now, sockets);
-                    self.close_client(id, cause, code, now, sockets);
-                }
-            }
-        }
-    }
-
-    /// Queues what a session has said so far until the end of the turn.
-    fn queue_reply(
-        &mut self,
-        id: ClientId,
-        reply: &mut Vec<u8>,
-        frames: &mut u64,
-        now: Instant,
-        sockets: &mut dyn Sockets,
-    ) {
-        if !reply.is_empty() {
-            self.pack_reply(id, reply);
-            self.metrics.add(Metric::FramesOut, std::mem::take(frames));
-            self.queue(id, reply, now, sockets);
-            reply.clear();
-        }
     }
 
     /// How clients of a door are treated.
