@@ -35,13 +35,22 @@ pub enum Use {
     Bodies,
     /// Answers of the HTTP interface that their callers have not read, and data of acknowledgements that goes into them.
     Answers,
+    /// Answers of backends and other nodes, from the first byte until nobody needs them any more.
+    Replies,
 }
 
 impl Use {
     /// Every use.
-    pub const ALL: [Use; 5] = [Use::Input, Use::Forwards, Use::Outboxes, Use::Bodies, Use::Answers];
+    pub const ALL: [Use; 6] = [
+        Use::Input,
+        Use::Forwards,
+        Use::Outboxes,
+        Use::Bodies,
+        Use::Answers,
+        Use::Replies,
+    ];
     /// Labels in the order of [`Use::ALL`].
-    pub const LABELS: [&'static str; 5] = ["input", "forwards", "outboxes", "bodies", "answers"];
+    pub const LABELS: [&'static str; 6] = ["input", "forwards", "outboxes", "bodies", "answers", "replies"];
 }
 
 /// Who gives way, first to last.
@@ -53,7 +62,7 @@ pub enum Rank {
     Stranger = 4,
     /// The begun messages of clients: closed with 1013. Bodies of callers who have signed: 503.
     Begun = 5,
-    /// Answers to callers: 503.
+    /// Answers to callers: 503. Answers of backends and other nodes: not read to their end, the call fails.
     Answer = 6,
     /// Messages that are about to be forwarded: the client is not read for a while.
     Forward = 7,
@@ -141,6 +150,8 @@ pub type Input = Buffer<{ Use::Input as usize }>;
 pub type Output = Buffer<{ Use::Outboxes as usize }>;
 /// Waiting for a caller.
 pub type Answer = Buffer<{ Use::Answers as usize }>;
+/// From a backend, or another node.
+pub type Reply = Buffer<{ Use::Replies as usize }>;
 
 impl<const OF: usize> Buffer<OF> {
     /// An empty one, without memory.
@@ -190,6 +201,15 @@ impl<const OF: usize> Buffer<OF> {
         let result = fill(&mut self.0);
         self.note(before);
         result
+    }
+
+    /// The same bytes to share, charged until nobody shares them any more.
+    pub fn share(self) -> Bytes {
+        if self.0.capacity() < CHUNK {
+            Bytes::from(self.into_vec())
+        } else {
+            Bytes::from_owner(self)
+        }
     }
 
     /// The bytes, which are not charged any more.
@@ -248,11 +268,7 @@ impl<const OF: usize> AsRef<[u8]> for Buffer<OF> {
 
 /// Bytes that are charged as `OF` until nobody shares them any more.
 pub fn hold<const OF: usize>(bytes: Vec<u8>) -> Bytes {
-    if bytes.capacity() < CHUNK {
-        Bytes::from(bytes)
-    } else {
-        Bytes::from_owner(Buffer::<OF>::from(bytes))
-    }
+    Buffer::<OF>::from(bytes).share()
 }
 
 /// Memory that is charged while this is kept, whoever has it.

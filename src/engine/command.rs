@@ -312,4 +312,6 @@ pub enum CallbackFailure {
     Redirects,
     /// The deadline passed.
     TimedOut,
+    /// Memory is short, so the answer was not read to its end.
+    MemoryShort,
 }

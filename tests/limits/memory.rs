@@ -105,6 +105,20 @@ fn orphans(business: &Business, server: &Server) -> Held {
     Vec::new()
 }
 
+/// The backend begins large answers, and does not end them.
+fn replies(business: &Business, server: &Server) -> Held {
+    let half = Reply::ok(vec![b'r'; 3 * MIB]).mode(Mode::HalfThenHang);
+    business.reply("/message/7/", half);
+    let clients = let_in(server, 50, &Open::default());
+    for client in &clients {
+        client.send(&packet::send(0, 7, 0, "large"));
+    }
+    clients
+        .into_iter()
+        .map(|client| Box::new(client) as Box<dyn Any>)
+        .collect()
+}
+
 fn heads(_: &Business, server: &Server) -> Held {
     let head = format!("GET /connect/?a={}", "a".repeat(60_000));
     (0..700).map(|_| raw(server, head.as_bytes())).collect()
@@ -235,6 +249,10 @@ type Attack = (fn(&Business, &Server) -> Held, &'static str);
 
 const HALF_MESSAGES: Attack = (half_messages, "rainbow_gave_way_total{what=\"begun\"}");
 const ORPHANS: Attack = (orphans, "rainbow_gave_way_total{what=\"forwards\"}");
+const REPLIES: Attack = (
+    replies,
+    "rainbow_callback_troubles_total{kind=\"message\",reason=\"memory_short\"}",
+);
 const HEADS: Attack = (heads, "rainbow_refused_total{reason=\"memory\"}");
 const LAGGARDS: Attack = (laggards, "rainbow_gave_way_total{what=\"lagging\"}");
 const BODIES: Attack = (bodies, "rainbow_accepted_total");
@@ -249,6 +267,11 @@ fn half_messages_are_bounded() {
 #[test]
 fn messages_of_clients_that_have_gone_are_bounded() {
     withstands(&[ORPHANS]);
+}
+
+#[test]
+fn answers_of_backends_are_bounded() {
+    withstands(&[REPLIES]);
 }
 
 #[test]
@@ -278,7 +301,7 @@ fn data_of_acknowledgements_is_bounded() {
 
 #[test]
 fn all_of_it_together_is_bounded() {
-    withstands(&[PAGES, LAGGARDS, HALF_MESSAGES, ORPHANS, HEADS, BODIES]);
+    withstands(&[PAGES, LAGGARDS, HALF_MESSAGES, REPLIES, ORPHANS, HEADS, BODIES]);
 }
 
 #[test]

@@ -14,8 +14,9 @@ use crate::rig::{self, ADMITTED};
 use crate::world::{Event, World};
 
 /// All ways a call can fail without an answer.
-const FAILURES: [CallbackFailure; 9] = [
+const FAILURES: [CallbackFailure; 10] = [
     CallbackFailure::Overloaded,
+    CallbackFailure::MemoryShort,
     CallbackFailure::Unresolved,
     CallbackFailure::Refused,
     CallbackFailure::Unreachable,

@@ -45,7 +45,7 @@ impl Callbacks {
 /// What the end of a call says about the server. `took` of the `timeout` were used.
 pub(super) fn verdict(outcome: &CallbackOutcome, took: Duration, timeout: Duration) -> Verdict {
     use CallbackFailure::{
-        Dropped, Garbage, Handshake, Overloaded, Redirects, Refused, TimedOut, Unreachable, Unresolved,
+        Dropped, Garbage, Handshake, MemoryShort, Overloaded, Redirects, Refused, TimedOut, Unreachable, Unresolved,
     };
     match outcome {
         CallbackOutcome::Answered(reply) if reply.status == STATUS_OF_ITSELF => Verdict::Unavailable,
@@ -54,7 +54,7 @@ pub(super) fn verdict(outcome: &CallbackOutcome, took: Duration, timeout: Durati
         CallbackOutcome::Failed(TimedOut) if took < timeout / 2 => Verdict::Unclear,
         CallbackOutcome::Failed(TimedOut | Dropped) => Verdict::Failed,
         CallbackOutcome::Failed(Refused | Unreachable | Handshake | Unresolved) => Verdict::Down,
-        CallbackOutcome::Failed(Garbage | Redirects | Overloaded) => Verdict::Unclear,
+        CallbackOutcome::Failed(Garbage | Redirects | Overloaded | MemoryShort) => Verdict::Unclear,
     }
 }
 
@@ -113,10 +113,10 @@ impl Inner {
 
 /// Whether a neutral request found the server: whatever it says, unless a proxy says it.
 pub(super) fn is_alive(result: &Result<CallbackReply, CallbackFailure>) -> bool {
-    use CallbackFailure::{Garbage, Redirects};
+    use CallbackFailure::{Garbage, MemoryShort, Redirects};
     match result {
         Ok(reply) => reply.status < STATUS_UNAVAILABLE,
-        Err(failure) => matches!(failure, Garbage | Redirects),
+        Err(failure) => matches!(failure, Garbage | Redirects | MemoryShort),
     }
 }
 

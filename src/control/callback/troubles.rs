@@ -47,6 +47,7 @@ troubles! {
     NotHttp "not_http" "the answer is not HTTP, or beyond a limit";
     Redirects "redirects" "the backend redirects more than five times, or to nowhere";
     TimedOut "timeout" "the backend does not answer within callback_timeout";
+    MemoryShort "memory_short" "memory is short, so an answer of the backend is not read to its end";
     QueueFull "queue_full" "too many callbacks wait";
     Expired "expired" "callbacks wait for their turn until callback_timeout is over";
 }
@@ -75,6 +76,7 @@ impl Trouble {
                 Failure::Garbage => Trouble::NotHttp,
                 Failure::Redirects => Trouble::Redirects,
                 Failure::TimedOut => Trouble::TimedOut,
+                Failure::MemoryShort => Trouble::MemoryShort,
             },
         })
     }
@@ -119,6 +121,9 @@ impl Trouble {
             (Trouble::NotHttp, _) => "see whether the port speaks http or https, and how large its answers are",
             (Trouble::Redirects, _) => "let the URL name where the answer is",
             (Trouble::TimedOut, _) => "it is too slow, or a firewall swallows the call: see how long its handlers take",
+            (Trouble::MemoryShort, _) => {
+                "see rainbow_memory_held_bytes for what takes the room; raise memory_max, or let the backend answer with less"
+            }
             (Trouble::QueueFull, Endpoint::Connect) => {
                 "clients are answered 503 with Retry-After; the backend is too slow for so many, or auth_concurrency too low"
             }

@@ -1,5 +1,7 @@
 //! One request and its answer on one connection (RFC 9112). Framing is `wire::http1`'s; here it meets the socket.
 //!
+//! Bodies are charged to the memory that waits (`budget.rs`), and not read to their end while that is short.
+//!
 //! The outcome tells the caller two things it cannot guess: whether the connection may carry another request, and, after
 //! a failure, how much the peer can have seen of this one.
 
@@ -10,6 +12,7 @@ use http::{Method, StatusCode};
 use super::Request;
 use super::conn::Conn;
 use super::line::Stop;
+use crate::budget::{self, CHUNK, Rank, is_short};
 use crate::engine::command::{CallbackFailure, CallbackReply};
 use crate::wire::gzip;
 use crate::wire::http1::{
@@ -54,6 +57,7 @@ impl From<Broken> for CallbackFailure {
 
 const GARBAGE: Broken = Broken::Spoiled(CallbackFailure::Garbage);
 const DROPPED: Broken = Broken::Spoiled(CallbackFailure::Dropped);
+const MEMORY_SHORT: Broken = Broken::Spoiled(CallbackFailure::MemoryShort);
 
 /// How an exchange goes about it.
 #[derive(Clone, Copy, Debug)]
@@ -207,7 +211,7 @@ async fn read_body(
     head: &ResponseHead,
     body_max: usize,
     early: bool,
-) -> Result<(Vec<u8>, bool), Broken> {
+) -> Result<(budget::Reply, bool), Broken> {
     let spoiled = |error| {
         if error == BodyError::Truncated {
             DROPPED
@@ -216,13 +220,16 @@ async fn read_body(
         }
     };
     let mut decoder = BodyDecoder::new(head.framing, body_max as u64).map_err(spoiled)?;
-    let mut body = Vec::new();
+    let mut body = budget::Reply::new();
     let mut start = head.head_len;
     loop {
         let input = buffer.get(start..).unwrap_or_default();
-        let progress = decoder.feed(input, &mut body).map_err(spoiled)?;
+        let progress = body.fill(|body| decoder.feed(input, body)).map_err(spoiled)?;
         if progress.done {
             return Ok((body, progress.consumed == input.len()));
+        }
+        if body.capacity() >= CHUNK && is_short(Rank::Answer) {
+            return Err(MEMORY_SHORT);
         }
         if buffer.len() == buffer.capacity() && buffer.capacity() < READ_BYTES_MAX {
             buffer.reserve(2 * buffer.capacity());
@@ -251,20 +258,20 @@ async fn receive(conn: &mut Conn, buffer: &mut Vec<u8>) -> std::io::Result<usize
     result
 }
 
-fn reply(head: &ResponseHead, body: Vec<u8>, body_max: usize) -> Result<CallbackReply, Broken> {
+fn reply(head: &ResponseHead, body: budget::Reply, body_max: usize) -> Result<CallbackReply, Broken> {
     let packed = head
         .headers
         .first(CONTENT_ENCODING)
         .is_some_and(|coding| coding.eq_ignore_ascii_case(b"gzip") || coding.eq_ignore_ascii_case(b"x-gzip"));
     let body = if packed && !body.is_empty() {
-        gzip::unpack(&body, body_max).ok_or(GARBAGE)?
+        gzip::unpack(&body, body_max).ok_or(GARBAGE)?.into()
     } else {
         body
     };
     Ok(CallbackReply {
         status: head.status.as_u16(),
         headers: lower_case(&head.headers),
-        body: body.into(),
+        body: body.share(),
     })
 }
 

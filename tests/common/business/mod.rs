@@ -71,6 +71,8 @@ pub enum Mode {
     Drop,
     /// Half of the body announced, then close.
     CutShort,
+    /// Half of the body announced, then nothing more.
+    HalfThenHang,
     /// Never answer.
     Hang,
 }

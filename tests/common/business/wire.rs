@@ -118,6 +118,11 @@ pub fn write_reply(mut stream: &TcpStream, reply: &Reply, stop: &AtomicBool) -> 
             stream.write_all(format!("{head}Content-Length: {}\r\n\r\n", reply.body.len() * 2 + 2).as_bytes())?;
             stream.write_all(&reply.body)?;
         }
+        Mode::HalfThenHang => {
+            stream.write_all(format!("{head}Content-Length: {}\r\n\r\n", reply.body.len() * 2).as_bytes())?;
+            stream.write_all(&reply.body)?;
+            hang(stream, stop);
+        }
         Mode::Drop => {}
         Mode::Hang => hang(stream, stop),
     }
