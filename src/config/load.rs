@@ -9,6 +9,7 @@ use super::keys::{self, Key};
 use super::kind::{Kind, Reading};
 use super::{
     ClusterUdp, Config, ConfigError, ForwardOrder, Note, Origin, Overrides, SECTION, Setting, TOKEN_EXAMPLE, Warning,
+    gateway,
 };
 
 /// Longest unknown key that is compared with the known ones.
@@ -30,19 +31,23 @@ pub(super) fn load(label: &str, text: &str, overrides: &Overrides) -> Result<(Co
                 .collect());
         }
     };
-    if ini.section(SECTION).is_none() {
+    let mut config = Config::blank();
+    config.gateway.on = ini.section(gateway::SECTION).is_some();
+    if ini.section(SECTION).is_none() && !config.gateway.on {
         return Err(vec![ConfigError(note(0, missing_section(&ini)))]);
     }
     let mut loader = Loader {
         ini: &ini,
-        config: Config::blank(),
+        config,
         errors: Vec::new(),
         warnings: Vec::new(),
     };
+    loader.config.rainbow = loader.has_rainbow();
     keys::all().for_each(|key| loader.key(key));
     loader.ports(overrides);
     loader.tls();
     loader.cluster();
+    loader.gateway();
     loader.unknown_keys();
     loader.remarks();
     if loader.errors.is_empty() {
@@ -92,8 +97,18 @@ impl Loader<'_> {
         self.warnings.push(Warning(note));
     }
 
+    /// An entry of the main section.
     fn entry(&self, name: &str) -> Option<&Entry> {
         self.ini.entry(SECTION, name)
+    }
+
+    /// What a key is called in a message under this one of its names.
+    fn label(key: &Key, name: &str) -> String {
+        if key.section == SECTION {
+            name.to_owned()
+        } else {
+            format!("[{}] {name}", key.section)
+        }
     }
 
     fn line(&self, name: &str) -> Option<u32> {
@@ -102,19 +117,22 @@ impl Loader<'_> {
 
     /// One row: the file's value under the first of its names, else the default.
     fn key(&mut self, key: &'static Key) {
-        let mut written = key.names().filter(|name| self.entry(name).is_some());
+        let ini = self.ini;
+        let entry = |name: &str| ini.entry(key.section, name);
+        let mut written = key.names().filter(|name| entry(name).is_some());
         let name = written.next();
         let surplus: Vec<_> = written.collect();
         for alias in surplus {
             self.warn(
                 alias,
-                self.line(alias),
+                entry(alias).map(|entry| entry.line),
                 format!("is ignored, because {} is set too", key.name),
             );
         }
         let origin = match (name, key.default) {
             (Some(name), _) => self.written(key, name),
             (None, Some(default)) => self.default(key, default),
+            (None, None) if !self.config.rainbow => None,
             (None, None) if matches!(key.kind, Kind::OptionalUrl(_)) && self.is_older() => {
                 self.warn(
                     key.name,
@@ -128,7 +146,7 @@ impl Loader<'_> {
         if let Some(origin) = origin {
             let shown = key.kind.show(&mut self.config);
             self.config.settings.push(Setting {
-                name: key.name,
+                name: key.label,
                 shown,
                 origin,
             });
@@ -136,25 +154,26 @@ impl Loader<'_> {
     }
 
     fn written(&mut self, key: &Key, name: &'static str) -> Option<Origin> {
-        let (text, line) = match self.ini.value(SECTION, name) {
+        let label = Self::label(key, name);
+        let (text, line) = match self.ini.value(key.section, name) {
             Ok(found) => found?,
             Err(error) => {
-                self.fail(name, Some(error.line), interpolation_advice(key, &error.problem));
+                self.fail(&label, Some(error.line), interpolation_advice(key, &error.problem));
                 return None;
             }
         };
         // The caller decodes leniently, so that comments may be in any encoding; values may not.
         if text.contains(char::REPLACEMENT_CHARACTER) {
-            self.fail(name, Some(line), "value is not UTF-8; save the file as UTF-8");
+            self.fail(&label, Some(line), "value is not UTF-8; save the file as UTF-8");
             return None;
         }
         let read = key.kind.read(&text, &mut self.config);
         if let Err(refusal) = self.weigh(key, name, &text, read) {
-            self.fail(name, Some(line), refusal);
+            self.fail(&label, Some(line), refusal);
             return None;
         }
         if matches!(key.kind, Kind::Ignored) {
-            self.warn(name, Some(line), "has no effect since version 0.02; remove it");
+            self.warn(&label, Some(line), "has no effect since version 0.02; remove it");
         }
         Some(Origin::File {
             label: self.ini.label().to_owned(),
@@ -170,9 +189,10 @@ impl Loader<'_> {
         text: &str,
         read: Result<Reading, String>,
     ) -> Result<(), String> {
-        let Some(entry) = self.entry(name) else {
+        let Some(entry) = self.ini.entry(key.section, name) else {
             return read.map(drop);
         };
+        let is_known = |name: &str| is_known(key.section, name);
         let (line, mut doubts) = (Some(entry.line), doubt::doubts(entry, is_known));
         let mut remarks = Vec::new();
         if let Some(earlier) = entry.replaced {
@@ -192,11 +212,12 @@ impl Loader<'_> {
             (Ok(Reading::AsWritten), _) => {}
         }
         match key.kind {
-            Kind::Secret(_) if remarks.is_empty() => remarks.extend(doubt::goes_on(entry)),
-            Kind::Url(_) => remarks.extend(doubt::encoded_user(text).map(str::to_owned)),
+            Kind::Secret(_) | Kind::Secrets(_) if remarks.is_empty() => remarks.extend(doubt::goes_on(entry)),
+            Kind::Url(_) | Kind::MaybeUrl(_) => remarks.extend(doubt::encoded_user(text).map(str::to_owned)),
             _ => {}
         }
-        remarks.into_iter().for_each(|remark| self.warn(name, line, remark));
+        let label = Self::label(key, name);
+        remarks.into_iter().for_each(|remark| self.warn(&label, line, remark));
         Ok(())
     }
 
@@ -205,10 +226,17 @@ impl Loader<'_> {
             Ok(_) => Some(Origin::Default),
             // Only a mistake in the table leads here; its test reads every default.
             Err(refusal) => {
-                self.fail(key.name, None, refusal);
+                self.fail(key.label, None, refusal);
                 None
             }
         }
+    }
+
+    /// Rainbow needs its settings, unless the file is another door's and names none of its URLs.
+    fn has_rainbow(&self) -> bool {
+        let is_url = |key: &&'static Key| matches!(key.kind, Kind::Url(_) | Kind::OptionalUrl(_));
+        let mut names = keys::all().filter(is_url).flat_map(Key::names);
+        !self.config.gateway.on || names.any(|name| self.entry(name).is_some())
     }
 
     /// The layout of the README from before 0.01, which knows no close callback.
@@ -239,7 +267,7 @@ impl Loader<'_> {
     /// The line of this key if it has become part of another one's value.
     fn swallowed(&self, key: &Key) -> Option<u32> {
         let entries = self.ini.section(SECTION)?.values();
-        let all = entries.flat_map(|entry| doubt::doubts(entry, is_known));
+        let all = entries.flat_map(|entry| doubt::doubts(entry, |name| is_known(SECTION, name)));
         let swallowed = all.filter_map(|doubt| doubt.swallowed);
         let mut lines = swallowed.filter_map(|(name, line)| key.names().any(|known| known == name).then_some(line));
         lines.next()
@@ -330,6 +358,54 @@ impl Loader<'_> {
         }
     }
 
+    /// What has to fit together in the settings of the gateway, and with the main ones.
+    fn gateway(&mut self) {
+        let gateway = &self.config.gateway;
+        if !gateway.on {
+            return;
+        }
+        let (port, tls_port) = (gateway.port, gateway.tls_port);
+        let taken = |port| self.config.ports.contains(&port) || self.config.tls_port == Some(port);
+        let line = |name: &str| self.ini.entry(gateway::SECTION, name).map(|entry| entry.line);
+        let mut wrong = Vec::new();
+        let other = "is a port of [main] too; choose another one";
+        if taken(port) {
+            wrong.push(("[gateway] port", line("port"), format!("{port} {other}")));
+        }
+        if let Some(tls_port) = tls_port {
+            if taken(tls_port) {
+                wrong.push(("[gateway] tls_port", line("tls_port"), format!("{tls_port} {other}")));
+            } else if tls_port == port {
+                let text = format!("{tls_port} is the port without TLS too; choose another one");
+                wrong.push(("[gateway] tls_port", line("tls_port"), text));
+            }
+            if self.config.tls_cert.is_empty() {
+                let text = "needs a certificate; add tls_cert and tls_key under [main], or set tls_port = 0";
+                wrong.push(("[gateway] tls_port", line("tls_port"), text.into()));
+            }
+        }
+        if gateway.api_tokens.is_empty() && !self.config.bind.iter().all(|address| address.is_loopback()) {
+            let text = "is empty, so everybody who reaches the port of [main] could send to every client: set a token, or \
+                        let bind of [main] have addresses of this machine only (127.0.0.1, ::1)";
+            wrong.push(("[gateway] api_tokens", line("api_tokens"), text.into()));
+        }
+        let urls = [
+            &gateway.url,
+            &gateway.connect_url,
+            &gateway.message_url,
+            &gateway.close_url,
+        ];
+        let is_unsigned = gateway.secret.expose().is_empty() && urls.into_iter().any(Option::is_some);
+        let secret_line = line("secret");
+        for (label, line, text) in wrong {
+            self.fail(label, line, text);
+        }
+        if is_unsigned {
+            let text = "is empty: a backend cannot tell the events of this server from anybody else's";
+            self.warn("[gateway] secret", secret_line, text);
+        }
+    }
+
     /// Broadcasts are the original's habit, and safe with a signature only.
     fn cluster(&mut self) {
         let line = self.line("cluster_udp");
@@ -351,6 +427,17 @@ impl Loader<'_> {
                 self.warn("cluster_name", self.line("cluster_name"), text);
             }
         }
+        if !self.config.rainbow {
+            let is_on = self.config.cluster_udp != ClusterUdp::No;
+            let text = "is of no use without connect_url, forward_url and close_url: such a cluster is rainbow's";
+            if is_on {
+                self.fail("cluster_udp", line, text);
+            }
+            if !self.config.cluster_peers.is_empty() {
+                self.fail("cluster_peers", self.line("cluster_peers"), text);
+            }
+            return;
+        }
         match self.config.cluster_udp {
             ClusterUdp::Signed if self.config.security_token.expose().is_empty() => {
                 self.fail(
@@ -371,25 +458,35 @@ impl Loader<'_> {
     /// Whether the file has nothing but settings of versions up to 0.05. Unknown keys were ignored by them too.
     fn may_be_an_originals(&self) -> bool {
         let is_new = |name: &str| !keys::ORIGINALS.contains(&name) && self.entry(name).is_some();
-        !keys::all().flat_map(Key::names).any(is_new)
+        let mut names = keys::all().filter(|key| key.section == SECTION).flat_map(Key::names);
+        !self.config.gateway.on && !names.any(is_new)
     }
 
     /// The original ignores keys it does not know, so they are never fatal. A key that only serves `%(name)s` is fine.
     fn unknown_keys(&mut self) {
+        self.unknown_keys_of(SECTION);
+        self.unknown_keys_of(gateway::SECTION);
+    }
+
+    fn unknown_keys_of(&mut self, section: &'static str) {
         let ini = self.ini;
-        let Some(section) = ini.section(SECTION) else { return };
-        let values: String = section.values().map(|entry| entry.raw.to_ascii_lowercase()).collect();
-        let mut unknown: Vec<(&String, &Entry)> = section.iter().filter(|(name, _)| !is_known(name)).collect();
+        let Some(entries) = ini.section(section) else { return };
+        let is_known = |name: &str| is_known(section, name);
+        let values: String = entries.values().map(|entry| entry.raw.to_ascii_lowercase()).collect();
+        let mut unknown: Vec<(&String, &Entry)> = entries.iter().filter(|(name, _)| !is_known(name)).collect();
         unknown.sort_by_key(|(_, entry)| entry.line);
         for (name, entry) in unknown.into_iter().take(ini::ERRORS_MAX) {
             if values.contains(&format!("%({name})s")) {
                 continue;
             }
-            let advice = match nearest(name) {
+            let advice = match nearest(section, name) {
                 Some(known) => format!("unknown key, ignored; did you mean {known}?"),
                 None => "unknown key, ignored".to_owned(),
             };
-            let name = name.escape_debug().to_string();
+            let mut name = name.escape_debug().to_string();
+            if section != SECTION {
+                name = format!("[{section}] {name}");
+            }
             self.warn(&name, Some(entry.line), advice);
             for doubt in doubt::doubts(entry, is_known) {
                 if doubt.swallowed.is_some() {
@@ -401,7 +498,7 @@ impl Loader<'_> {
 
     /// Values that are allowed but rarely meant.
     fn remarks(&mut self) {
-        if !self.errors.is_empty() {
+        if !self.errors.is_empty() || !self.config.rainbow {
             return;
         }
         if !self.config.forward_url.has_placeholder() {
@@ -440,29 +537,33 @@ impl Loader<'_> {
     }
 }
 
-fn is_known(name: &str) -> bool {
-    keys::all().any(|key| key.names().any(|known| known == name))
+fn is_known(section: &str, name: &str) -> bool {
+    names_of(section).any(|known| known == name)
+}
+
+/// The names that keys have in a section.
+fn names_of(section: &str) -> impl Iterator<Item = &'static str> {
+    let keys = keys::all().filter(move |key| key.section == section);
+    keys.flat_map(Key::names)
 }
 
 /// Most `%` problems are percent-encoded URLs or tokens with a percent sign. A token's text is never repeated.
 fn interpolation_advice(key: &Key, problem: &Problem) -> String {
     match (&key.kind, problem) {
-        (Kind::Secret(_), Problem::UnknownName(_)) => {
+        (Kind::Secret(_) | Kind::Secrets(_), Problem::UnknownName(_)) => {
             "holds a %(name)s reference to no known key; write % as %%".into()
         }
-        (Kind::Url(_), Problem::StrayPercent(_)) => format!("{problem} (a URL's %2F becomes %%2F)"),
+        (Kind::Url(_) | Kind::MaybeUrl(_), Problem::StrayPercent(_)) => format!("{problem} (a URL's %2F becomes %%2F)"),
         _ => problem.to_string(),
     }
 }
 
 /// The known name that differs least, if it is close enough to be a slip.
-fn nearest(name: &str) -> Option<&'static str> {
+fn nearest(section: &str, name: &str) -> Option<&'static str> {
     if name.len() > NEAREST_BYTES_MAX {
         return None;
     }
-    let distances = keys::all()
-        .flat_map(Key::names)
-        .map(|known| (distance(name, known), known));
+    let distances = names_of(section).map(|known| (distance(name, known), known));
     let (slips, known) = distances.min_by_key(|(slips, _)| *slips)?;
     (slips <= (known.len() / 3).min(3)).then_some(known)
 }

@@ -4,6 +4,7 @@
 //! Invariant: a `Config` holds only values inside the ranges of the table (`keys.rs`). Behaviour of the original: spec §2;
 //! on purpose different: a bad file is refused as a whole, and ports outside 1..65535 are errors.
 
+pub mod gateway;
 pub mod headers;
 pub mod ini;
 pub mod keys;
@@ -17,6 +18,7 @@ mod doubt;
 mod load;
 mod value;
 
+pub use gateway::Gateway;
 pub use headers::QueryHeaders;
 pub use origins::OriginRule;
 use std::fmt;
@@ -29,7 +31,7 @@ pub use types::{
 };
 pub use url::Endpoint;
 
-/// The section all settings stand in.
+/// The section of the settings that concern all doors, and rainbow's.
 pub const SECTION: &str = "main";
 /// The token of the `server.ini` we ship; using it draws a warning.
 pub(crate) const TOKEN_EXAMPLE: &str = "change-this-token";
@@ -52,6 +54,9 @@ macro_rules! settings {
 }
 
 settings! {
+    /// The rainbow door is on: the file names one of its URLs, or has no section of another door. Off, its URLs and its
+    /// secret are blank.
+    rainbow: bool,
     /// Auth callback.
     connect_url: Endpoint,
     /// Message callback.
@@ -241,6 +246,9 @@ settings! {
     /// Log line form.
     log_format: LogFormat,
 
+    /// The gateway door.
+    gateway: Gateway,
+
     /// Where each value came from, in the order of the table; for `--check-config`.
     settings: Vec<Setting>,
 }
@@ -248,7 +256,7 @@ settings! {
 /// One value in force and its origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting {
-    /// Key of the table.
+    /// Label of its key ([`keys::Key::label`]).
     pub name: &'static str,
     /// The value in the form of the ini file; secrets masked.
     pub shown: String,
@@ -397,13 +405,13 @@ impl Config {
     pub fn lowered_by_absence(&self, new: &Config) -> Vec<String> {
         let guards = keys::all().filter(|key| key.is_guard);
         let lowered = guards.filter_map(|key| {
-            let of = |config: &Config| config.settings.iter().find(|setting| setting.name == key.name).cloned();
+            let of = |config: &Config| config.setting(key.label).cloned();
             let (was, is) = (of(self)?, of(new)?);
             let is_gone = matches!(was.origin, Origin::File { .. }) && is.origin == Origin::Default;
             (is_gone && was.shown != is.shown).then(|| {
                 format!(
-                    "{0} was {1} and is not in the file any more; is it the whole file? Write `{0} = {2}` if you mean that",
-                    key.name, was.shown, is.shown
+                    "{} was {} and is not in the file any more; is it the whole file? Write `{} = {}` if you mean that",
+                    key.label, was.shown, key.name, is.shown
                 )
             })
         });
@@ -414,28 +422,57 @@ impl Config {
     /// for the log. Pass `new` loaded with the same options and [`Config::resolved`].
     pub fn reloaded(&self, new: Config) -> (Config, Changes) {
         let (mut old, mut merged, mut changes) = (self.clone(), new, Changes::default());
+        let doors = old.keep_doors(&mut merged);
         for key in keys::all() {
             if key.kind.is_same(&mut old, &mut merged) {
                 continue;
             }
             match key.reload {
-                keys::Reload::Hot => changes.hot.push(key.name),
-                keys::Reload::NewConnections => changes.new_connections.push(key.name),
+                keys::Reload::Hot => changes.hot.push(key.label),
+                keys::Reload::NewConnections => changes.new_connections.push(key.label),
                 keys::Reload::Restart => {
-                    changes.restart.push(key.name);
+                    changes.restart.push(key.label);
                     // Cannot fail: a shown value reads back as itself (tested for every kind with this reload class).
                     let _ = key.kind.read(&key.kind.show(&mut old), &mut merged);
                 }
             }
         }
+        changes.restart.extend(&doors);
         merged.ports = old.ports;
-        let is_restart = |name| keys::all().any(|key| key.name == name && key.reload == keys::Reload::Restart);
-        for (merged, old) in merged.settings.iter_mut().zip(old.settings) {
-            if is_restart(old.name) {
-                *merged = old;
+        for setting in old.settings {
+            let is_kept = |key: &keys::Key| {
+                let is_of_door = key.section != SECTION && doors.contains(&key.section);
+                key.label == setting.name && (key.reload == keys::Reload::Restart || is_of_door)
+            };
+            let place = merged.settings.iter_mut().find(|merged| merged.name == setting.name);
+            if let Some(place) = place.filter(|_| keys::all().any(is_kept)) {
+                *place = setting;
             }
         }
         (merged, changes)
+    }
+
+    /// A door that has come or gone needs a restart: `new` keeps it as it is here. Their names.
+    fn keep_doors(&self, new: &mut Config) -> Vec<&'static str> {
+        let mut kept = Vec::new();
+        if self.gateway.on != new.gateway.on {
+            new.gateway = self.gateway.clone();
+            kept.push(gateway::SECTION);
+        }
+        if self.rainbow != new.rainbow {
+            new.rainbow = self.rainbow;
+            new.connect_url = self.connect_url.clone();
+            new.forward_url = self.forward_url.clone();
+            new.close_url = self.close_url.clone();
+            new.security_token = self.security_token.clone();
+            kept.push("connect_url");
+        }
+        kept
+    }
+
+    /// The setting with this label.
+    pub fn setting(&self, label: &str) -> Option<&Setting> {
+        self.settings.iter().find(|setting| setting.name == label)
     }
 }
 

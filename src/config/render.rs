@@ -2,7 +2,7 @@
 //!
 //! Pure text. `tests/config_table.rs` compares [`server_ini`] and [`markdown`] with the committed files. Callers: `cli.rs`, tests.
 
-use super::keys::{GROUPS, Key};
+use super::keys::{GROUPS, Group, Key};
 use super::kind::Kind;
 use super::{Config, SECTION};
 use std::fmt::{self, Write};
@@ -27,8 +27,18 @@ pub fn server_ini() -> String {
             "# Lines that start with # or ; are comments. A ; after a space starts one as well."
         )?;
         writeln!(out, "# Keys written as a comment show their default.")?;
-        writeln!(out, "\n[{SECTION}]")?;
+        let mut section = "";
         for group in GROUPS {
+            if group.section() != section {
+                section = group.section();
+                match section {
+                    SECTION => writeln!(out, "\n[{section}]")?,
+                    _ => writeln!(
+                        out,
+                        "\n# This section switches a door on: open its line, and what differs from the defaults.\n;[{section}]"
+                    )?,
+                }
+            }
             writeln!(out, "\n# ---- {} ----", group.heading)?;
             for key in group.keys.iter().filter(|key| !matches!(key.kind, Kind::Ignored)) {
                 writeln!(out)?;
@@ -51,14 +61,20 @@ pub fn markdown() -> String {
     text(|out| {
         let guards = super::keys::all()
             .filter(|key| key.is_guard)
-            .map(|key| format!("`{}`", key.name));
+            .map(|key| format!("`{}`", key.label));
         let guards: Vec<String> = guards.collect();
         out.write_str(MARKDOWN_HEAD)?;
         for line in wrap(&format!("{MARKDOWN_GUARDS} {}.", guards.join(", ")), 120) {
             writeln!(out, "{line}")?;
         }
         for group in GROUPS {
-            writeln!(out, "\n## {}\n", group.heading)?;
+            let section = group.section();
+            let place = if section == SECTION {
+                String::new()
+            } else {
+                format!(": section `[{section}]`")
+            };
+            writeln!(out, "\n## {}{place}\n", group.heading)?;
             writeln!(
                 out,
                 "| key | value | default | takes effect | meaning |\n| --- | --- | --- | --- | --- |"
@@ -86,8 +102,9 @@ const MARKDOWN_HEAD: &str = "\
 
 Made from the table in `src/config/keys.rs`; change the table, then run `RAINBOW_BLESS=1 cargo test --test config_table`.
 
-A file has one section, `[main]`. It is read as Python 2's `SafeConfigParser` reads it, so files of rainbow-server 0.01–0.05
-work unchanged:
+A file has a section `[main]`, and a section `[gateway]` if that door is to be on; then the settings that are required under
+`[main]` may be left out, all of them, and rainbow's door is off. A file is read as Python 2's `SafeConfigParser` reads it, so files
+of rainbow-server 0.01–0.05 work unchanged:
 
 - `key = value` or `key: value`; the case of keys does not matter; the last of several equal keys wins.
 - Lines that start with `#`, `;` or `rem` are comments; a `;` after a space starts one as well. A `#` does not.
@@ -111,8 +128,13 @@ while the server runs, write the default instead of taking the line away. These 
 /// The section of `--help`.
 pub fn help() -> String {
     text(|out| {
-        writeln!(out, "Keys of the file, section [{SECTION}]:")?;
+        let mut section = "";
         for group in GROUPS {
+            if group.section() != section {
+                let gap = if section.is_empty() { "" } else { "\n" };
+                section = group.section();
+                writeln!(out, "{gap}Keys of the file, section [{section}]:")?;
+            }
             writeln!(out, "\n {}", group.heading)?;
             for key in group.keys {
                 writeln!(
@@ -134,19 +156,27 @@ pub fn help() -> String {
 /// secrets masked.
 pub fn explain(config: &Config) -> String {
     text(|out| {
-        for group in GROUPS {
+        let is_used = |group: &&Group| group.section() == SECTION || config.gateway.on;
+        for group in GROUPS.iter().filter(is_used) {
             writeln!(out, "\n{}", group.heading)?;
             let keys = group.keys.iter().filter(|key| !matches!(key.kind, Kind::Ignored));
             for key in keys {
-                let Some(setting) = config.settings.iter().find(|setting| setting.name == key.name) else {
+                let Some(setting) = config.setting(key.label) else {
                     continue;
                 };
-                let assignment = format!("{} = {}", setting.name, setting.shown.replace('\n', "\\n"));
+                let assignment = format!("{} = {}", key.name, setting.shown.replace('\n', "\\n"));
                 writeln!(out, "  {assignment:<58} {:<15} {}", key.reload.word(), setting.origin)?;
             }
         }
         let ports: Vec<String> = config.ports.iter().map(u16::to_string).collect();
-        writeln!(out, "\nServed on port {}.", ports.join(" and "))
+        writeln!(out, "\nServed on port {}.", ports.join(" and "))?;
+        if config.gateway.on {
+            writeln!(out, "Clients of the gateway on port {}.", config.gateway.port)?;
+        }
+        if !config.rainbow {
+            writeln!(out, "The rainbow door is off: none of its URLs is set.")?;
+        }
+        Ok(())
     })
 }
 

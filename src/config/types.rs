@@ -130,6 +130,17 @@ choice! {
 }
 
 choice! {
+    /// What the id of a client of the gateway looks like.
+    IdFormat {
+        /// Unguessable, never used again.
+        #[default]
+        Random = "random",
+        /// Address, port and a number.
+        GatewayWorker = "gatewayworker",
+    }
+}
+
+choice! {
     /// How requests are signed (`docs/signature.md`).
     Scheme {
         /// The original's: token, timestamp and nonce (spec §5).

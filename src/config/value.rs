@@ -4,7 +4,7 @@
 
 use super::kind::{PORT_DEFAULT, Reading};
 use super::origins::OriginRule;
-use super::types::{Network, Peer, PortRange, Scheme};
+use super::types::{Network, Peer, PortRange, Scheme, Secret};
 use super::url;
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr};
@@ -79,6 +79,11 @@ pub(super) fn optional_port(text: &str) -> Result<Option<u16>, String> {
     let number = python_int(text).and_then(|number| u16::try_from(number).ok());
     let number = number.ok_or_else(|| format!("{} is not a port; use 1..65535, or 0 for none", quoted(text)))?;
     Ok((number != 0).then_some(number))
+}
+
+pub(super) fn strict_port(text: &str) -> Result<u16, String> {
+    let refusal = || format!("{} is not a port; use 1..65535", quoted(text));
+    port(text)?.ok_or_else(refusal)
 }
 
 pub(super) fn integer(text: &str, min: usize, max: usize) -> Result<usize, String> {
@@ -194,6 +199,34 @@ pub(super) fn optional<T>(text: &str, read: impl Fn(&str) -> Result<T, String>) 
     }
 }
 
+/// Secrets, which a refusal must not quote.
+pub(super) fn secrets(text: &str) -> Result<Vec<Secret>, String> {
+    let secret = |word: &str| {
+        let is_plain = word.bytes().all(|byte| byte.is_ascii_graphic());
+        is_plain.then(|| Secret::new(word)).ok_or_else(String::new)
+    };
+    let refusal = "lists something with quotes, a ; or a # in front, or characters outside ASCII; write secrets without, \
+                   separated by commas";
+    items(text, secret).map_err(|_| refusal.to_owned())
+}
+
+/// Paths as they stand in a request line, without a query; `*` alone is any path.
+pub(super) fn paths_of_clients(text: &str) -> Result<Vec<String>, String> {
+    let path = |word: &str| {
+        let is_path = word.starts_with('/')
+            && word
+                .bytes()
+                .all(|byte| byte.is_ascii_graphic() && !b"?#".contains(&byte));
+        is_path.then(|| word.to_owned()).ok_or_else(|| {
+            format!(
+                "{} is not a path as it stands in a request; begin it with /, without ? and #, or write * for any",
+                quoted(word)
+            )
+        })
+    };
+    if text == "*" { Ok(Vec::new()) } else { items(text, path) }
+}
+
 /// Items separated by commas or white space (continuation lines included).
 pub(super) fn items<T>(text: &str, read: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
     let mut words = text
@@ -230,15 +263,17 @@ fn unadorned(word: &str) -> Result<&str, String> {
     Ok(word)
 }
 
+pub(super) fn address(word: &str) -> Result<IpAddr, String> {
+    let bare = word
+        .strip_prefix('[')
+        .and_then(|word| word.strip_suffix(']'))
+        .unwrap_or(word);
+    bare.parse()
+        .map_err(|_| format!("{} is not an IP address; names are not resolved here", quoted(word)))
+}
+
 pub(super) fn addresses(text: &str) -> Result<Vec<IpAddr>, String> {
-    let list = items(text, |word| {
-        let bare = word
-            .strip_prefix('[')
-            .and_then(|word| word.strip_suffix(']'))
-            .unwrap_or(word);
-        bare.parse()
-            .map_err(|_| format!("{} is not an IP address; names are not resolved here", quoted(word)))
-    })?;
+    let list = items(text, address)?;
     if list.is_empty() {
         return Err("lists no address; use for example 0.0.0.0 or 127.0.0.1".into());
     }

@@ -52,9 +52,12 @@ pub const ROUTES: [&str; OPS + ops::Route::LABELS.len() + 1] = {
 const OPS: usize = rainbow::Route::LABELS.len();
 
 impl Place {
-    fn at(path: &[u8]) -> Option<Self> {
-        let rainbow = rainbow::Route::at(path).map(Place::Rainbow);
-        rainbow.or_else(|| ops::Route::at(path).map(Place::Ops))
+    /// The API of a door is there when the door is on.
+    fn at(path: &[u8], config: &Config) -> Option<Self> {
+        let rainbow = rainbow::Route::at(path).filter(|_| config.rainbow);
+        rainbow
+            .map(Place::Rainbow)
+            .or_else(|| ops::Route::at(path).map(Place::Ops))
     }
 
     /// Its index in [`ROUTES`].
@@ -127,7 +130,7 @@ pub struct Received {
 
 /// Takes the head of a request; `Err` is its answer, if no body is needed for it.
 pub fn begin(control: &Rc<Control>, head: &RequestHead, caller: &Caller) -> Result<Begun, HttpAnswer> {
-    let begun = match (ops::asset(control, head), Place::at(head.path())) {
+    let begun = match (ops::asset(control, head), Place::at(head.path(), &control.config())) {
         (Some(asset), _) => Err(asset),
         (None, Some(Place::Rainbow(_))) => rainbow::begin(control, head, caller).map(Begun::Rainbow),
         (None, Some(Place::Ops(route))) => ops::begin(control, route, head, caller).map(Begun::Ops),
@@ -153,14 +156,14 @@ pub async fn respond(
 }
 
 fn count(control: &Control, head: &RequestHead, answer: &HttpAnswer) {
-    let label = Place::at(head.path()).map_or(ROUTES.len() - 1, Place::label);
+    let label = Place::at(head.path(), &control.config()).map_or(ROUTES.len() - 1, Place::label);
     control.own_metrics().count_api(label, answer.status.as_u16());
 }
 
 /// Whether the head of a request that has not been begun could be that of a signed call: who fakes it has to know the secret,
 /// or has to send a body that is measured by it.
 pub fn seems_signed(control: &Control, head: &RequestHead) -> bool {
-    match Place::at(head.path()) {
+    match Place::at(head.path(), &control.config()) {
         Some(Place::Rainbow(route)) => rainbow::seems_signed(control, route, head),
         Some(Place::Ops(_)) | None => false,
     }
@@ -168,7 +171,7 @@ pub fn seems_signed(control: &Control, head: &RequestHead) -> bool {
 
 /// Lets in a call that needs no signature: with `api_open = no` only from this machine, or signed. Says whether it is signed.
 pub fn guard(control: &Control, head: &RequestHead, caller: &Caller) -> Result<bool, HttpAnswer> {
-    let is_signed = rainbow::is_signed(control, head, caller);
+    let is_signed = control.config().rainbow && rainbow::is_signed(control, head, caller);
     if control.config().api_open || is_signed || caller.is_local() {
         Ok(is_signed)
     } else {
@@ -184,10 +187,12 @@ pub fn is_passed_on(head: &RequestHead) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Overrides;
 
     #[test]
     fn every_route_has_its_label() {
-        let label = |path: &str| Place::at(path.as_bytes()).map(|place| ROUTES[place.label()]);
+        let config = Config::demo(1, &Overrides::default());
+        let label = |path: &str| Place::at(path.as_bytes(), &config).map(|place| ROUTES[place.label()]);
         for path in [
             "/send/",
             "/sub/",
@@ -202,5 +207,13 @@ mod tests {
         assert_eq!(label("/healthz"), Some("healthz"));
         assert_eq!(label("/connect/"), None, "the door of clients");
         assert_eq!(ROUTES[ROUTES.len() - 1], "not_found");
+        let off = Config {
+            rainbow: false,
+            ..config.clone()
+        };
+        assert_eq!(
+            (Place::at(b"/send/", &off), Place::at(b"/metrics", &off).is_some()),
+            (None, true)
+        );
     }
 }

@@ -8,7 +8,7 @@
 
 use bytes::Bytes;
 
-use super::{Actions, Context, DoorPolicy, Entry, Refused, Session, echo, rainbow};
+use super::{Actions, Context, DoorPolicy, Entry, Refused, Session, echo, gateway, rainbow};
 use crate::config::Config;
 use crate::engine::command::CallbackOutcome;
 use crate::wire::http1::RequestHead;
@@ -20,24 +20,27 @@ pub enum Door {
     Rainbow,
     /// `/echo/`, where `echo` is on: for conformance tests.
     Echo,
+    /// The clients of the gateway, on ports of their own.
+    Gateway,
 }
 
 impl Door {
     /// Every door, in the order of its number.
-    pub const ALL: [Door; 2] = [Door::Rainbow, Door::Echo];
+    pub const ALL: [Door; 3] = [Door::Rainbow, Door::Echo, Door::Gateway];
 
     /// How its connections are treated.
     pub fn policy(self, config: &Config) -> DoorPolicy {
         match self {
             Door::Rainbow => DoorPolicy::of(config),
             Door::Echo => echo::policy(config),
+            Door::Gateway => gateway::entry::policy(config),
         }
     }
 
     /// The door behind a path, if there is one.
     pub fn at(path: &[u8], config: &Config) -> Option<Door> {
         match path {
-            rainbow::entry::PATH => Some(Door::Rainbow),
+            rainbow::entry::PATH if config.rainbow => Some(Door::Rainbow),
             echo::PATH if config.echo => Some(Door::Echo),
             _ => None,
         }
@@ -48,6 +51,7 @@ impl Door {
         match self {
             Door::Rainbow => rainbow::entry::knock(context, head, out).map(Session::Rainbow),
             Door::Echo => echo::knock(head, out).map(Session::Echo),
+            Door::Gateway => gateway::entry::knock(context, head, out).map(Session::Gateway),
         }
     }
 
@@ -62,6 +66,7 @@ impl Door {
         match self {
             Door::Rainbow => rainbow::entry::answered(context, keep, outcome, out).map(Session::Rainbow),
             Door::Echo => Err(echo::answered()),
+            Door::Gateway => gateway::entry::answered(context, keep, outcome, out).map(Session::Gateway),
         }
     }
 }

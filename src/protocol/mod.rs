@@ -9,6 +9,7 @@
 
 pub mod door;
 pub mod echo;
+pub mod gateway;
 pub mod rainbow;
 mod words;
 
@@ -29,6 +30,8 @@ pub enum Session {
     Rainbow(rainbow::session::Session),
     /// Messages come back as they were.
     Echo(echo::Session),
+    /// Opaque messages; sets and data that the backend gives.
+    Gateway(gateway::session::Session),
 }
 
 impl Session {
@@ -37,6 +40,7 @@ impl Session {
         match self {
             Session::Rainbow(session) => session.on_message(context, kind, payload, out),
             Session::Echo(session) => session.on_message(kind, payload, out),
+            Session::Gateway(session) => session.on_message(kind, payload, out),
         }
     }
 
@@ -44,7 +48,7 @@ impl Session {
     pub fn on_pong(&mut self, out: &mut Actions) {
         match self {
             Session::Rainbow(session) => session.on_pong(out),
-            Session::Echo(_) => {}
+            Session::Echo(_) | Session::Gateway(_) => {}
         }
     }
 
@@ -59,8 +63,8 @@ impl Session {
     ) -> Result<u16, InflightFull> {
         match self {
             Session::Rainbow(session) => session.on_delivery(context, publish, delivery, frame),
-            // Only its own clients send to it, and none of them asks for that.
-            Session::Echo(_) => Err(InflightFull),
+            // Only its own clients send to it, and none of them asks for that; nobody can ask a client of the gateway.
+            Session::Echo(_) | Session::Gateway(_) => Err(InflightFull),
         }
     }
 
@@ -70,6 +74,7 @@ impl Session {
         match self {
             Session::Rainbow(_) => rainbow::session::shared_head(publish, frame),
             Session::Echo(_) => echo::shared_head(publish, frame),
+            Session::Gateway(_) => gateway::session::shared_head(publish, frame),
         }
     }
 
@@ -77,7 +82,7 @@ impl Session {
     pub fn is_waiting(&self, id: u16, delivery: DeliveryKey) -> bool {
         match self {
             Session::Rainbow(session) => session.is_waiting(id, delivery),
-            Session::Echo(_) => false,
+            Session::Echo(_) | Session::Gateway(_) => false,
         }
     }
 
@@ -85,7 +90,7 @@ impl Session {
     pub fn repeat(&self, publish: &Publish, id: u16, frame: &mut Vec<u8>) {
         match self {
             Session::Rainbow(_) => rainbow::session::repeat(publish, id, frame),
-            Session::Echo(_) => {}
+            Session::Echo(_) | Session::Gateway(_) => {}
         }
     }
 
@@ -93,7 +98,7 @@ impl Session {
     pub fn on_timer(&mut self, kind: TimerKind, out: &mut Actions) {
         match self {
             Session::Rainbow(session) => session.on_timer(kind, out),
-            Session::Echo(_) => {}
+            Session::Echo(_) | Session::Gateway(_) => {}
         }
     }
 
@@ -101,7 +106,7 @@ impl Session {
     pub fn on_exhausted(&mut self, id: u16, out: &mut Actions) {
         match self {
             Session::Rainbow(session) => session.on_exhausted(id, out),
-            Session::Echo(_) => {}
+            Session::Echo(_) | Session::Gateway(_) => {}
         }
     }
 
@@ -117,7 +122,7 @@ impl Session {
     ) {
         match self {
             Session::Rainbow(session) => session.on_callback(context, token, outcome, open, out),
-            Session::Echo(_) => {}
+            Session::Echo(_) | Session::Gateway(_) => {}
         }
     }
 
@@ -125,7 +130,7 @@ impl Session {
     pub fn wants_input(&self, config: &Config) -> bool {
         match self {
             Session::Rainbow(session) => session.wants_input(config),
-            Session::Echo(_) => true,
+            Session::Echo(_) | Session::Gateway(_) => true,
         }
     }
 
@@ -133,7 +138,7 @@ impl Session {
     pub fn callbacks_pending(&self) -> usize {
         match self {
             Session::Rainbow(session) => session.callbacks_pending(),
-            Session::Echo(_) => 0,
+            Session::Echo(_) | Session::Gateway(_) => 0,
         }
     }
 
@@ -149,6 +154,7 @@ impl Session {
         match self {
             Session::Rainbow(_) => {}
             Session::Echo(session) => session.on_closing(cause, names, out),
+            Session::Gateway(_) => {}
         }
     }
 
@@ -156,7 +162,7 @@ impl Session {
     pub fn abandon_deliveries(&mut self, abandoned: impl FnMut(DeliveryKey)) {
         match self {
             Session::Rainbow(session) => session.abandon_deliveries(abandoned),
-            Session::Echo(_) => {}
+            Session::Echo(_) | Session::Gateway(_) => {}
         }
     }
 
@@ -167,7 +173,7 @@ impl Session {
                 let wants = context.config.close_url.is_some();
                 wants.then(|| session.close_callback(context))
             }
-            Session::Echo(_) => None,
+            Session::Echo(_) | Session::Gateway(_) => None,
         }
     }
 
@@ -176,7 +182,7 @@ impl Session {
         match self {
             // Of all violations the original answers this one (spec: section 14).
             Session::Rainbow(_) => (error == ws::Error::TooBig).then(|| error.close_code()),
-            Session::Echo(_) => Some(error.close_code()),
+            Session::Echo(_) | Session::Gateway(_) => Some(error.close_code()),
         }
     }
 
@@ -184,7 +190,7 @@ impl Session {
     pub fn identity(&self, context: Context<'_>) -> Identity {
         match self {
             Session::Rainbow(session) => session.identity(context),
-            Session::Echo(_) => context
+            Session::Echo(_) | Session::Gateway(_) => context
                 .identities
                 .identity(context.client, &context.identities.check(context.client)),
         }

@@ -71,6 +71,15 @@ impl Opcode {
         })
     }
 
+    /// The opcode of a message from its number: text, and binary for every other.
+    pub fn of_message(number: u16) -> Opcode {
+        if number == Opcode::Text as u16 {
+            Opcode::Text
+        } else {
+            Opcode::Binary
+        }
+    }
+
     fn is_control(self) -> bool {
         self as u8 >= 8
     }

@@ -288,3 +288,73 @@ fn values_that_cannot_mean_what_they_say_are_refused_with_the_cause() {
     let said = error_of("workers = 4\n  security_token_previous = s3cret");
     assert!(!said.contains("s3cret"), "{said}");
 }
+
+#[test]
+fn what_the_gateway_needs_and_what_it_must_not_have() {
+    let of = |main: &str, section: &str| errors(&format!("[main]\n{main}\n[gateway]\n{section}\n"));
+    assert_eq!(
+        of("", ""),
+        [
+            "t.ini: [gateway] api_tokens: is empty, so everybody who reaches the port of [main] could send to every client: set a \
+          token, or let bind of [main] have addresses of this machine only (127.0.0.1, ::1)"
+        ]
+    );
+    assert_eq!(
+        of("bind = ::1", "port = 1984"),
+        ["t.ini:4: [gateway] port: 1984 is a port of [main] too; choose another one"]
+    );
+    assert_eq!(
+        of("bind = ::1", "tls_port = 7272"),
+        [
+            "t.ini:4: [gateway] tls_port: 7272 is the port without TLS too; choose another one",
+            "t.ini:4: [gateway] tls_port: needs a certificate; add tls_cert and tls_key under [main], or set tls_port = 0"
+        ]
+    );
+    assert_eq!(
+        of("bind = ::1\nforward_url = http://a/{message_type}", "").len(),
+        3,
+        "with one of them rainbow's door is on and needs the others"
+    );
+    let peers = of("bind = ::1\ncluster_peers = a:1\ncluster_udp = signed", "");
+    assert!(
+        peers.len() == 2
+            && peers
+                .iter()
+                .all(|text| text.contains("is of no use without connect_url")),
+        "{peers:?}"
+    );
+    let tokens = of("", "api_tokens = good, \"s3cret\"");
+    assert!(
+        tokens[0].starts_with("t.ini:4: [gateway] api_tokens: lists") && !tokens.concat().contains("s3cret"),
+        "{tokens:?}"
+    );
+    for (line, words) in [
+        ("port = 0", "is not a port"),
+        ("port = x", "is not a port"),
+        ("paths = ws", "is not a path"),
+        ("paths = /a?b", "is not a path"),
+        ("url = b", "must start with http"),
+        ("id_format = x", "is not one of: random, gatewayworker"),
+        ("bind = here", "is not an IP address"),
+        ("lan_ip = ::1", "is not an IPv4 address"),
+    ] {
+        let found = of("bind = ::1", line);
+        assert!(found.len() == 1 && found[0].contains(words), "{line}: {found:?}");
+    }
+}
+
+#[test]
+fn keys_are_known_in_their_own_section() {
+    let (config, warnings) =
+        load("[main]\nbind = ::1\napi_tokens = t\n[gateway]\nhttp_port = 1\nports = 2\nurl = http://b/\n");
+    assert_eq!(config.gateway.port, 7272);
+    assert_eq!(
+        warnings,
+        [
+            "t.ini: [gateway] secret: is empty: a backend cannot tell the events of this server from anybody else's",
+            "t.ini:3: api_tokens: unknown key, ignored",
+            "t.ini:5: [gateway] http_port: unknown key, ignored",
+            "t.ini:6: [gateway] ports: unknown key, ignored; did you mean port?",
+        ]
+    );
+}

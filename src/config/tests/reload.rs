@@ -46,6 +46,7 @@ fn each_change_is_reported_in_its_class() {
         "70000",
         "60000",
         "warn",
+        "gatewayworker",
     ];
     let has_room = |key: &&keys::Key| !matches!(key.kind, kind::Kind::Ignored);
     for key in keys::all().filter(has_room) {
@@ -58,12 +59,40 @@ fn each_change_is_reported_in_its_class() {
         let (mut merged, changes) = old.reloaded(new.clone());
         let mut expected = Changes::default();
         match key.reload {
-            keys::Reload::Hot => expected.hot.push(key.name),
-            keys::Reload::NewConnections => expected.new_connections.push(key.name),
-            keys::Reload::Restart => expected.restart.push(key.name),
+            keys::Reload::Hot => expected.hot.push(key.label),
+            keys::Reload::NewConnections => expected.new_connections.push(key.label),
+            keys::Reload::Restart => expected.restart.push(key.label),
         }
         assert_eq!(changes, expected);
         let is_in_force = key.kind.is_same(&mut merged, &mut new);
         assert_eq!(is_in_force, key.reload != keys::Reload::Restart, "{}", key.name);
     }
+}
+
+#[test]
+fn a_door_comes_and_goes_with_a_restart() {
+    let section = "[gateway]\nport = 7000\nsecret = s\napi_tokens = t\n";
+    let (without, _) = load(&format!("{GOOD}workers = 1\n"));
+    let (with, _) = load(&format!("{GOOD}workers = 1\n{section}"));
+    let (alone, _) = load(&format!("[main]\nworkers = 1\n{section}"));
+    assert_eq!(
+        (without.gateway.on, with.gateway.on, alone.gateway.on),
+        (false, true, true)
+    );
+    assert_eq!((without.rainbow, with.rainbow, alone.rainbow), (true, true, false));
+    let (merged, changes) = without.reloaded(with.clone());
+    assert_eq!((merged, changes.restart), (without.clone(), vec!["gateway"]));
+    let (merged, changes) = with.reloaded(without);
+    assert_eq!((merged, changes.restart), (with.clone(), vec!["gateway"]));
+    let (merged, changes) = with.reloaded(alone.clone());
+    assert_eq!(changes.restart, ["connect_url"]);
+    assert_eq!(
+        (merged.rainbow, &merged.connect_url, &merged.security_token),
+        (true, &with.connect_url, &with.security_token)
+    );
+    let (merged, changes) = alone.reloaded(with);
+    assert_eq!(
+        (merged.rainbow, merged.connect_url, changes.restart),
+        (false, alone.connect_url, vec!["connect_url"])
+    );
 }

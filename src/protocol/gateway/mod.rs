@@ -1,0 +1,13 @@
+//! The gateway door: websocket clients whose messages are opaque, with a uid, groups and session data that the backend gives
+//! them, as GatewayWorker and bin-x/websocket have it. On where the settings have a section `[gateway]`, on ports of its own.
+//! Pure, as everything in `protocol`.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | [`names`] | the sets its clients are in |
+//! | [`entry`] | how a client comes in |
+//! | [`session`] | one client |
+
+pub mod entry;
+pub mod names;
+pub mod session;
