@@ -42,7 +42,7 @@ use crate::config::{ClusterUdp, Config, Scheme};
 use crate::engine::command::{CallbackFailure, CallbackOutcome, CallbackReply, Qos};
 use crate::engine::remote::{Inbound, Outbound, Verb};
 use crate::io::clock::Clock;
-use crate::io::http::{Client, Request, Url};
+use crate::io::http::{Client, FORM, Request, Url};
 use crate::io::udp;
 use crate::protocol::rainbow::peer::{PEERS_MAX, PROBE_TARGET, PROBE_TARGET_NAMED, PROBE_TIMEOUT, Peers};
 use crate::protocol::rainbow::relay::{self, PeerRequest, Relay};
@@ -325,6 +325,7 @@ fn request(peer: SocketAddr, method: Method, target: &[u8], body: Bytes) -> Opti
         url: Url::parse(&url)?,
         method,
         headers: Bytes::new(),
+        content_type: FORM,
         body,
     })
 }

@@ -1,7 +1,7 @@
 //! Callbacks to the business: who goes when, how often, and what became of each (spec §4).
 //!
 //! ```text
-//! submit ─▶ lane (endpoint × server) ─ room ─▶ in flight ─▶ answered / failed ─▶ completion
+//! submit ─▶ lane (hook × server) ─ room ─▶ in flight ─▶ answered / failed ─▶ completion
 //!              │ full, or breaker open             │ close callback not accepted
 //!              ├─ queue ─ deadline ─▶ expired      └─▶ waiting ─ back-off ─▶ lane ─ `close_retry` over ─▶ expired
 //!              └─ queue full ─▶ failed (overloaded)
@@ -9,7 +9,7 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `lane.rs`, `lanes.rs` | places and queues; of one endpoint and server, of all |
+//! | `lane.rs`, `lanes.rs` | places and queues; of one hook and server, of all |
 //! | `adapt.rs`, `breaker.rs` | how many calls a failing server gets; `health.rs` feeds them |
 //! | `sources.rs` | whether it is the server that fails, or what some clients send |
 //! | `closing.rs`, `waiting.rs` | close callbacks: repeated until accepted |
@@ -19,7 +19,7 @@
 //! Invariants:
 //! * Every submitted callback is completed exactly once, and
 //!   `submitted = success + failed + expired + in_flight + queued` holds after every step.
-//! * A lane starts in the order of submission. Lanes share nothing: a server that hangs on one endpoint delays no other.
+//! * A lane starts in the order of submission. Lanes share nothing: a server that hangs on one hook delays no other.
 //! * A callback that waits holds no task and no timer, only its place; one alarm serves them all, and sleeps while none waits.
 //! * While a breaker is open, connect callbacks fail at once. Messages wait for a probe to succeed, at most until their
 //!   deadline: a message that fails is lost (QoS 0) or comes again (spec §7), and a short outage should cause neither. Close
@@ -58,11 +58,12 @@ pub use self::health::Health;
 use self::lane::{Job, Next, Placed, Verdict};
 use self::lanes::{LaneKey, Lanes};
 use self::random::Random;
-pub use self::settings::{LaneLimits, Settings};
+pub use self::settings::{LaneLimits, Settings, options};
 use self::troubles::Complaints;
-pub use self::troubles::{Trouble, Troubles};
+pub use self::troubles::{Fault, Trouble, Troubles};
 use self::waiting::Waiting;
-use crate::engine::command::{CallbackFailure, CallbackOutcome, CallbackRequest, Endpoint};
+use crate::engine::command::{CallbackFailure, CallbackOutcome, CallbackRequest};
+use crate::engine::hook::{Event, Hook, HookTable};
 use crate::engine::ids::ClientId;
 use crate::io::clock;
 use crate::io::http::{Client, Origin, Request};
@@ -85,17 +86,30 @@ pub trait Builder {
     /// `unix_seconds` is the wall clock, `nonce` random. `None` if the URL makes no sense for this callback.
     fn build(&self, request: &CallbackRequest, unix_seconds: u64, nonce: u64) -> Option<Request>;
 
-    /// A request to the server of `endpoint` that comes from no client and asks for nothing: any answer says that the server
+    /// A request to the server of `event` that comes from no client and asks for nothing: any answer says that the server
     /// is there. `None`: there is no such thing.
-    fn neutral(&self, _endpoint: Endpoint) -> Option<Request> {
+    fn neutral(&self, _event: Event) -> Option<Request> {
         None
     }
 
     /// What the content of an answer says went wrong, beyond its status.
-    fn trouble(&self, _endpoint: Endpoint, _outcome: &CallbackOutcome) -> Option<Trouble> {
+    fn fault(&self, _event: Event, _outcome: &CallbackOutcome) -> Option<Fault> {
+        None
+    }
+
+    /// What the calls about this event are called in metrics and log.
+    fn kind(&self, event: Event) -> &'static str {
+        event.label()
+    }
+
+    /// What an operator can do about a trouble with this event, where this door has something special to say.
+    fn advice(&self, _event: Event, _trouble: Trouble) -> Option<&'static str> {
         None
     }
 }
+
+/// The builders of all doors, in the order of their numbers ([`crate::engine::hook::HookDoor`]).
+pub type Builders = Vec<Rc<dyn Builder>>;
 
 /// Told of every end: what was asked, and how it ended. Must not block; may submit again.
 pub type Completion = Rc<dyn Fn(&CallbackRequest, CallbackOutcome)>;
@@ -106,13 +120,13 @@ pub struct Callbacks(Rc<Inner>);
 
 struct Inner {
     client: Client,
-    builder: RefCell<Rc<dyn Builder>>,
+    builders: RefCell<Builders>,
     completion: Completion,
     settings: Cell<Settings>,
     lanes: RefCell<Lanes>,
     waiting: RefCell<Waiting>,
     ledger: Ledger,
-    latency: [Histogram; 3],
+    latency: HookTable<Histogram>,
     complaints: Complaints,
     alarm: Rc<Alarm>,
     random: Random,
@@ -123,17 +137,18 @@ struct Inner {
 
 impl Callbacks {
     /// Starts the scheduler on this thread's runtime.
-    pub fn start(client: Client, builder: Rc<dyn Builder>, completion: Completion, settings: Settings) -> Callbacks {
+    pub fn start(client: Client, builders: Builders, completion: Completion, settings: Settings) -> Callbacks {
+        let doors = builders.len();
         let inner = Rc::new(Inner {
             client,
-            builder: RefCell::new(builder),
+            builders: RefCell::new(builders),
             completion,
             settings: Cell::new(settings),
             lanes: RefCell::default(),
             waiting: RefCell::default(),
-            ledger: Ledger::default(),
-            latency: Default::default(),
-            complaints: Complaints::default(),
+            ledger: Ledger::new(doors),
+            latency: HookTable::new(doors),
+            complaints: Complaints::new(doors),
             alarm: Rc::default(),
             random: Random::default(),
             serial: Cell::new(0),
@@ -146,8 +161,8 @@ impl Callbacks {
     /// Takes a callback. It is completed exactly once, possibly before this returns.
     pub fn submit(&self, request: CallbackRequest) {
         let inner = &self.0;
-        inner.ledger.submitted(request.endpoint);
-        let origin = inner.builder().origin(&request);
+        inner.ledger.submitted(request.hook);
+        let origin = inner.origin(&request);
         let now = clock::instant();
         let settings = inner.settings.get();
         let serial = inner.serial.replace(inner.serial.get() + 1);
@@ -155,13 +170,13 @@ impl Callbacks {
             serial,
             call: 0,
             submitted: now,
-            deadline: now + settings.span(request.endpoint),
+            deadline: now + settings.span(request.hook.event),
             attempts: 0,
             source: source(&request),
             request,
         };
         match origin {
-            Some(origin) => inner.clone().place((job.request.endpoint, origin), job),
+            Some(origin) => inner.clone().place((job.request.hook, origin), job),
             None => inner.fail(job, CallbackFailure::Unresolved),
         }
     }
@@ -173,25 +188,35 @@ impl Callbacks {
         keys.iter().for_each(|key| self.0.fill(key));
     }
 
-    /// Takes a new builder, for calls started from now on. What is known about servers nobody is calling is forgotten.
-    pub fn rebuild(&self, builder: Rc<dyn Builder>) {
-        *self.0.builder.borrow_mut() = builder;
+    /// Takes new builders, for calls started from now on. What is known about servers nobody is calling is forgotten.
+    pub fn rebuild(&self, builders: Builders) {
+        *self.0.builders.borrow_mut() = builders;
         self.0.lanes.borrow_mut().forget_idle();
     }
 
-    /// The books of one endpoint.
-    pub fn counts(&self, endpoint: Endpoint) -> Counts {
-        self.0.ledger.counts(endpoint)
+    /// The books of one hook.
+    pub fn counts(&self, hook: Hook) -> Counts {
+        self.0.ledger.counts(hook)
     }
 
-    /// What went wrong with the calls of one endpoint.
-    pub fn troubles(&self, endpoint: Endpoint) -> Troubles {
-        self.0.complaints.counts(endpoint)
+    /// What went wrong with the calls of one hook.
+    pub fn troubles(&self, hook: Hook) -> Troubles {
+        self.0.complaints.counts(hook)
     }
 
-    /// How long the calls of one endpoint took, each attempt on its own.
-    pub fn latency(&self, endpoint: Endpoint) -> &Histogram {
-        &self.0.latency[endpoint as usize]
+    /// How long the calls of every hook took, each attempt on its own.
+    pub fn latencies(&self) -> impl Iterator<Item = (Hook, &Histogram)> {
+        self.0.latency.iter()
+    }
+
+    /// What the calls of one hook are called in metrics and log.
+    pub fn kind(&self, hook: Hook) -> &'static str {
+        self.0.kind(hook)
+    }
+
+    /// Callbacks not completed yet.
+    pub fn pending(&self) -> u64 {
+        self.0.ledger.pending()
     }
 
     /// Waits until nothing is in flight, queued or waiting, or until `deadline`. Returns how many are left then.
@@ -214,15 +239,24 @@ impl Callbacks {
 }
 
 impl Inner {
-    fn builder(&self) -> Rc<dyn Builder> {
-        self.builder.borrow().clone()
+    /// `None`: there is no such door.
+    fn builder(&self, hook: Hook) -> Option<Rc<dyn Builder>> {
+        self.builders.borrow().get(usize::from(hook.door.0)).cloned()
+    }
+
+    fn origin(&self, request: &CallbackRequest) -> Option<Rc<Origin>> {
+        self.builder(request.hook)?.origin(request)
+    }
+
+    fn kind(&self, hook: Hook) -> &'static str {
+        self.builder(hook).map_or("", |builder| builder.kind(hook.event))
     }
 
     /// Starts a callback, or gives it a place, or refuses it.
     fn place(self: Rc<Self>, key: LaneKey, job: Job) {
         let rules = self.rules(key.0);
-        let evicted = if key.0 == Endpoint::Close {
-            self.make_room(rules.queued)
+        let evicted = if key.0.event == Event::Close {
+            self.make_room(key.0, rules.queued)
         } else {
             None
         };
@@ -241,13 +275,13 @@ impl Inner {
             }
             Placed::Refused(job) => {
                 if !self.lanes.borrow().is_open(&key) {
-                    self.complain(&job.request, Trouble::QueueFull, None);
+                    self.complain(&job.request, Trouble::QueueFull.into(), None);
                 }
                 self.fail(job, CallbackFailure::Overloaded);
             }
         }
         if let Some(job) = evicted {
-            self.complain(&job.request, Trouble::QueueFull, None);
+            self.complain(&job.request, Trouble::QueueFull.into(), None);
             self.expire(job, CallbackOutcome::Failed(CallbackFailure::Overloaded));
         }
     }
@@ -261,7 +295,7 @@ impl Inner {
 
     /// Starts those that wait although there is room.
     fn fill(self: &Rc<Self>, key: &LaneKey) {
-        let ceiling = self.settings.get().lane(key.0).in_flight;
+        let ceiling = self.settings.get().lane(key.0.event).in_flight;
         while self.lanes.borrow().has_startable(key, ceiling) {
             let Some(job) = self.start_queued(key) else { return };
             monoio::spawn(run(self.clone(), key.clone(), job));
@@ -290,60 +324,62 @@ impl Inner {
 
     /// One attempt, and what it says about the server.
     async fn call(&self, job: &Job) -> (CallbackOutcome, Verdict) {
-        let request = self
-            .builder()
-            .build(&job.request, clock::unix_seconds(), self.random.next());
+        let builder = self.builder(job.request.hook);
+        let request =
+            builder.and_then(|builder| builder.build(&job.request, clock::unix_seconds(), self.random.next()));
         let Some(request) = request else {
             return (CallbackOutcome::Failed(CallbackFailure::Unresolved), Verdict::Unclear);
         };
         let (start, timeout) = (clock::instant(), self.settings.get().timeout);
-        let deadline = match job.request.endpoint {
-            Endpoint::Close => start + timeout,
-            Endpoint::Connect | Endpoint::Message => job.deadline.min(start + timeout),
+        let deadline = match job.request.hook.event {
+            Event::Close => start + timeout,
+            Event::Connect | Event::Message => job.deadline.min(start + timeout),
         };
         let outcome = match self.client.call(request, deadline).await {
             Ok(reply) => CallbackOutcome::Answered(reply),
             Err(failure) => CallbackOutcome::Failed(failure),
         };
         let took = clock::instant() - start;
-        self.latency[job.request.endpoint as usize].observe(took);
+        if let Some(latency) = self.latency.get(job.request.hook) {
+            latency.observe(took);
+        }
         let verdict = health::verdict(&outcome, took, timeout);
         (outcome, verdict)
     }
 
     /// Books the end of an attempt.
     fn settle(&self, job: Job, outcome: CallbackOutcome) {
-        let endpoint = job.request.endpoint;
-        self.ledger.stopped(endpoint);
-        match (&outcome, endpoint) {
+        let hook = job.request.hook;
+        self.ledger.stopped(hook);
+        match (&outcome, hook.event) {
             // The original ignores the answer (spec §4): whatever a handler says, it has heard. A server that is not there has
             // not, and is asked again.
-            (CallbackOutcome::Answered(reply), Endpoint::Close) if reply.status < health::STATUS_UNAVAILABLE => {
-                self.ledger.success(endpoint);
+            (CallbackOutcome::Answered(reply), Event::Close) if reply.status < health::STATUS_UNAVAILABLE => {
+                self.ledger.success(hook);
             }
-            (_, Endpoint::Close) => return self.retry_or_give_up(job, outcome),
-            (CallbackOutcome::Answered(reply), _) if reply.is_success() => self.ledger.success(endpoint),
-            _ => self.ledger.failed(endpoint),
+            (_, Event::Close) => return self.retry_or_give_up(job, outcome),
+            (CallbackOutcome::Answered(reply), _) if reply.is_success() => self.ledger.success(hook),
+            _ => self.ledger.failed(hook),
         }
         self.complete(job, outcome);
     }
 
     fn fail(&self, job: Job, failure: CallbackFailure) {
-        self.ledger.failed(job.request.endpoint);
+        self.ledger.failed(job.request.hook);
         if failure == CallbackFailure::Overloaded {
-            self.ledger.overloaded(job.request.endpoint);
+            self.ledger.overloaded(job.request.hook);
         }
         self.complete(job, CallbackOutcome::Failed(failure));
     }
 
     fn expire_queued(&self, job: Job) {
-        self.complain(&job.request, Trouble::Expired, None);
-        self.ledger.dequeued(job.request.endpoint);
+        self.complain(&job.request, Trouble::Expired.into(), None);
+        self.ledger.dequeued(job.request.hook);
         self.expire(job, CallbackOutcome::Failed(CallbackFailure::TimedOut));
     }
 
     fn expire(&self, job: Job, outcome: CallbackOutcome) {
-        self.ledger.expired(job.request.endpoint);
+        self.ledger.expired(job.request.hook);
         self.complete(job, outcome);
     }
 
@@ -421,7 +457,8 @@ async fn run(inner: Rc<Inner>, key: LaneKey, mut job: Job) {
 
 /// Asks a server something neutral, since what clients send may be the cause of their failures.
 async fn check(inner: Rc<Inner>, key: LaneKey) {
-    let request = inner.builder().neutral(key.0);
+    let builder = inner.builder(key.0);
+    let request = builder.and_then(|builder| builder.neutral(key.0.event));
     let is_alive = match request {
         Some(request) => {
             inner.ledger.checked(key.0);

@@ -7,7 +7,7 @@
 //! | `stop.rs` | the end |
 //! | `http.rs` | API connections; `places.rs` who may hold one, `callers.rs` who calls |
 //! | `surface.rs` | the HTTP interfaces: `surface/rainbow.rs` the API of rainbow-server, `ops.rs` what operators ask |
-//! | `callback.rs` | the callback scheduler; `door.rs` what its requests look like |
+//! | `callback.rs` | the callback scheduler; what its requests look like: `surface/…/callback.rs` |
 //! | `scrape.rs` | what `/metrics` says beyond the counters |
 //! | `wait.rs` | callers that wait for the answer of the desk |
 //! | `process.rs` | what `/serverinfo/` says about the process |
@@ -15,7 +15,6 @@
 mod bodies;
 pub mod callback;
 mod callers;
-pub mod door;
 mod http;
 mod ops;
 mod places;
@@ -34,8 +33,9 @@ use std::sync::Arc;
 use crate::cluster::{Announce, Cluster, Node};
 use crate::config::{Config, Overrides};
 use crate::engine::ack_data::{self, LeftOut};
-use crate::engine::command::{CallbackRequest, Command, Endpoint, Report};
+use crate::engine::command::{CallbackRequest, Command, Report};
 use crate::engine::desk::{Caller, Desk, Output, Told};
+use crate::engine::hook::Event;
 use crate::engine::ids::{DeskId, IdentityKey, ShardId, Ticket};
 use crate::engine::mailbox::Receiver;
 use crate::engine::registry::HomeHash;
@@ -97,7 +97,7 @@ pub struct ControlSetup {
 /// Reads the certificates of calls to backends and starts their threads: what may be refused, before a core begins. The files were
 /// read when the settings were, but may have changed since. Errors are for the operator.
 pub fn prepare_client(config: &Config) -> Result<Prepared, String> {
-    Prepared::new(door::options(config)).map_err(|error| error.to_string())
+    Prepared::new(callback::options(config)).map_err(|error| error.to_string())
 }
 
 /// Static pages by path: content type and body.
@@ -166,7 +166,7 @@ pub async fn run(setup: ControlSetup) {
         Ok(client) => client,
         Err(error) => panic!("the callback client cannot start: {error}"),
     };
-    let builder = Rc::new(door::Door::new(setup.config.clone()));
+    let builders = surface::builders(&setup.config);
     let outlets = Rc::new(RefCell::new(setup.outlets.of_core(setup.waker.clone())));
     let desk = Desk::new(
         setup.identities.node(),
@@ -177,7 +177,7 @@ pub async fn run(setup: ControlSetup) {
     let completed = outlets.clone();
     let completion = Rc::new(move |request: &CallbackRequest, outcome| {
         // Its session is gone: nobody waits for it.
-        if request.endpoint == Endpoint::Close {
+        if request.hook.event == Event::Close {
             return;
         }
         let (client, token) = (request.client, request.token);
@@ -188,7 +188,12 @@ pub async fn run(setup: ControlSetup) {
         );
         outlets.kick();
     });
-    let callbacks = Callbacks::start(client.clone(), builder, completion, door::settings(&setup.config));
+    let callbacks = Callbacks::start(
+        client.clone(),
+        builders,
+        completion,
+        callback::Settings::of(&setup.config),
+    );
     let cluster = Cluster::start(&setup.config, setup.announce, client.clone(), setup.clock);
     let certificate_expiry = Cell::new(certificate_expiry(&setup.config));
     let started = setup.clock.unix_micros() / 1_000_000;

@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Control, certificate_expiry, door};
+use super::{Control, callback, certificate_expiry, surface};
 use crate::cli;
 use crate::config::{Changes, Config};
 use crate::io::mail::ShardMail;
@@ -179,8 +179,8 @@ impl Control {
         );
         let identity = if has_identity { tls::load(&config) } else { Ok(None) };
         let identity = identity.map_err(|fault| format!("{}: {}", fault.key, fault.text))?;
-        let options = door::options(&config);
-        if has_trust || options != door::options(&old) {
+        let options = callback::options(&config);
+        if has_trust || options != callback::options(&old) {
             let reloaded = self.client.reload(&options);
             reloaded.map_err(|error| format!("https callbacks: {error}"))?;
         }
@@ -211,8 +211,8 @@ impl Control {
         if config != *old {
             let config = Arc::new(config);
             *self.config.borrow_mut() = config.clone();
-            self.callbacks.rebuild(Rc::new(door::Door::new(config.clone())));
-            self.callbacks.reload(door::settings(&config));
+            self.callbacks.rebuild(surface::builders(&config));
+            self.callbacks.reload(callback::Settings::of(&config));
             self.cluster.reload(&config);
             for shard in self.shards() {
                 self.post_mail(shard, ShardMail::Reload(config.clone()));

@@ -6,8 +6,8 @@ use super::Control;
 use super::callback::{Callbacks, Trouble, Troubles};
 use super::process;
 use crate::budget::{OF_PROCESS, Use};
-use crate::engine::command::Endpoint;
-use crate::metrics::{CallbackFacts, Extra, Gauge, render};
+use crate::engine::hook::Hook;
+use crate::metrics::{CallbackFacts, Extra, Gauge, Histogram, render};
 use crate::time::Instant;
 use crate::wire::http1::answer::HttpAnswer;
 
@@ -25,14 +25,16 @@ const USES: [[(&str, &str); 1]; Use::ALL.len()] = {
 /// The page.
 pub fn metrics(control: &Control) -> HttpAnswer {
     let cores: Vec<_> = control.metrics.iter().map(Arc::as_ref).collect();
-    let kinds = [
-        ("connect", Endpoint::Connect),
-        ("message", Endpoint::Message),
-        ("close", Endpoint::Close),
-    ];
-    let troubles = kinds.map(|(_, endpoint)| control.callbacks.troubles(endpoint));
-    let callbacks: [_; 3] =
-        std::array::from_fn(|at| facts(&control.callbacks, &troubles[at], kinds[at].0, kinds[at].1));
+    let hooks: Vec<_> = control.callbacks.latencies().collect();
+    let troubles: Vec<_> = hooks
+        .iter()
+        .map(|(hook, _)| control.callbacks.troubles(*hook))
+        .collect();
+    let callbacks: Vec<_> = hooks
+        .iter()
+        .zip(&troubles)
+        .map(|((hook, latency), troubles)| facts(&control.callbacks, *hook, troubles, latency))
+        .collect();
     let page = render(
         &cores,
         Extra {
@@ -49,13 +51,13 @@ pub fn metrics(control: &Control) -> HttpAnswer {
 
 fn facts<'a>(
     callbacks: &'a Callbacks,
+    hook: Hook,
     troubles: &'a Troubles,
-    kind: &'static str,
-    endpoint: Endpoint,
+    latency: &'a Histogram,
 ) -> CallbackFacts<'a> {
-    let (counts, health) = (callbacks.counts(endpoint), callbacks.health(endpoint));
+    let (counts, health) = (callbacks.counts(hook), callbacks.health(hook));
     CallbackFacts {
-        kind,
+        kind: callbacks.kind(hook),
         submitted: counts.submitted,
         success: counts.success,
         failed: counts.failed,
@@ -69,7 +71,7 @@ fn facts<'a>(
         breaker: health.breaker as u64,
         opened: counts.opened,
         troubles: (Trouble::LABELS, troubles),
-        latency: callbacks.latency(endpoint),
+        latency,
     }
 }
 

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::{Control, http, surface};
-use crate::engine::command::{Command, Endpoint};
+use crate::engine::command::Command;
 use crate::io::mail::Handover;
 use crate::io::sys;
 use crate::io::takeover::{Offer, Successor};
@@ -67,13 +67,7 @@ impl Control {
     }
 
     fn open_callbacks(&self) -> u64 {
-        [Endpoint::Connect, Endpoint::Message, Endpoint::Close]
-            .into_iter()
-            .map(|endpoint| {
-                let counts = self.callbacks.counts(endpoint);
-                counts.in_flight + counts.queued
-            })
-            .sum()
+        self.callbacks.pending()
     }
 }
 

@@ -16,10 +16,12 @@
 pub mod rainbow;
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http::StatusCode;
 
 use super::Control;
+use super::callback::Builders;
 use super::callers::Caller;
 use super::ops;
 use crate::config::Config;
@@ -128,6 +130,11 @@ pub struct Received {
     pub sha256: Option<[u8; 32]>,
 }
 
+/// What the callbacks of all doors look like, in the order of the doors' numbers.
+pub fn builders(config: &Arc<Config>) -> Builders {
+    vec![Rc::new(rainbow::callback::Requests::new(config.clone()))]
+}
+
 /// Takes the head of a request; `Err` is its answer, if no body is needed for it.
 pub fn begin(control: &Rc<Control>, head: &RequestHead, caller: &Caller) -> Result<Begun, HttpAnswer> {
     let begun = match (ops::asset(control, head), Place::at(head.path(), &control.config())) {
@@ -188,6 +195,15 @@ pub fn is_passed_on(head: &RequestHead) -> bool {
 mod tests {
     use super::*;
     use crate::config::Overrides;
+    use crate::engine::hook::{Event, HookDoor};
+    use crate::protocol;
+
+    #[test]
+    fn every_door_has_the_builder_of_its_number() {
+        let builders = builders(&Arc::new(Config::demo(1, &Overrides::default())));
+        let kind = |door: HookDoor| builders[usize::from(door.0)].kind(Event::Close);
+        assert_eq!(kind(protocol::rainbow::callback::HOOKS), "close");
+    }
 
     #[test]
     fn every_route_has_its_label() {

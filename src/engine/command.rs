@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::hook::Hook;
 use super::ids::{ClientId, ShardId, Ticket};
 use super::name::Name;
 use super::registry::Presence;
@@ -224,17 +225,6 @@ pub struct Part {
     pub data: Option<(Instant, Bytes)>,
 }
 
-/// Which of the configured URLs a callback goes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Endpoint {
-    /// May this client come in?
-    Connect,
-    /// A client said something.
-    Message,
-    /// A client is gone.
-    Close,
-}
-
 /// A question to the business server. The control core adds what belongs to the call itself: URL, signature, framing.
 #[derive(Debug)]
 pub struct CallbackRequest {
@@ -242,9 +232,9 @@ pub struct CallbackRequest {
     pub client: ClientId,
     /// Returned with the answer; the session's own note of what this was about.
     pub token: u64,
-    /// Where to.
-    pub endpoint: Endpoint,
-    /// Message type, for the URL of [`Endpoint::Message`].
+    /// What it is about.
+    pub hook: Hook,
+    /// Message type, for the URL of [`super::hook::Event::Message`].
     pub msgtype: u16,
     /// Query parameters to add, URL-encoded, without leading `?` or `&`; may be empty.
     pub query: Bytes,

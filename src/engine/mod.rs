@@ -24,6 +24,7 @@
 pub mod ack_data;
 pub mod command;
 pub mod desk;
+pub mod hook;
 pub mod ids;
 pub mod mailbox;
 pub mod name;

@@ -24,7 +24,8 @@ use std::sync::{Arc, OnceLock};
 use super::{Input8, Random};
 use crate::close::CloseCause;
 use crate::config::{Config, Overrides};
-use crate::engine::command::{CallbackRequest, Command, Endpoint, Report};
+use crate::engine::command::{CallbackRequest, Command, Report};
+use crate::engine::hook::Event;
 use crate::engine::ids::{ClientId, IdentityKey, ShardId, Ticket};
 use crate::engine::mailbox::{Receiver, mailbox};
 use crate::engine::registry::HomeHash;
@@ -304,7 +305,7 @@ impl World {
         match report {
             Report::Callback(request) => {
                 self.events.push(format!("{request:?}"));
-                if request.endpoint == Endpoint::Close {
+                if request.hook.event == Event::Close {
                     *self.closed.entry(request.client).or_default() += 1;
                 }
                 self.callbacks.push_back(request);

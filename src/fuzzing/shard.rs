@@ -12,9 +12,9 @@ use super::Input8;
 use crate::close::CloseCause;
 use crate::config::{Config, Overrides};
 use crate::engine::command::{
-    AtDeadline, CallbackFailure, CallbackOutcome, CallbackReply, CallbackRequest, Command, Endpoint, Publish, Qos,
-    Report,
+    AtDeadline, CallbackFailure, CallbackOutcome, CallbackReply, CallbackRequest, Command, Publish, Qos, Report,
 };
+use crate::engine::hook::Event;
 use crate::engine::ids::{ClientId, IdentityKey, ShardId, Ticket};
 use crate::engine::name::Name;
 use crate::engine::registry::HomeHash;
@@ -263,16 +263,13 @@ impl World {
 
     fn answered(&mut self, request: CallbackRequest, outcome: CallbackOutcome) {
         let CallbackRequest {
-            client,
-            token,
-            endpoint,
-            ..
+            client, token, hook, ..
         } = request;
         let yes = matches!(&outcome, CallbackOutcome::Answered(reply) if reply.is_success());
-        if endpoint == Endpoint::Connect && yes {
+        if hook.event == Event::Connect && yes {
             *self.admitted.entry(client).or_default() += 1;
         }
-        if endpoint != Endpoint::Close {
+        if hook.event != Event::Close {
             self.post(client.shard, Command::CallbackDone { client, token, outcome });
         }
     }
@@ -415,7 +412,7 @@ impl World {
             Report::Online { .. } => panic!("nobody asked"),
             Report::Done { ticket, .. } => *self.questions.get_mut(&ticket).expect("a question of ours") += 1,
             Report::Callback(request) => {
-                if request.endpoint == Endpoint::Close {
+                if request.hook.event == Event::Close {
                     *self.closed.entry(request.client).or_default() += 1;
                 }
                 self.callbacks.push_back(request);

@@ -14,6 +14,7 @@ use crate::close::CloseCause;
 use crate::config::Config;
 use crate::engine::ack_data::LeftOut;
 use crate::engine::command::{CallbackRequest, Publish};
+use crate::engine::hook::Hook;
 use crate::engine::ids::{ClientId, DeliveryKey, IdentityKey};
 use crate::engine::name::Name;
 use crate::metrics::Metric;
@@ -107,10 +108,14 @@ pub enum Entry<S> {
 /// What the backend is asked about a client, for a [`CallbackRequest`].
 #[derive(Debug)]
 pub struct Question {
+    /// Whom: the hook of the door.
+    pub hook: Hook,
     /// URL-encoded parameters.
     pub query: Bytes,
     /// Header lines, each ended by CRLF.
     pub headers: Bytes,
+    /// Body, where the hook is called with one.
+    pub body: Bytes,
     /// What the door has to remember about the client until the answer, which comes with it.
     pub keep: Bytes,
 }

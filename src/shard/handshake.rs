@@ -10,7 +10,7 @@ use super::sockets::Sockets;
 use super::timers::SessionTimers;
 use super::{Shard, context};
 use crate::close::CloseCause;
-use crate::engine::command::{CallbackFailure, CallbackOutcome, CallbackRequest, Endpoint, Report};
+use crate::engine::command::{CallbackFailure, CallbackOutcome, CallbackRequest, Report};
 use crate::engine::ids::ClientId;
 use crate::metrics::Metric;
 use crate::protocol::{Actions, Door, Entry, Question, Refused, Session};
@@ -231,11 +231,11 @@ impl Shard {
         self.reports.push(Report::Callback(CallbackRequest {
             client: id,
             token: 0,
-            endpoint: Endpoint::Connect,
+            hook: question.hook,
             msgtype: 0,
             query: question.query,
             headers: question.headers,
-            body: Bytes::new(),
+            body: question.body,
             address,
         }));
     }

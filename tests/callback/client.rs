@@ -8,7 +8,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::Method;
 use rainbow_server::engine::command::{CallbackFailure, CallbackReply};
-use rainbow_server::io::http::{Client, Options, Request, Url};
+use rainbow_server::io::http::{Client, FORM, Options, Request, Url};
 
 use crate::server::{Peer, Server};
 use crate::{far, on_both_drivers, pause, within};
@@ -30,6 +30,7 @@ pub fn get(url: &str) -> Request {
         url: Url::parse(url.as_bytes()).unwrap(),
         method: Method::GET,
         headers: Bytes::from_static(b"Rainbowclientidentity: abc\r\n"),
+        content_type: FORM,
         body: Bytes::new(),
     }
 }

@@ -3,9 +3,7 @@
 
 use std::time::Duration;
 
-use rainbow_server::engine::command::Endpoint;
-
-use crate::schedule::{Bench, Door, healthy, narrow};
+use crate::schedule::{Bench, Door, MESSAGE, healthy, narrow};
 use crate::{on_both_drivers, pause};
 
 const CALLS: u64 = 20_000;
@@ -32,7 +30,7 @@ fn cost_of_a_callback() {
             for token in 0..AT_ONCE {
                 bench
                     .callbacks
-                    .submit(crate::schedule::request(Endpoint::Message, round * AT_ONCE + token));
+                    .submit(crate::schedule::request(MESSAGE, round * AT_ONCE + token));
             }
             while bench.done.borrow().len() as u64 != (round + 1) * AT_ONCE {
                 pause(1).await;

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use rainbow_server::control::callback::{BreakerState, Settings};
-use rainbow_server::engine::command::{CallbackFailure, Endpoint};
+use rainbow_server::engine::command::CallbackFailure;
 
-use crate::schedule::{Bench, Door, hanging, healthy, narrow};
+use crate::schedule::{Bench, CLOSE, CONNECT, Door, MESSAGE, hanging, healthy, narrow};
 use crate::server::Server;
 use crate::{on_both_drivers, pause, within};
 
@@ -54,17 +54,17 @@ fn messages_survive_an_outage_and_a_dead_server_is_only_probed() {
         let door = Door::to([&url, &url, &url]);
         let bench = Bench::new(door.clone(), touchy(4, 1000));
         for token in 0..300 {
-            bench.submit(Endpoint::Message, token);
+            bench.submit(MESSAGE, token);
         }
         until(&bench, "opens", || {
-            bench.callbacks.health(Endpoint::Message).breaker == BreakerState::Open
+            bench.callbacks.health(MESSAGE).breaker == BreakerState::Open
         })
         .await;
         pause(500).await;
         let attempts = door.nonces.borrow().len();
         assert!(attempts <= 16, "{attempts} attempts at a dead server");
         let lost = bench.done.borrow().len();
-        assert_eq!(lost + bench.callbacks.counts(Endpoint::Message).queued as usize, 300);
+        assert_eq!(lost + bench.callbacks.counts(MESSAGE).queued as usize, 300);
         assert!(lost <= 16, "only those that were tried: {lost}");
 
         let server = Server::start_on(port, |peer| {
@@ -73,10 +73,10 @@ fn messages_survive_an_outage_and_a_dead_server_is_only_probed() {
             }
         });
         bench.until_done(300).await;
-        let counts = bench.callbacks.counts(Endpoint::Message);
+        let counts = bench.callbacks.counts(MESSAGE);
         assert_eq!((counts.expired, counts.opened), (0, 1), "{counts:?}");
         assert_eq!(counts.success as usize, server.seen().len());
-        assert_eq!(bench.callbacks.health(Endpoint::Message).breaker, BreakerState::Closed);
+        assert_eq!(bench.callbacks.health(MESSAGE).breaker, BreakerState::Closed);
         let late: Vec<_> = bench.tokens().split_off(counts.failed as usize);
         let oldest = *late.iter().min().unwrap();
         assert_eq!(late[0], oldest, "the oldest was the probe");
@@ -94,7 +94,7 @@ fn clients_are_refused_at_once_while_nobody_answers() {
         };
         let bench = Bench::new(Door::to([&dead, &other.url("/"), &other.url("/")]), settings);
         for token in 0..300 {
-            bench.submit(Endpoint::Connect, token);
+            bench.submit(CONNECT, token);
         }
         let start = Instant::now();
         bench.until_done(300).await;
@@ -102,7 +102,7 @@ fn clients_are_refused_at_once_while_nobody_answers() {
             start.elapsed() < Duration::from_secs(2),
             "those that queued are told too"
         );
-        bench.submit(Endpoint::Connect, 300);
+        bench.submit(CONNECT, 300);
         assert_eq!(bench.tokens().last(), Some(&300), "before the call returns");
         let refused = |failures: &[(u64, CallbackFailure)]| {
             failures
@@ -111,10 +111,10 @@ fn clients_are_refused_at_once_while_nobody_answers() {
                 .count()
         };
         assert_eq!(refused(&bench.failures()), 296);
-        assert_eq!(bench.callbacks.counts(Endpoint::Connect).overloaded, 296);
-        bench.submit(Endpoint::Message, 400); // other lanes do not care
+        assert_eq!(bench.callbacks.counts(CONNECT).overloaded, 296);
+        bench.submit(MESSAGE, 400); // other lanes do not care
         bench.until_done(302).await;
-        assert_eq!(bench.callbacks.counts(Endpoint::Message).success, 1);
+        assert_eq!(bench.callbacks.counts(MESSAGE).success, 1);
     });
 }
 
@@ -126,18 +126,18 @@ fn a_refused_client_comes_back_and_is_the_probe() {
         let url = server.url("/");
         let bench = Bench::new(Door::to([&url, &url, &url]), touchy(10, 10));
         for token in 0..5 {
-            bench.submit(Endpoint::Connect, token);
+            bench.submit(CONNECT, token);
         }
         bench.until_done(5).await;
-        bench.submit(Endpoint::Connect, 5);
+        bench.submit(CONNECT, 5);
         assert_eq!(bench.failures(), [(5, CallbackFailure::Overloaded)]);
         status.store(200, Ordering::SeqCst);
         pause(150).await;
-        bench.submit(Endpoint::Connect, 6);
-        assert_eq!(bench.callbacks.health(Endpoint::Connect).breaker, BreakerState::Probing);
+        bench.submit(CONNECT, 6);
+        assert_eq!(bench.callbacks.health(CONNECT).breaker, BreakerState::Probing);
         bench.until_done(7).await;
-        assert_eq!(bench.callbacks.health(Endpoint::Connect).breaker, BreakerState::Closed);
-        assert_eq!(bench.callbacks.counts(Endpoint::Connect).success, 1);
+        assert_eq!(bench.callbacks.health(CONNECT).breaker, BreakerState::Closed);
+        assert_eq!(bench.callbacks.counts(CONNECT).success, 1);
     });
 }
 
@@ -149,7 +149,7 @@ fn close_callbacks_wait_for_the_server() {
         let door = Door::to([&url, &url, &url]);
         let bench = Bench::new(door.clone(), touchy(4, 1000));
         for token in 0..200 {
-            bench.submit(Endpoint::Close, token);
+            bench.submit(CLOSE, token);
         }
         pause(1000).await;
         bench.assert_balanced();
@@ -165,7 +165,7 @@ fn close_callbacks_wait_for_the_server() {
         let mut tokens = bench.tokens();
         tokens.sort_unstable();
         assert_eq!(tokens, (0..200).collect::<Vec<_>>());
-        assert_eq!(bench.callbacks.counts(Endpoint::Close).success, 200);
+        assert_eq!(bench.callbacks.counts(CLOSE).success, 200);
     });
 }
 
@@ -181,16 +181,13 @@ fn a_server_that_hangs_on_messages_is_still_asked_about_clients() {
         let (good, bad) = (server.url("/"), hangs.url("/"));
         let bench = Bench::new(Door::to([&good, &bad, &good]), settings);
         for token in 0..40 {
-            bench.submit(Endpoint::Message, token);
+            bench.submit(MESSAGE, token);
         }
-        until(&bench, "opens", || {
-            bench.callbacks.counts(Endpoint::Message).opened == 1
-        })
-        .await;
+        until(&bench, "opens", || bench.callbacks.counts(MESSAGE).opened == 1).await;
         let start = Instant::now();
         for token in 100..200 {
-            bench.submit(Endpoint::Connect, token);
-            bench.submit(Endpoint::Close, token + 100);
+            bench.submit(CONNECT, token);
+            bench.submit(CLOSE, token + 100);
         }
         until(&bench, "others", || {
             bench.tokens().iter().filter(|&&token| token >= 100).count() == 200
@@ -198,7 +195,7 @@ fn a_server_that_hangs_on_messages_is_still_asked_about_clients() {
         .await;
         assert!(start.elapsed() < Duration::from_secs(2));
         bench.until_done(240).await;
-        let counts = bench.callbacks.counts(Endpoint::Message);
+        let counts = bench.callbacks.counts(MESSAGE);
         assert_eq!(counts.failed + counts.expired, 40, "by their deadline");
     });
 }
@@ -219,13 +216,10 @@ fn a_slow_server_that_answers_keeps_all_its_places() {
         };
         let bench = Bench::new(Door::to([&url, &url, &url]), settings);
         for token in 0..400 {
-            bench.submit(Endpoint::Message, token);
+            bench.submit(MESSAGE, token);
         }
         bench.until_done(400).await;
-        let (counts, health) = (
-            bench.callbacks.counts(Endpoint::Message),
-            bench.callbacks.health(Endpoint::Message),
-        );
+        let (counts, health) = (bench.callbacks.counts(MESSAGE), bench.callbacks.health(MESSAGE));
         assert!(counts.expired > 100 && counts.success >= 40, "{counts:?}");
         assert_eq!(
             (health.limit, health.breaker, counts.opened),
@@ -246,18 +240,18 @@ fn fewer_calls_at_once_while_most_fail_and_all_again_later() {
         };
         let bench = Bench::new(Door::to([&url, &url, &url]), settings);
         for token in 0..300 {
-            bench.submit(Endpoint::Message, token);
+            bench.submit(MESSAGE, token);
         }
         bench.until_done(300).await;
-        assert_eq!(bench.callbacks.health(Endpoint::Message).limit, 2, "a sixteenth");
+        assert_eq!(bench.callbacks.health(MESSAGE).limit, 2, "a sixteenth");
         status.store(200, Ordering::SeqCst);
         for token in 300..2300 {
-            bench.submit(Endpoint::Message, token);
+            bench.submit(MESSAGE, token);
         }
-        assert!(bench.callbacks.counts(Endpoint::Message).in_flight <= 2);
+        assert!(bench.callbacks.counts(MESSAGE).in_flight <= 2);
         bench.until_done(2300).await;
-        assert_eq!(bench.callbacks.health(Endpoint::Message).limit, 32);
-        assert_eq!(bench.callbacks.counts(Endpoint::Message).success, 2000);
+        assert_eq!(bench.callbacks.health(MESSAGE).limit, 32);
+        assert_eq!(bench.callbacks.counts(MESSAGE).success, 2000);
     });
 }
 
@@ -269,7 +263,7 @@ fn what_a_handler_says_about_one_message_closes_no_door() {
             let url = server.url("/");
             let bench = Bench::new(Door::to([&url, &url, &url]), touchy(4, 1000));
             for token in 0..100 {
-                bench.submit(Endpoint::Message, token);
+                bench.submit(MESSAGE, token);
             }
             bench.until_done(100).await;
             assert_eq!(server.seen().len(), 100, "{said}");
@@ -289,14 +283,14 @@ fn without_retries_a_close_callback_still_gets_its_attempt() {
         };
         let bench = Bench::new(Door::to([&url, &url, &url]), settings);
         for token in 0..10 {
-            bench.submit(Endpoint::Close, token);
+            bench.submit(CLOSE, token);
         }
         bench.until_done(10).await;
-        assert_eq!(bench.callbacks.counts(Endpoint::Close).success, 10);
+        assert_eq!(bench.callbacks.counts(CLOSE).success, 10);
         status.store(503, Ordering::SeqCst);
-        bench.submit(Endpoint::Close, 10);
+        bench.submit(CLOSE, 10);
         bench.until_done(11).await;
-        let counts = bench.callbacks.counts(Endpoint::Close);
+        let counts = bench.callbacks.counts(CLOSE);
         assert_eq!((counts.expired, counts.retried, server.seen().len()), (1, 0, 11));
     });
 }
@@ -307,16 +301,16 @@ fn a_new_builder_forgets_what_was_known() {
         let url = format!("http://127.0.0.1:{}/", silent_port());
         let bench = Bench::new(Door::to([&url, &url, &url]), touchy(10, 10));
         for token in 0..5 {
-            bench.submit(Endpoint::Connect, token);
+            bench.submit(CONNECT, token);
         }
         bench.until_done(5).await;
-        assert_eq!(bench.callbacks.health(Endpoint::Connect).breaker, BreakerState::Open);
+        assert_eq!(bench.callbacks.health(CONNECT).breaker, BreakerState::Open);
         let server = healthy();
         let url = server.url("/");
-        bench.callbacks.rebuild(Door::to([&url, &url, &url]));
-        assert_eq!(bench.callbacks.health(Endpoint::Connect).breaker, BreakerState::Closed);
-        bench.submit(Endpoint::Connect, 5);
+        bench.callbacks.rebuild(vec![Door::to([&url, &url, &url])]);
+        assert_eq!(bench.callbacks.health(CONNECT).breaker, BreakerState::Closed);
+        bench.submit(CONNECT, 5);
         bench.until_done(6).await;
-        assert_eq!(bench.callbacks.counts(Endpoint::Connect).success, 1);
+        assert_eq!(bench.callbacks.counts(CONNECT).success, 1);
     });
 }

@@ -4,6 +4,7 @@
 mod bent;
 mod client;
 mod cost;
+mod doors;
 mod fire;
 mod kept;
 mod schedule;

@@ -8,16 +8,21 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::Method;
 use rainbow_server::control::callback::{Builder, Callbacks, LaneLimits, Settings};
-use rainbow_server::engine::command::{CallbackFailure, CallbackOutcome, CallbackRequest, Endpoint};
+use rainbow_server::engine::command::{CallbackFailure, CallbackOutcome, CallbackRequest};
+use rainbow_server::engine::hook::{Event, Hook, HookDoor};
 use rainbow_server::engine::ids::{ClientId, ShardId};
-use rainbow_server::io::http::{Client, Options, Origin, Request, Url};
+use rainbow_server::io::http::{Client, FORM, Options, Origin, Request, Url};
 
 use crate::server::Server;
 use crate::{on_both_drivers, pause, within};
 
-const ENDPOINTS: [Endpoint; 3] = [Endpoint::Connect, Endpoint::Message, Endpoint::Close];
+/// The hooks of the one door there is.
+pub const CONNECT: Hook = HookDoor(0).on(Event::Connect);
+pub const MESSAGE: Hook = HookDoor(0).on(Event::Message);
+pub const CLOSE: Hook = HookDoor(0).on(Event::Close);
+const HOOKS: [Hook; 3] = [CONNECT, MESSAGE, CLOSE];
 
-/// One URL per endpoint; the target tells the token and how the request was built.
+/// One URL per event; the target tells the token and how the request was built.
 pub struct Door {
     urls: [Option<Url>; 3],
     pub nonces: RefCell<Vec<u64>>,
@@ -32,7 +37,7 @@ impl Door {
     }
 
     fn url(&self, request: &CallbackRequest) -> Option<&Url> {
-        self.urls[request.endpoint as usize].as_ref()
+        self.urls[request.hook.event as usize].as_ref()
     }
 }
 
@@ -47,7 +52,7 @@ impl Builder for Door {
         let mut url = self.url(request)?.clone();
         let target = [&url.target[..], format!("{}", request.token).as_bytes()].concat();
         url.target = target.into();
-        let method = if request.endpoint == Endpoint::Message {
+        let method = if request.hook == MESSAGE {
             Method::POST
         } else {
             Method::GET
@@ -56,6 +61,7 @@ impl Builder for Door {
             url,
             method,
             headers: request.headers.clone(),
+            content_type: FORM,
             body: request.body.clone(),
         })
     }
@@ -69,6 +75,12 @@ pub struct Bench {
 
 impl Bench {
     pub fn new(door: Rc<Door>, settings: Settings) -> Bench {
+        Bench::of(vec![door], settings)
+    }
+
+    /// Of several doors.
+    pub fn of(doors: Vec<Rc<Door>>, settings: Settings) -> Bench {
+        let doors = doors.into_iter().map(|door| door as Rc<dyn Builder>).collect();
         let done: Rc<RefCell<Vec<(u64, CallbackOutcome)>>> = Rc::default();
         let sink = done.clone();
         let client = Client::start(&crate::client::trusting()).unwrap();
@@ -76,19 +88,19 @@ impl Bench {
             assert_eq!(request.client, client_id(request.token));
             sink.borrow_mut().push((request.token, outcome));
         });
-        let callbacks = Callbacks::start(client, door, completion, settings);
+        let callbacks = Callbacks::start(client, doors, completion, settings);
         Bench { callbacks, done }
     }
 
-    pub fn submit(&self, endpoint: Endpoint, token: u64) {
-        self.callbacks.submit(request(endpoint, token));
+    pub fn submit(&self, hook: Hook, token: u64) {
+        self.callbacks.submit(request(hook, token));
         self.assert_balanced();
     }
 
     pub fn assert_balanced(&self) {
-        for endpoint in ENDPOINTS {
-            let counts = self.callbacks.counts(endpoint);
-            assert!(counts.is_balanced(), "{endpoint:?}: {counts:?}");
+        for hook in HOOKS {
+            let counts = self.callbacks.counts(hook);
+            assert!(counts.is_balanced(), "{hook:?}: {counts:?}");
         }
     }
 
@@ -126,11 +138,11 @@ fn client_id(token: u64) -> ClientId {
     }
 }
 
-pub fn request(endpoint: Endpoint, token: u64) -> CallbackRequest {
+pub fn request(hook: Hook, token: u64) -> CallbackRequest {
     CallbackRequest {
         client: client_id(token),
         token,
-        endpoint,
+        hook,
         msgtype: 0,
         query: Bytes::new(),
         headers: Bytes::from_static(b"Rainbowclientidentity: x\r\n"),
@@ -180,9 +192,9 @@ fn a_lane_starts_in_order_and_never_beyond_its_bound() {
         let url = server.url("/");
         let bench = Bench::new(Door::to([&url, &url, &url]), narrow(1, 1000));
         for token in 0..200 {
-            bench.submit(Endpoint::Message, token);
+            bench.submit(MESSAGE, token);
         }
-        assert_eq!(bench.callbacks.counts(Endpoint::Message).in_flight, 1);
+        assert_eq!(bench.callbacks.counts(MESSAGE).in_flight, 1);
         bench.until_done(200).await;
         assert_eq!(bench.tokens(), (0..200).collect::<Vec<_>>());
         let lines: Vec<_> = server.seen().iter().map(|seen| seen.line().to_owned()).collect();
@@ -191,7 +203,7 @@ fn a_lane_starts_in_order_and_never_beyond_its_bound() {
             (0..200).map(|token| format!("POST /{token}")).collect::<Vec<_>>()
         );
         assert_eq!(server.connections(), 1);
-        let counts = bench.callbacks.counts(Endpoint::Message);
+        let counts = bench.callbacks.counts(MESSAGE);
         assert_eq!((counts.submitted, counts.success, counts.in_flight), (200, 200, 0));
     });
 }
@@ -203,7 +215,7 @@ fn many_at_once_share_connections() {
         let url = server.url("/");
         let bench = Bench::new(Door::to([&url, &url, &url]), narrow(20, 10_000));
         for token in 0..1000 {
-            bench.submit(ENDPOINTS[token as usize % 3], token);
+            bench.submit(HOOKS[token as usize % 3], token);
         }
         bench.until_done(1000).await;
         assert_eq!(bench.failures(), []);
@@ -213,7 +225,7 @@ fn many_at_once_share_connections() {
 }
 
 #[test]
-fn a_hanging_endpoint_delays_no_other() {
+fn a_hanging_hook_delays_no_other() {
     on_both_drivers(async || {
         let (hangs, release) = hanging();
         let server = healthy();
@@ -222,15 +234,15 @@ fn a_hanging_endpoint_delays_no_other() {
             narrow(2, 100),
         );
         for token in 0..50 {
-            bench.submit(Endpoint::Message, token);
+            bench.submit(MESSAGE, token);
         }
         for token in 100..150 {
-            bench.submit(Endpoint::Connect, token);
-            bench.submit(Endpoint::Close, token + 100);
+            bench.submit(CONNECT, token);
+            bench.submit(CLOSE, token + 100);
         }
         bench.until_done(100).await;
         assert!(bench.tokens().iter().all(|&token| token >= 100));
-        let stuck = bench.callbacks.counts(Endpoint::Message);
+        let stuck = bench.callbacks.counts(MESSAGE);
         assert_eq!((stuck.in_flight, stuck.queued), (2, 48));
         drop(release);
         bench.until_done(150).await;
@@ -245,18 +257,18 @@ fn a_full_queue_refuses_at_once() {
         let url = hangs.url("/");
         let bench = Bench::new(Door::to([&url, &url, &url]), narrow(2, 3));
         for token in 0..10 {
-            bench.submit(Endpoint::Connect, token);
+            bench.submit(CONNECT, token);
         }
         let overloaded: Vec<_> = (5..10).map(|token| (token, CallbackFailure::Overloaded)).collect();
         assert_eq!(bench.failures(), overloaded);
-        assert_eq!(bench.callbacks.counts(Endpoint::Connect).overloaded, 5);
+        assert_eq!(bench.callbacks.counts(CONNECT).overloaded, 5);
 
         bench.callbacks.reload(narrow(5, 3)); // room for all
         bench.assert_balanced();
-        assert_eq!(bench.callbacks.counts(Endpoint::Connect).in_flight, 5);
+        assert_eq!(bench.callbacks.counts(CONNECT).in_flight, 5);
         drop(release);
         bench.until_done(10).await;
-        assert_eq!(bench.callbacks.counts(Endpoint::Connect).success, 5);
+        assert_eq!(bench.callbacks.counts(CONNECT).success, 5);
     });
 }
 
@@ -272,7 +284,7 @@ fn the_deadline_covers_the_time_in_the_queue() {
         let bench = Bench::new(Door::to([&url, &url, &url]), settings);
         let start = Instant::now();
         for token in 0..20 {
-            bench.submit(Endpoint::Message, token);
+            bench.submit(MESSAGE, token);
         }
         bench.until_done(20).await;
         assert!(start.elapsed() < Duration::from_secs(3));
@@ -282,7 +294,7 @@ fn the_deadline_covers_the_time_in_the_queue() {
                 .iter()
                 .all(|(_, failure)| *failure == CallbackFailure::TimedOut)
         );
-        let counts = bench.callbacks.counts(Endpoint::Message);
+        let counts = bench.callbacks.counts(MESSAGE);
         assert_eq!(counts.failed + counts.expired, 20);
         assert!(counts.failed >= 1 && counts.expired >= 1, "{counts:?}");
     });
@@ -299,12 +311,12 @@ fn statuses_are_booked() {
         });
         let url = server.url("/");
         let bench = Bench::new(Door::to([&url, &url, "nothing"]), narrow(5, 5));
-        bench.submit(Endpoint::Connect, 200);
-        bench.submit(Endpoint::Connect, 401);
-        bench.submit(Endpoint::Connect, 500);
-        bench.submit(Endpoint::Close, 9);
+        bench.submit(CONNECT, 200);
+        bench.submit(CONNECT, 401);
+        bench.submit(CONNECT, 500);
+        bench.submit(CLOSE, 9);
         bench.until_done(4).await;
-        let counts = bench.callbacks.counts(Endpoint::Connect);
+        let counts = bench.callbacks.counts(CONNECT);
         assert_eq!((counts.success, counts.failed), (1, 2));
         assert_eq!(bench.failures(), [(9, CallbackFailure::Unresolved)], "no URL for it");
         assert_eq!(server.seen().len(), 3, "only close callbacks are repeated");
@@ -321,9 +333,9 @@ fn close_callbacks_are_repeated_until_accepted() {
         let door = Door::to([&url, &url, &url]);
         let bench = Bench::new(door.clone(), narrow(4, 100));
         for token in 0..10 {
-            bench.submit(Endpoint::Close, token);
+            bench.submit(CLOSE, token);
         }
-        while bench.callbacks.counts(Endpoint::Close).retried < 10 {
+        while bench.callbacks.counts(CLOSE).retried < 10 {
             bench.assert_balanced();
             pause(5).await;
         }
@@ -343,7 +355,7 @@ fn close_callbacks_are_repeated_until_accepted() {
         tokens.sort_unstable();
         assert_eq!(tokens, (0..10).collect::<Vec<_>>(), "each exactly once");
         assert_eq!((server.seen().len(), bench.failures().len()), (13, 0));
-        let counts = bench.callbacks.counts(Endpoint::Close);
+        let counts = bench.callbacks.counts(CLOSE);
         assert_eq!(counts.success, 10);
         assert!(counts.retried >= 13);
 
@@ -364,10 +376,10 @@ fn close_callbacks_are_given_up_in_the_end() {
             ..narrow(4, 100)
         };
         let bench = Bench::new(Door::to(["x", "x", "http://127.0.0.1:1/"]), settings);
-        bench.submit(Endpoint::Close, 1);
+        bench.submit(CLOSE, 1);
         bench.until_done(1).await;
         assert_eq!(bench.failures(), [(1, CallbackFailure::Refused)]);
-        let counts = bench.callbacks.counts(Endpoint::Close);
+        let counts = bench.callbacks.counts(CLOSE);
         assert_eq!((counts.expired, counts.failed), (1, 0));
         assert!(counts.retried >= 1);
     });
@@ -379,11 +391,11 @@ fn of_too_many_close_callbacks_the_oldest_give_way() {
         let (hangs, release) = hanging();
         let bench = Bench::new(Door::to(["x", "x", &hangs.url("/")]), narrow(1, 5));
         for token in 0..10 {
-            bench.submit(Endpoint::Close, token);
+            bench.submit(CLOSE, token);
         }
         let gone: Vec<_> = (1..5).map(|token| (token, CallbackFailure::Overloaded)).collect();
         assert_eq!(bench.failures(), gone);
-        assert_eq!(bench.callbacks.counts(Endpoint::Close).expired, 4);
+        assert_eq!(bench.callbacks.counts(CLOSE).expired, 4);
         drop(release);
         bench.until_done(10).await;
         assert_eq!(bench.tokens(), [1, 2, 3, 4, 0, 5, 6, 7, 8, 9]);
@@ -403,13 +415,13 @@ fn a_completion_may_submit() {
             let token = ended.token;
             if token > 0 {
                 let handle = handle.borrow().clone().unwrap();
-                handle.submit(request(Endpoint::Message, token - 1));
+                handle.submit(request(MESSAGE, token - 1));
             }
         });
         let client = Client::start(&Options::default()).unwrap();
-        let callbacks = Callbacks::start(client, Door::to([&url, &url, &url]), completion, narrow(1, 1));
+        let callbacks = Callbacks::start(client, vec![Door::to([&url, &url, &url])], completion, narrow(1, 1));
         *again.borrow_mut() = Some(callbacks.clone());
-        callbacks.submit(request(Endpoint::Message, 20));
+        callbacks.submit(request(MESSAGE, 20));
         assert_eq!(callbacks.drain(within(10_000)).await, 0);
         assert_eq!(rounds.get(), 21);
         again.borrow_mut().take();
@@ -422,10 +434,10 @@ fn an_unknown_name_does_not_stall_the_core() {
         let url = "http://no-such-name.invalid/";
         let bench = Bench::new(Door::to([url, url, url]), narrow(1, 1000));
         for token in 0..300 {
-            bench.submit(Endpoint::Message, token);
+            bench.submit(MESSAGE, token);
         }
         bench.until_done(300).await;
         assert_eq!(bench.failures().len(), 300);
-        assert_eq!(bench.callbacks.counts(Endpoint::Message).failed, 300);
+        assert_eq!(bench.callbacks.counts(MESSAGE).failed, 300);
     });
 }

@@ -49,9 +49,6 @@ const IMPURE_NAMES: &[&str] = &["SystemTime", "TcpStream", "TcpListener", "UdpSo
 /// Files of `protocol` that are no door.
 const NO_DOORS: &[&str] = &["mod", "door", "words"];
 
-/// Files that name a door and should not. Nothing is added here: who cleans one takes it off.
-const STILL_NAME_A_DOOR: &[&str] = &["control/door.rs"];
-
 /// Files that list the doors, so that nobody else has to.
 const LIST_DOORS: &[&str] = &["control/surface.rs", "cluster.rs"];
 
@@ -158,7 +155,6 @@ fn is_of_a_door(path: &Path, doors: &BTreeSet<String>) -> bool {
 #[test]
 fn nobody_but_a_door_names_a_door() {
     let doors = doors();
-    let mut found = BTreeSet::new();
     let mut wrong = Vec::new();
     for (path, code) in files(|layer| WITHOUT_DOORS.contains(&layer)) {
         let lines = lines_naming(&code, &doors);
@@ -166,17 +162,9 @@ fn nobody_but_a_door_names_a_door() {
         if lines.is_empty() || is_of_a_door(&path, &doors) || LIST_DOORS.contains(&&name[..]) {
             continue;
         }
-        if !STILL_NAME_A_DOOR.contains(&&name[..]) {
-            wrong.push(format!("{name}, lines {lines:?}"));
-        }
-        found.insert(name);
+        wrong.push(format!("{name}, lines {lines:?}"));
     }
     assert!(wrong.is_empty(), "a door is named in\n{}", wrong.join("\n"));
-    let clean: Vec<_> = STILL_NAME_A_DOOR
-        .iter()
-        .filter(|name| !found.contains(**name))
-        .collect();
-    assert!(clean.is_empty(), "clean now, take them off the list: {clean:?}");
 }
 
 fn is_impure(named: &Named) -> Option<String> {

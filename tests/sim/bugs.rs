@@ -1,7 +1,8 @@
 //! Bugs planted into the surroundings of the shards, to see that the oracle notices.
 
 use rainbow_server::close::CloseCause;
-use rainbow_server::engine::command::{CallbackOutcome, CallbackRequest, Command, Endpoint, Report};
+use rainbow_server::engine::command::{CallbackOutcome, CallbackRequest, Command, Report};
+use rainbow_server::engine::hook::Event;
 use rainbow_server::engine::ids::{ClientId, ShardId, Ticket};
 use rainbow_server::engine::name::Name;
 
@@ -227,18 +228,18 @@ impl Bug {
                     .iter_mut()
                     .for_each(|presence| presence.since = first + last - presence.since);
             }
-            Report::Callback(request) => match request.endpoint {
-                Endpoint::Close if world.strikes(Bug::DuplicateClose, 20) => more = Some(copy(request)),
-                Endpoint::Close if world.strikes(Bug::DropClose, 20) => return Vec::new(),
-                Endpoint::Close => {
+            Report::Callback(request) => match request.hook.event {
+                Event::Close if world.strikes(Bug::DuplicateClose, 20) => more = Some(copy(request)),
+                Event::Close if world.strikes(Bug::DropClose, 20) => return Vec::new(),
+                Event::Close => {
                     let last = world.control.last_forward.remove(&request.client);
                     more = last.filter(|_| world.strikes(Bug::ForwardAfterClose, 20));
                 }
-                Endpoint::Message if world.strikes(Bug::DuplicateForward, 10) => more = Some(copy(request)),
-                Endpoint::Message if world.bug == Some(Bug::ForwardAfterClose) => {
+                Event::Message if world.strikes(Bug::DuplicateForward, 10) => more = Some(copy(request)),
+                Event::Message if world.bug == Some(Bug::ForwardAfterClose) => {
                     world.control.last_forward.insert(request.client, copy(request));
                 }
-                Endpoint::Message | Endpoint::Connect => {}
+                Event::Message | Event::Connect => {}
             },
             _ => {}
         }

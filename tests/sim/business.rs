@@ -3,15 +3,14 @@
 //! replies, some of which are garbage.
 
 use bytes::Bytes;
-use rainbow_server::engine::command::{
-    CallbackFailure, CallbackOutcome, CallbackReply, CallbackRequest, Command, Endpoint,
-};
+use rainbow_server::engine::command::{CallbackFailure, CallbackOutcome, CallbackReply, CallbackRequest, Command};
+use rainbow_server::engine::hook::Event;
 use rainbow_server::engine::ids::ClientId;
 use rainbow_server::time::Duration;
 
 use crate::byzantine;
 use crate::rig::{self, ADMITTED};
-use crate::world::{Event, World};
+use crate::world::{self, World};
 
 /// All ways a call can fail without an answer.
 const FAILURES: [CallbackFailure; 10] = [
@@ -31,16 +30,16 @@ impl World {
     /// A shard asks; it allows `window` messages of one client under way.
     pub fn on_callback(&mut self, request: CallbackRequest, window: usize) {
         let session = self.records.sessions.entry(request.client).or_default();
-        match request.endpoint {
-            Endpoint::Connect => {}
-            Endpoint::Message => {
+        match request.hook.event {
+            Event::Connect => {}
+            Event::Message => {
                 session.under_way += 1;
                 if session.close_callbacks > 0 {
                     self.blame(format!("a message of {:?} after its close callback", request.client));
                 }
                 self.on_forward(&request, window);
             }
-            Endpoint::Close => {
+            Event::Close => {
                 session.close_callbacks += 1;
                 if session.under_way > 0 {
                     self.blame(format!(
@@ -52,7 +51,7 @@ impl World {
         }
         self.control.serial += 1;
         let serial = self.control.serial;
-        let nests = request.endpoint == Endpoint::Message && !self.draining && self.rng.chance(8);
+        let nests = request.hook.event == Event::Message && !self.draining && self.rng.chance(8);
         self.control.callbacks.insert(serial, request);
         if nests {
             let channel = self.rng.index(self.plan.channels);
@@ -65,7 +64,7 @@ impl World {
             60..97 => self.rng.within(20_000, 2_500_000),
             _ => 15_000_000,
         };
-        self.plan_in(delay, Event::Business(serial));
+        self.plan_in(delay, world::Event::Business(serial));
     }
 
     /// No call reaches the business now.
@@ -125,28 +124,28 @@ impl World {
 
     /// The business comes to an end with a callback.
     pub fn business_answers(&mut self, serial: u64) {
-        if self.control.callbacks.get(&serial).map(|request| request.endpoint) == Some(Endpoint::Close)
+        if self.control.callbacks.get(&serial).map(|request| request.hook.event) == Some(Event::Close)
             && (self.is_down() || self.rng.chance(10))
         {
             // A close callback is repeated until it is accepted.
             self.records.closes_repeated += 1;
             let delay = self.rng.within(250_000, 2_000_000);
-            return self.plan_in(delay, Event::Business(serial));
+            return self.plan_in(delay, world::Event::Business(serial));
         }
         let Some(request) = self.control.callbacks.remove(&serial) else {
             return;
         };
-        let late = self.rng.chance(3) && request.endpoint != Endpoint::Connect;
-        let (outcome, changes) = match request.endpoint {
-            Endpoint::Connect => self.connect_outcome(&request),
-            Endpoint::Message => self.message_outcome(&request),
-            Endpoint::Close => (
+        let late = self.rng.chance(3) && request.hook.event != Event::Connect;
+        let (outcome, changes) = match request.hook.event {
+            Event::Connect => self.connect_outcome(&request),
+            Event::Message => self.message_outcome(&request),
+            Event::Close => (
                 rig::reply(200, &[("rainbowclientchannel", "channel 0")], ""),
                 Vec::new(),
             ),
         };
         let (client, token) = (request.client, request.token);
-        if request.endpoint == Endpoint::Message
+        if request.hook.event == Event::Message
             && let Some(session) = self.records.sessions.get_mut(&client)
         {
             session.under_way -= 1;

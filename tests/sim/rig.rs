@@ -8,9 +8,9 @@ use bytes::Bytes;
 use rainbow_server::close::CloseCause;
 use rainbow_server::config::{Config, Overrides};
 use rainbow_server::engine::command::{
-    AtDeadline, CallbackFailure, CallbackOutcome, CallbackReply, CallbackRequest, Command, Endpoint, Part, Publish,
-    Qos, Report,
+    AtDeadline, CallbackFailure, CallbackOutcome, CallbackReply, CallbackRequest, Command, Part, Publish, Qos, Report,
 };
+use rainbow_server::engine::hook::Event;
 use rainbow_server::engine::ids::{ClientId, IdentityKey, ShardId, Ticket};
 use rainbow_server::engine::name::Name;
 use rainbow_server::engine::registry::{HomeHash, Presence};
@@ -287,7 +287,7 @@ impl Rig {
     pub fn connect(&mut self, shard: u16, channels: &[&str]) -> ClientId {
         let id = self.accept(shard);
         assert_eq!(self.bytes(id, &wire::connect_request("d")), Input::Continue);
-        let request = self.callback(Endpoint::Connect);
+        let request = self.callback(Event::Connect);
         assert_eq!(request.client, id);
         self.answer(
             &request,
@@ -317,18 +317,18 @@ impl Rig {
 
     // The business.
 
-    /// The next callback, which has to be one of `endpoint`.
-    pub fn callback(&mut self, endpoint: Endpoint) -> CallbackRequest {
+    /// The next callback, which has to be one about `event`.
+    pub fn callback(&mut self, event: Event) -> CallbackRequest {
         let request = self
             .callbacks
             .pop_front()
-            .unwrap_or_else(|| panic!("no {endpoint:?} callback"));
-        assert_eq!(request.endpoint, endpoint);
+            .unwrap_or_else(|| panic!("no {event:?} callback"));
+        assert_eq!(request.hook.event, event);
         request
     }
 
     pub fn message(&mut self) -> CallbackRequest {
-        self.callback(Endpoint::Message)
+        self.callback(Event::Message)
     }
 
     pub fn answer(&mut self, request: &CallbackRequest, outcome: CallbackOutcome) {

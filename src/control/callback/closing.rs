@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use super::lane::Job;
 use super::{Inner, Trouble};
-use crate::engine::command::{CallbackFailure, CallbackOutcome, Endpoint};
+use crate::engine::command::{CallbackFailure, CallbackOutcome};
+use crate::engine::hook::Hook;
 use crate::io::clock;
 
 /// First pause before a close callback is repeated; doubles up to [`BACKOFF_MAX`].
@@ -19,14 +20,14 @@ const BACKOFF_MIN: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
 impl Inner {
-    /// The oldest waiting close callback, if there is no room for one more.
-    pub(super) fn make_room(&self, places: usize) -> Option<Job> {
-        if self.ledger.counts(Endpoint::Close).queued < places as u64 {
+    /// The oldest waiting close callback of a door, if there is no room for one more.
+    pub(super) fn make_room(&self, hook: Hook, places: usize) -> Option<Job> {
+        if self.ledger.counts(hook).queued < places as u64 {
             return None;
         }
-        let oldest = self.waiting.borrow_mut().take_oldest();
-        let oldest = oldest.or_else(|| self.lanes.borrow_mut().take_oldest(Endpoint::Close));
-        oldest.inspect(|_| self.ledger.dequeued(Endpoint::Close))
+        let oldest = self.waiting.borrow_mut().take_oldest(hook);
+        let oldest = oldest.or_else(|| self.lanes.borrow_mut().take_oldest(hook));
+        oldest.inspect(|_| self.ledger.dequeued(hook))
     }
 
     pub(super) fn retry_or_give_up(&self, mut job: Job, outcome: CallbackOutcome) {
@@ -35,13 +36,14 @@ impl Inner {
             return self.expire(job, outcome);
         }
         job.attempts += 1;
-        let evicted = self.make_room(settings.close.queued);
-        self.ledger.queued(Endpoint::Close);
-        self.ledger.retried(Endpoint::Close);
+        let hook = job.request.hook;
+        let evicted = self.make_room(hook, settings.close.queued);
+        self.ledger.queued(hook);
+        self.ledger.retried(hook);
         self.waiting.borrow_mut().park(due, job);
         self.alarm.note(due);
         if let Some(job) = evicted {
-            self.complain(&job.request, Trouble::QueueFull, None);
+            self.complain(&job.request, Trouble::QueueFull.into(), None);
             self.expire(job, CallbackOutcome::Failed(CallbackFailure::Overloaded));
         }
     }
@@ -54,10 +56,10 @@ impl Inner {
 
     /// Sends a close callback whose pause is over on its way again.
     pub(super) fn release(self: &Rc<Self>, job: Job) {
-        self.ledger.dequeued(Endpoint::Close);
-        let origin = self.builder().origin(&job.request);
-        match origin {
-            Some(origin) => self.clone().place((Endpoint::Close, origin), job),
+        let hook = job.request.hook;
+        self.ledger.dequeued(hook);
+        match self.origin(&job.request) {
+            Some(origin) => self.clone().place((hook, origin), job),
             None => self.fail(job, CallbackFailure::Unresolved),
         }
     }

@@ -2,9 +2,9 @@
 
 use std::cell::Cell;
 
-use crate::engine::command::Endpoint;
+use crate::engine::hook::{Hook, HookTable};
 
-/// What became of the callbacks of one endpoint.
+/// What became of the callbacks of one hook.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Taken so far.
@@ -36,82 +36,78 @@ impl Counts {
     }
 }
 
-/// The books of all endpoints.
-#[derive(Default)]
-pub(super) struct Ledger([Cell<Counts>; 3]);
+/// The books of all hooks.
+pub(super) struct Ledger(HookTable<Cell<Counts>>);
 
 impl Ledger {
-    pub(super) fn counts(&self, endpoint: Endpoint) -> Counts {
-        self.page(endpoint).get()
+    /// Of this many doors.
+    pub(super) fn new(doors: usize) -> Ledger {
+        Ledger(HookTable::new(doors))
+    }
+
+    pub(super) fn counts(&self, hook: Hook) -> Counts {
+        self.0.get(hook).map(Cell::get).unwrap_or_default()
     }
 
     /// Callbacks not completed yet.
     pub(super) fn pending(&self) -> u64 {
         let pending = |page: &Cell<Counts>| page.get().in_flight + page.get().queued;
-        self.0.iter().map(pending).sum()
+        self.0.iter().map(|(_, page)| pending(page)).sum()
     }
 
-    pub(super) fn submitted(&self, endpoint: Endpoint) {
-        self.change(endpoint, |counts| counts.submitted += 1);
+    pub(super) fn submitted(&self, hook: Hook) {
+        self.change(hook, |counts| counts.submitted += 1);
     }
 
-    pub(super) fn success(&self, endpoint: Endpoint) {
-        self.change(endpoint, |counts| counts.success += 1);
+    pub(super) fn success(&self, hook: Hook) {
+        self.change(hook, |counts| counts.success += 1);
     }
 
-    pub(super) fn failed(&self, endpoint: Endpoint) {
-        self.change(endpoint, |counts| counts.failed += 1);
+    pub(super) fn failed(&self, hook: Hook) {
+        self.change(hook, |counts| counts.failed += 1);
     }
 
-    pub(super) fn overloaded(&self, endpoint: Endpoint) {
-        self.change(endpoint, |counts| counts.overloaded += 1);
+    pub(super) fn overloaded(&self, hook: Hook) {
+        self.change(hook, |counts| counts.overloaded += 1);
     }
 
-    pub(super) fn expired(&self, endpoint: Endpoint) {
-        self.change(endpoint, |counts| counts.expired += 1);
+    pub(super) fn expired(&self, hook: Hook) {
+        self.change(hook, |counts| counts.expired += 1);
     }
 
-    pub(super) fn retried(&self, endpoint: Endpoint) {
-        self.change(endpoint, |counts| counts.retried += 1);
+    pub(super) fn retried(&self, hook: Hook) {
+        self.change(hook, |counts| counts.retried += 1);
     }
 
-    pub(super) fn opened(&self, endpoint: Endpoint) {
-        self.change(endpoint, |counts| counts.opened += 1);
+    pub(super) fn opened(&self, hook: Hook) {
+        self.change(hook, |counts| counts.opened += 1);
     }
 
-    pub(super) fn checked(&self, endpoint: Endpoint) {
-        self.change(endpoint, |counts| counts.checked += 1);
+    pub(super) fn checked(&self, hook: Hook) {
+        self.change(hook, |counts| counts.checked += 1);
     }
 
-    pub(super) fn started(&self, endpoint: Endpoint) {
-        self.change(endpoint, |counts| counts.in_flight += 1);
+    pub(super) fn started(&self, hook: Hook) {
+        self.change(hook, |counts| counts.in_flight += 1);
     }
 
-    pub(super) fn stopped(&self, endpoint: Endpoint) {
-        self.change(endpoint, |counts| counts.in_flight -= 1);
+    pub(super) fn stopped(&self, hook: Hook) {
+        self.change(hook, |counts| counts.in_flight -= 1);
     }
 
-    pub(super) fn queued(&self, endpoint: Endpoint) {
-        self.change(endpoint, |counts| counts.queued += 1);
+    pub(super) fn queued(&self, hook: Hook) {
+        self.change(hook, |counts| counts.queued += 1);
     }
 
-    pub(super) fn dequeued(&self, endpoint: Endpoint) {
-        self.change(endpoint, |counts| counts.queued -= 1);
+    pub(super) fn dequeued(&self, hook: Hook) {
+        self.change(hook, |counts| counts.queued -= 1);
     }
 
-    fn change(&self, endpoint: Endpoint, change: impl FnOnce(&mut Counts)) {
-        let page = self.page(endpoint);
-        let mut counts = page.get();
-        change(&mut counts);
-        page.set(counts);
-    }
-
-    fn page(&self, endpoint: Endpoint) -> &Cell<Counts> {
-        let [connect, message, close] = &self.0;
-        match endpoint {
-            Endpoint::Connect => connect,
-            Endpoint::Message => message,
-            Endpoint::Close => close,
+    fn change(&self, hook: Hook, change: impl FnOnce(&mut Counts)) {
+        if let Some(page) = self.0.get(hook) {
+            let mut counts = page.get();
+            change(&mut counts);
+            page.set(counts);
         }
     }
 }

@@ -16,7 +16,8 @@ use super::breaker::BreakerState;
 use super::lane::{Job, Rules, Turn, Verdict};
 use super::lanes::LaneKey;
 use super::{Callbacks, Inner, check};
-use crate::engine::command::{CallbackFailure, CallbackOutcome, CallbackReply, Endpoint};
+use crate::engine::command::{CallbackFailure, CallbackOutcome, CallbackReply};
+use crate::engine::hook::Hook;
 use crate::io::clock;
 
 /// First status that stands for a server that is not there.
@@ -24,7 +25,7 @@ pub(super) const STATUS_UNAVAILABLE: u16 = 502;
 /// What a server says of itself when it is not.
 const STATUS_OF_ITSELF: u16 = 503;
 
-/// How the servers of one endpoint are treated now.
+/// How the servers of one hook are treated now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Health {
     /// Calls at once to one of them: the lowest bound of them.
@@ -34,10 +35,10 @@ pub struct Health {
 }
 
 impl Callbacks {
-    /// How the servers of `endpoint` are treated now.
-    pub fn health(&self, endpoint: Endpoint) -> Health {
-        let ceiling = self.0.settings.get().lane(endpoint).in_flight;
-        let (limit, breaker) = self.0.lanes.borrow().health(endpoint, ceiling);
+    /// How the servers of `hook` are treated now.
+    pub fn health(&self, hook: Hook) -> Health {
+        let ceiling = self.0.settings.get().lane(hook.event).in_flight;
+        let (limit, breaker) = self.0.lanes.borrow().health(hook, ceiling);
         Health { limit, breaker }
     }
 }
@@ -59,14 +60,14 @@ pub(super) fn verdict(outcome: &CallbackOutcome, took: Duration, timeout: Durati
 }
 
 impl Inner {
-    /// What holds for the lanes of `endpoint` now.
-    pub(super) fn rules(&self, endpoint: Endpoint) -> Rules {
+    /// What holds for the lanes of `hook` now.
+    pub(super) fn rules(&self, hook: Hook) -> Rules {
         let settings = self.settings.get();
-        let lane = settings.lane(endpoint);
+        let lane = settings.lane(hook.event);
         Rules {
             in_flight: lane.in_flight,
             queued: lane.queued,
-            breaker: settings.breaker(endpoint),
+            breaker: settings.breaker(hook.event),
             now: clock::instant(),
             chance: self.random.fraction(),
         }
@@ -88,7 +89,7 @@ impl Inner {
     /// What has changed, for the operator.
     pub(super) fn tell(self: &Rc<Self>, key: &LaneKey, turn: Option<Turn>) {
         let Some(turn) = turn else { return };
-        let (kind, server, tls) = (label(key.0), &key.1.authority, key.1.tls);
+        let (kind, server, tls) = (self.kind(key.0), &key.1.authority, key.1.tls);
         match turn {
             Turn::Opened => {
                 self.ledger.opened(key.0);
@@ -117,13 +118,5 @@ pub(super) fn is_alive(result: &Result<CallbackReply, CallbackFailure>) -> bool 
     match result {
         Ok(reply) => reply.status < STATUS_UNAVAILABLE,
         Err(failure) => matches!(failure, Garbage | Redirects | MemoryShort),
-    }
-}
-
-pub(super) fn label(endpoint: Endpoint) -> &'static str {
-    match endpoint {
-        Endpoint::Connect => "connect",
-        Endpoint::Message => "message",
-        Endpoint::Close => "close",
     }
 }

@@ -1,4 +1,4 @@
-//! One lane: the places and the queue of one endpoint and server. Pure: time and bounds come as arguments.
+//! One lane: the places and the queue of one hook and server. Pure: time and bounds come as arguments.
 //!
 //! Invariant: nobody waits while there is room, unless the breaker is open. Then connect callbacks are refused (a client is told 503
 //! at once and comes back), all others wait: for a probe to be answered, or for their deadline. Caller: `lanes.rs`.
@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use super::adapt::{Adapt, Change};
 use super::breaker::{self, Breaker, BreakerState};
 use super::sources::Sources;
-use crate::engine::command::{CallbackRequest, Endpoint};
+use crate::engine::command::CallbackRequest;
+use crate::engine::hook::Event;
 
 /// A server that was heard within this time is there.
 const HEARD_LATELY: Duration = Duration::from_secs(2);
@@ -120,19 +121,18 @@ pub(super) enum Turn {
 }
 
 impl Lane {
-    /// A new callback, in a lane of `endpoint`.
-    pub(super) fn place(&mut self, endpoint: Endpoint, job: Job, rules: Rules) -> Placed {
+    /// A new callback, in a lane of `event`.
+    pub(super) fn place(&mut self, event: Event, job: Job, rules: Rules) -> Placed {
         if self.queue.is_empty() && self.admits(rules) {
             // The probe may be of somebody whose calls always fail; the server itself is asked beside it.
-            if self.breaker.is_open() && endpoint == Endpoint::Connect && self.sources.is_failing(job.source, rules.now)
-            {
+            if self.breaker.is_open() && event == Event::Connect && self.sources.is_failing(job.source, rules.now) {
                 self.want_check();
             }
             return Placed::Start(self.start(job));
         }
-        let refused = self.breaker.is_open() && endpoint == Endpoint::Connect;
+        let refused = self.breaker.is_open() && event == Event::Connect;
         // Of close callbacks the oldest has given way already.
-        if refused || (self.queue.len() >= rules.queued && endpoint != Endpoint::Close) {
+        if refused || (self.queue.len() >= rules.queued && event != Event::Close) {
             return Placed::Refused(job);
         }
         let look_at = self.before(job.deadline);
@@ -141,10 +141,10 @@ impl Lane {
     }
 
     /// To be asked when a call has ended.
-    pub(super) fn next(&mut self, endpoint: Endpoint, rules: Rules) -> Next {
+    pub(super) fn next(&mut self, event: Event, rules: Rules) -> Next {
         let open = self.breaker.is_open();
         let usable = if open {
-            endpoint == Endpoint::Connect
+            event == Event::Connect
         } else {
             self.in_flight <= self.adapt.limit(rules.in_flight)
         };
@@ -168,7 +168,7 @@ impl Lane {
     /// Learns from the end of a call that was made for `source`.
     pub(super) fn on_end(
         &mut self,
-        endpoint: Endpoint,
+        event: Event,
         call: u64,
         source: u64,
         verdict: Verdict,
@@ -198,7 +198,7 @@ impl Lane {
                     breaker::Streak::Down => self.open(rules),
                     breaker::Streak::Failed if !counts || is_heard => None,
                     // Anybody can make these calls fail.
-                    breaker::Streak::Failed if endpoint == Endpoint::Connect => {
+                    breaker::Streak::Failed if event == Event::Connect => {
                         self.want_check();
                         None
                     }

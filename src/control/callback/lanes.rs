@@ -1,4 +1,4 @@
-//! The lanes of all endpoints and servers (`lane.rs`), and what is asked of all of them. Pure: time and bounds come as arguments.
+//! The lanes of all hooks and servers (`lane.rs`), and what is asked of all of them. Pure: time and bounds come as arguments.
 //!
 //! Bound: a lane lives on when it is not used, because it knows how its server does; there are as many as the builder
 //! names servers, and a new builder starts over ([`Lanes::forget_idle`]).
@@ -10,11 +10,11 @@ use hashbrown::HashMap;
 
 use super::breaker::BreakerState;
 use super::lane::{Job, Lane, Next, Placed, Rules, Turn, Verdict};
-use crate::engine::command::Endpoint;
+use crate::engine::hook::Hook;
 use crate::io::http::Origin;
 
 /// Names a lane.
-pub(super) type LaneKey = (Endpoint, Rc<Origin>);
+pub(super) type LaneKey = (Hook, Rc<Origin>);
 
 #[derive(Default)]
 pub(super) struct Lanes {
@@ -24,13 +24,13 @@ pub(super) struct Lanes {
 impl Lanes {
     /// A new callback.
     pub(super) fn place(&mut self, key: &LaneKey, job: Job, rules: Rules) -> Placed {
-        self.lanes.entry_ref(key).or_default().place(key.0, job, rules)
+        self.lanes.entry_ref(key).or_default().place(key.0.event, job, rules)
     }
 
     /// To be asked when a call has ended.
     pub(super) fn next(&mut self, key: &LaneKey, rules: Rules) -> Next {
         let lane = self.lanes.get_mut(key);
-        lane.map_or(Next::Idle, |lane| lane.next(key.0, rules))
+        lane.map_or(Next::Idle, |lane| lane.next(key.0.event, rules))
     }
 
     /// See [`Lane::start_queued`].
@@ -52,7 +52,9 @@ impl Lanes {
         verdict: Verdict,
         rules: Rules,
     ) -> Option<Turn> {
-        self.lanes.get_mut(key)?.on_end(key.0, call, source, verdict, rules)
+        self.lanes
+            .get_mut(key)?
+            .on_end(key.0.event, call, source, verdict, rules)
     }
 
     /// See [`Lane::wants_check`].
@@ -87,9 +89,9 @@ impl Lanes {
         self.lanes.values().filter_map(Lane::look_at).min()
     }
 
-    /// The callback of `endpoint` that was submitted first of those at the heads of its queues.
-    pub(super) fn take_oldest(&mut self, endpoint: Endpoint) -> Option<Job> {
-        let lanes = self.lanes.iter_mut().filter(|(key, _)| key.0 == endpoint);
+    /// The callback of `hook` that was submitted first of those at the heads of its queues.
+    pub(super) fn take_oldest(&mut self, hook: Hook) -> Option<Job> {
+        let lanes = self.lanes.iter_mut().filter(|(key, _)| key.0 == hook);
         let waiting = lanes.filter_map(|(_, lane)| Some((lane.first()?.serial, lane)));
         let (_, lane) = waiting.min_by_key(|(serial, _)| *serial)?;
         lane.take_first()
@@ -112,9 +114,9 @@ impl Lanes {
         self.lanes.retain(|_, lane| !lane.is_idle());
     }
 
-    /// The lowest bound and the worst breaker of the lanes of `endpoint`.
-    pub(super) fn health(&self, endpoint: Endpoint, ceiling: usize) -> (usize, BreakerState) {
-        let lanes = self.lanes.iter().filter(|(key, _)| key.0 == endpoint);
+    /// The lowest bound and the worst breaker of the lanes of `hook`.
+    pub(super) fn health(&self, hook: Hook, ceiling: usize) -> (usize, BreakerState) {
+        let lanes = self.lanes.iter().filter(|(key, _)| key.0 == hook);
         lanes.fold((ceiling, BreakerState::Closed), |(limit, state), (_, lane)| {
             (limit.min(lane.limit(ceiling)), state.max(lane.state()))
         })

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::super::breaker;
 use super::*;
 use crate::engine::command::CallbackRequest;
+use crate::engine::hook::{Event, HookDoor};
 use crate::engine::ids::{ClientId, ShardId};
 use crate::io::http::Url;
 
@@ -19,7 +20,7 @@ fn job(serial: u64, deadline: Instant) -> Job {
     let request = CallbackRequest {
         client,
         token: serial,
-        endpoint: Endpoint::Message,
+        hook: hook(Event::Message),
         msgtype: 0,
         query: Bytes::new(),
         headers: Bytes::new(),
@@ -37,8 +38,12 @@ fn job(serial: u64, deadline: Instant) -> Job {
     }
 }
 
-fn key(endpoint: Endpoint) -> LaneKey {
-    (endpoint, Url::parse(b"http://h/").unwrap().origin)
+fn hook(event: Event) -> Hook {
+    HookDoor(1).on(event)
+}
+
+fn key(event: Event) -> LaneKey {
+    (hook(event), Url::parse(b"http://h/").unwrap().origin)
 }
 
 fn bound(in_flight: usize, now: Instant) -> Rules {
@@ -62,7 +67,7 @@ fn a_waiting_callback_stays_small() {
 
 #[test]
 fn a_lowered_bound_takes_places_away_and_an_idle_lane_is_forgotten() {
-    let (mut lanes, now, key) = (Lanes::default(), Instant::now(), key(Endpoint::Message));
+    let (mut lanes, now, key) = (Lanes::default(), Instant::now(), key(Event::Message));
     let later = now + Duration::from_secs(1);
     for serial in 0..5 {
         lanes.place(&key, job(serial, later), bound(3, now));
@@ -88,7 +93,7 @@ fn a_lowered_bound_takes_places_away_and_an_idle_lane_is_forgotten() {
 
 #[test]
 fn late_ones_are_found_by_the_tick_or_when_their_turn_comes() {
-    let (mut lanes, now, key) = (Lanes::default(), Instant::now(), key(Endpoint::Message));
+    let (mut lanes, now, key) = (Lanes::default(), Instant::now(), key(Event::Message));
     let at = |millis| now + Duration::from_millis(millis);
     for serial in 0..4 {
         lanes.place(&key, job(serial, at(10 * serial)), bound(1, now));
@@ -118,18 +123,18 @@ fn broken(key: &LaneKey, now: Instant) -> Lanes {
 
 #[test]
 fn behind_an_open_breaker_messages_wait_and_the_oldest_probes() {
-    let (now, key) = (Instant::now(), key(Endpoint::Message));
+    let (now, key) = (Instant::now(), key(Event::Message));
     let mut lanes = broken(&key, now);
     let at = |secs| now + Duration::from_secs(secs);
     assert!(matches!(lanes.next(&key, bound(1, now)), Next::Idle));
     assert!(matches!(lanes.place(&key, job(3, at(9)), bound(1, now)), Placed::Queued(look) if look == at(1)));
     assert!(lanes.due_probes(now).is_empty() && lanes.look_at() == Some(at(1)));
-    assert_eq!(lanes.health(Endpoint::Message, 5), (5, BreakerState::Open));
+    assert_eq!(lanes.health(hook(Event::Message), 5), (5, BreakerState::Open));
 
     assert_eq!(lanes.due_probes(at(1)).len(), 1);
     let probe = lanes.start_queued(&key, bound(1, at(1))).unwrap();
     assert_eq!(
-        (probe.serial, lanes.health(Endpoint::Message, 5).1),
+        (probe.serial, lanes.health(hook(Event::Message), 5).1),
         (1, BreakerState::Probing)
     );
     assert!(lanes.start_queued(&key, bound(1, at(1))).is_none());
@@ -151,7 +156,7 @@ fn fail(lanes: &mut Lanes, key: &LaneKey, count: u64, sources: u64, now: Instant
 
 #[test]
 fn what_clients_can_bring_about_opens_only_if_it_is_everybody() {
-    let (now, key) = (Instant::now(), key(Endpoint::Message));
+    let (now, key) = (Instant::now(), key(Event::Message));
     let at = |secs| now + Duration::from_secs(secs);
     let mut lanes = Lanes::default();
     lanes.place(&key, job(0, at(9)), bound(1, now));
@@ -161,7 +166,11 @@ fn what_clients_can_bring_about_opens_only_if_it_is_everybody() {
         None,
         "three of them, and another is answered"
     );
-    assert_eq!(lanes.health(Endpoint::Message, 64).0, 64, "and nobody is slowed down");
+    assert_eq!(
+        lanes.health(hook(Event::Message), 64).0,
+        64,
+        "and nobody is slowed down"
+    );
     assert_eq!(
         fail(&mut lanes, &key, 100, 4, at(1)),
         None,
@@ -181,7 +190,7 @@ fn what_clients_can_bring_about_opens_only_if_it_is_everybody() {
 
 #[test]
 fn where_anybody_may_ask_the_server_itself_is_asked() {
-    let (now, key) = (Instant::now(), key(Endpoint::Connect));
+    let (now, key) = (Instant::now(), key(Event::Connect));
     let at = |secs| now + Duration::from_secs(secs);
     let mut lanes = Lanes::default();
     lanes.place(&key, job(0, at(9)), bound(1, now));
@@ -217,7 +226,7 @@ fn where_anybody_may_ask_the_server_itself_is_asked() {
 
 #[test]
 fn a_probe_is_one_whose_calls_do_not_always_fail() {
-    let (now, key) = (Instant::now(), key(Endpoint::Message));
+    let (now, key) = (Instant::now(), key(Event::Message));
     let mut lanes = Lanes::default();
     let later = now + Duration::from_secs(9);
     lanes.place(&key, job(0, later), bound(1, now));
@@ -235,7 +244,7 @@ fn a_probe_is_one_whose_calls_do_not_always_fail() {
 
 #[test]
 fn behind_an_open_breaker_connects_are_refused() {
-    let (now, key) = (Instant::now(), key(Endpoint::Connect));
+    let (now, key) = (Instant::now(), key(Event::Connect));
     let mut lanes = broken(&key, now);
     let later = now + Duration::from_secs(1);
     assert!(matches!(lanes.next(&key, bound(1, now)), Next::Refused(job) if job.serial == 1));

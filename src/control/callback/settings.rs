@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use super::breaker;
-use crate::engine::command::Endpoint;
+use crate::config::Config;
+use crate::engine::hook::Event;
+use crate::io::http::Options;
 
-/// Bounds of the lanes of one endpoint.
+/// Bounds of the lanes of one event, at each door.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaneLimits {
     /// Calls at once to one server.
@@ -56,32 +58,57 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Time from submission to the end.
-    pub(super) fn span(&self, endpoint: Endpoint) -> Duration {
-        match endpoint {
-            Endpoint::Connect | Endpoint::Message => self.timeout,
-            // A first attempt that has to wait must not be late already.
-            Endpoint::Close => self.close_retry.max(self.timeout),
+    /// As an operator has set them.
+    pub fn of(config: &Config) -> Settings {
+        let lane = |in_flight, queued| LaneLimits { in_flight, queued };
+        Settings {
+            connect: lane(config.auth_concurrency, config.auth_queue),
+            message: lane(config.callback_concurrency, config.callback_queue),
+            close: lane(config.callback_concurrency, config.close_queue),
+            timeout: config.callback_timeout,
+            close_retry: config.close_retry,
+            breaker_failures: u32::try_from(config.breaker_failures).unwrap_or(u32::MAX),
+            breaker_pause: config.breaker_pause,
         }
     }
 
-    /// When calls to a server of `endpoint` stop.
-    pub(super) fn breaker(&self, endpoint: Endpoint) -> breaker::Rules {
+    /// Time from submission to the end.
+    pub(super) fn span(&self, event: Event) -> Duration {
+        match event {
+            Event::Connect | Event::Message => self.timeout,
+            // A first attempt that has to wait must not be late already.
+            Event::Close => self.close_retry.max(self.timeout),
+        }
+    }
+
+    /// When calls to a server for `event` stop.
+    pub(super) fn breaker(&self, event: Event) -> breaker::Rules {
         breaker::Rules {
             failures: self.breaker_failures,
             pause: self.breaker_pause,
-            pause_max: match endpoint {
-                Endpoint::Connect | Endpoint::Message => BREAKER_PAUSE_MAX.min(self.timeout / 2),
-                Endpoint::Close => BREAKER_PAUSE_MAX,
+            pause_max: match event {
+                Event::Connect | Event::Message => BREAKER_PAUSE_MAX.min(self.timeout / 2),
+                Event::Close => BREAKER_PAUSE_MAX,
             },
         }
     }
 
-    pub(super) fn lane(&self, endpoint: Endpoint) -> LaneLimits {
-        match endpoint {
-            Endpoint::Connect => self.connect,
-            Endpoint::Message => self.message,
-            Endpoint::Close => self.close,
+    pub(super) fn lane(&self, event: Event) -> LaneLimits {
+        match event {
+            Event::Connect => self.connect,
+            Event::Message => self.message,
+            Event::Close => self.close,
         }
+    }
+}
+
+/// Settings of the outgoing HTTP client.
+pub fn options(config: &Config) -> Options {
+    Options {
+        idle: config.callback_idle,
+        age_max: config.callback_age,
+        ca_file: config.ca_file.clone(),
+        identity: config.callback_cert.clone().zip(config.callback_key.clone()),
+        ..Options::default()
     }
 }

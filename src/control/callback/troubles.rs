@@ -1,14 +1,15 @@
-//! What goes wrong with callbacks, in words: counted by reason, and mentioned in the log once a minute for each endpoint and
+//! What goes wrong with callbacks, in words: counted by reason, and mentioned in the log once a minute for each hook and
 //! reason, with what to do. Clients learn nothing of it; they see the 401 and 503 they always saw.
 //!
-//! Bounds: a number and a time for each pair of endpoint and reason. Called by the scheduler at the end of each attempt.
+//! Bounds: a number and a time for each pair of hook and reason. Called by the scheduler at the end of each attempt.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::time::Instant;
 
 use super::Inner;
-use super::health::{STATUS_UNAVAILABLE, label};
-use crate::engine::command::{CallbackFailure, CallbackOutcome, CallbackRequest, Endpoint};
+use super::health::STATUS_UNAVAILABLE;
+use crate::engine::command::{CallbackFailure, CallbackOutcome, CallbackRequest};
+use crate::engine::hook::{Event, Hook, HookTable};
 use crate::io::clock;
 use crate::time::{self, Seldom};
 
@@ -81,41 +82,23 @@ impl Trouble {
         })
     }
 
-    /// What an operator can do about it.
-    fn advice(self, endpoint: Endpoint) -> &'static str {
-        match (self, endpoint) {
+    /// What an operator can do about it, whatever the door.
+    fn advice(self, event: Event) -> &'static str {
+        match (self, event) {
             (Trouble::Forbidden, _) => {
-                "most likely it does not accept the signature: compare security_token and signature on both sides, and the \
-                 clocks; or it wants a login: give the URL credentials, or exempt it (in Django also from CSRF)"
+                "most likely it does not accept the signature: compare the secrets on both sides, and the clocks; or it wants \
+                 a login: give the URL credentials, or exempt it (in Django also from CSRF)"
             }
-            (Trouble::NotFound, Endpoint::Close) => {
-                "the path of close_url is wrong, or takes no GET; it was counted as told"
-            }
-            (Trouble::NotFound, Endpoint::Message) => "the path of forward_url is wrong, or takes no POST",
-            (Trouble::NotFound, Endpoint::Connect) => "the path of connect_url is wrong, or takes no GET",
-            (Trouble::ClientError | Trouble::ServerError, Endpoint::Message) => {
-                "see its log; the client gets no ACK or REC and may repeat the message. A handler that is content answers 2xx"
-            }
+            (Trouble::NotFound, _) => "the path of the URL is wrong, or the backend does not take this method",
             (Trouble::ClientError | Trouble::ServerError, _) => "see its log",
             (Trouble::Redirect, _) => "let the URL name where it leads",
             (Trouble::Unavailable, _) => "see whether it runs, and the log of the proxy in front of it",
-            (Trouble::NotJson, _) => {
-                "connect_url has to answer {\"status\": \"success\"} to let a client in, {\"status\": \"fail\"} to refuse it; \
-                 see whether it leads to a page of a framework, or to a login"
-            }
-            (Trouble::CalledInvalid, _) => {
-                "60001 is the signature: compare security_token and signature on both sides, and the clocks; 60002 the identity \
-                 header, 60003 the method: see whether a proxy takes them out"
-            }
+            (Trouble::NotJson | Trouble::CalledInvalid, _) => "see what it answers",
             (Trouble::Unresolved, _) => "compare the URL with what the name servers say",
             (Trouble::Refused, _) => "see whether it runs, and at the port of the URL",
             (Trouble::Unreachable, _) => "see routes and firewalls on the way to it",
             (Trouble::Tls, _) => {
                 "see its certificate and name, ca_file, callback_cert, and whether the port speaks TLS"
-            }
-            (Trouble::Dropped, Endpoint::Connect) => {
-                "see its log: the handler may die, or the head be too long for it (with uWSGI set buffer-size = 8192 there, or \
-                 connect_head_max = 4k here)"
             }
             (Trouble::Dropped, _) => "see its log: the handler may die, or be ended after a time-out of the server",
             (Trouble::NotHttp, _) => "see whether the port speaks http or https, and how large its answers are",
@@ -124,81 +107,103 @@ impl Trouble {
             (Trouble::MemoryShort, _) => {
                 "see rainbow_memory_held_bytes for what takes the room; raise memory_max, or let the backend answer with less"
             }
-            (Trouble::QueueFull, Endpoint::Connect) => {
+            (Trouble::QueueFull, Event::Connect) => {
                 "clients are answered 503 with Retry-After; the backend is too slow for so many, or auth_concurrency too low"
             }
-            (Trouble::QueueFull, Endpoint::Message) => {
+            (Trouble::QueueFull, Event::Message) => {
                 "messages are lost or repeated; the backend is too slow, or callback_concurrency too low"
             }
-            (Trouble::QueueFull, Endpoint::Close) => {
-                "the oldest are given up; bring close_url back, or raise close_queue"
+            (Trouble::QueueFull, Event::Close) => {
+                "the oldest are given up; bring the backend back, or raise close_queue"
             }
             (Trouble::Expired, _) => "the backend is down or too slow for so many calls",
         }
     }
 }
 
-/// Calls of one endpoint by what went wrong with them, in the order of [`Trouble::LABELS`].
+/// A trouble, and what is peculiar to this case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// What it is.
+    pub trouble: Trouble,
+    /// For the log.
+    pub detail: Option<String>,
+}
+
+impl From<Trouble> for Fault {
+    fn from(trouble: Trouble) -> Fault {
+        Fault { trouble, detail: None }
+    }
+}
+
+/// Calls of one hook by what went wrong with them, in the order of [`Trouble::LABELS`].
 pub type Troubles = [u64; Trouble::LABELS.len()];
 
 /// What went wrong so far, and when that was mentioned last.
 pub(super) struct Complaints {
     started: Instant,
-    counts: [Cell<Troubles>; 3],
-    mentioned: RefCell<[[Seldom; Trouble::LABELS.len()]; 3]>,
+    pages: HookTable<RefCell<Complaint>>,
 }
 
-impl Default for Complaints {
-    fn default() -> Complaints {
-        Complaints {
-            started: clock::instant(),
-            counts: [const { Cell::new([0; Trouble::LABELS.len()]) }; 3],
-            mentioned: RefCell::default(),
-        }
-    }
+#[derive(Default)]
+struct Complaint {
+    counts: Troubles,
+    mentioned: [Seldom; Trouble::LABELS.len()],
 }
 
 impl Complaints {
-    pub(super) fn counts(&self, endpoint: Endpoint) -> Troubles {
-        self.counts[endpoint as usize].get()
+    /// Of this many doors.
+    pub(super) fn new(doors: usize) -> Complaints {
+        Complaints {
+            started: clock::instant(),
+            pages: HookTable::new(doors),
+        }
+    }
+
+    pub(super) fn counts(&self, hook: Hook) -> Troubles {
+        self.pages
+            .get(hook)
+            .map(|page| page.borrow().counts)
+            .unwrap_or_default()
     }
 
     /// Counts it; says how often it was not mentioned, if it should be now.
-    fn count(&self, endpoint: Endpoint, trouble: Trouble) -> Option<u64> {
-        // In range: three endpoints, and as many places as troubles.
-        let (endpoint, trouble) = (endpoint as usize, trouble as usize);
-        let mut counts = self.counts[endpoint].get();
-        counts[trouble] += 1;
-        self.counts[endpoint].set(counts);
+    fn count(&self, hook: Hook, trouble: Trouble) -> Option<u64> {
         let now = time::Instant::ZERO + self.started.elapsed();
-        self.mentioned.borrow_mut()[endpoint][trouble].happened(now)
+        let mut page = self.pages.get(hook)?.borrow_mut();
+        // In range: there are as many places as troubles.
+        page.counts[trouble as usize] += 1;
+        page.mentioned[trouble as usize].happened(now)
     }
 }
 
 impl Inner {
     /// An attempt has ended; if it went wrong that is noted.
     pub(super) fn judge(&self, request: &CallbackRequest, outcome: &CallbackOutcome) {
-        let said = self.builder().trouble(request.endpoint, outcome);
-        let Some(trouble) = said.or_else(|| Trouble::of(outcome)) else {
+        let builder = self.builder(request.hook);
+        let said = builder.and_then(|builder| builder.fault(request.hook.event, outcome));
+        let Some(fault) = said.or_else(|| Trouble::of(outcome).map(Fault::from)) else {
             return;
         };
         let status = match outcome {
             CallbackOutcome::Answered(reply) => Some(reply.status),
             CallbackOutcome::Failed(_) => None,
         };
-        self.complain(request, trouble, status);
+        self.complain(request, fault, status);
     }
 
-    pub(super) fn complain(&self, request: &CallbackRequest, trouble: Trouble, status: Option<u16>) {
-        let endpoint = request.endpoint;
-        let Some(more) = self.complaints.count(endpoint, trouble) else {
+    pub(super) fn complain(&self, request: &CallbackRequest, fault: Fault, status: Option<u16>) {
+        let (hook, Fault { trouble, detail }) = (request.hook, fault);
+        let Some(more) = self.complaints.count(hook, trouble) else {
             return;
         };
-        let origin = self.builder().origin(request);
+        let Some(builder) = self.builder(hook) else { return };
+        let origin = builder.origin(request);
         let server = origin.as_ref().map_or("", |origin| &origin.authority);
-        let (kind, reason) = (label(endpoint), Trouble::LABELS[trouble as usize]);
-        let (what, advice) = (trouble.what(), trouble.advice(endpoint));
-        tracing::warn!(kind, server, reason, status, more, "{what}: {advice}");
+        let (kind, reason) = (builder.kind(hook.event), Trouble::LABELS[trouble as usize]);
+        let advice = builder.advice(hook.event, trouble);
+        let (what, advice) = (trouble.what(), advice.unwrap_or_else(|| trouble.advice(hook.event)));
+        tracing::warn!(kind, server, reason, status, detail, more, "{what}: {advice}");
     }
 }
 
@@ -206,6 +211,7 @@ impl Inner {
 mod tests {
     use super::*;
     use crate::engine::command::CallbackReply;
+    use crate::engine::hook::HookDoor;
     use bytes::Bytes;
 
     #[test]
@@ -241,20 +247,19 @@ mod tests {
 
     #[test]
     fn each_is_counted_and_mentioned_once() {
-        let complaints = Complaints::default();
-        assert_eq!(complaints.count(Endpoint::Connect, Trouble::NotJson), Some(0));
-        assert_eq!(complaints.count(Endpoint::Connect, Trouble::NotJson), None);
+        const DOOR: HookDoor = HookDoor(1);
+        const CONNECT: Hook = DOOR.on(Event::Connect);
+        let complaints = Complaints::new(2);
+        assert_eq!(complaints.count(CONNECT, Trouble::NotJson), Some(0));
+        assert_eq!(complaints.count(CONNECT, Trouble::NotJson), None);
+        assert_eq!(complaints.count(CONNECT, Trouble::Dropped), Some(0), "another reason");
         assert_eq!(
-            complaints.count(Endpoint::Connect, Trouble::Dropped),
+            complaints.count(DOOR.on(Event::Message), Trouble::NotJson),
             Some(0),
-            "another reason"
+            "another hook"
         );
-        assert_eq!(
-            complaints.count(Endpoint::Message, Trouble::NotJson),
-            Some(0),
-            "another endpoint"
-        );
-        assert_eq!(complaints.counts(Endpoint::Connect)[Trouble::NotJson as usize], 2);
+        assert_eq!(complaints.counts(CONNECT)[Trouble::NotJson as usize], 2);
+        assert_eq!(complaints.counts(HookDoor(0).on(Event::Connect)), Troubles::default());
         assert_eq!(Trouble::LABELS[Trouble::Expired as usize], "expired");
     }
 }

@@ -2,6 +2,7 @@
 //! requests and writing answers is the door's (`protocol::rainbow::api`, `answer`). [`begin`] takes a head, [`respond`] the
 //! whole request. `rainbow/signature.rs` says whether a call may be believed. Caller: `surface.rs`.
 
+pub mod callback;
 mod signature;
 
 use std::rc::Rc;

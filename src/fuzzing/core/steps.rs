@@ -6,8 +6,9 @@ use bytes::Bytes;
 
 use super::{COUNTED, Known, WIRES_MAX, World};
 use crate::close::CloseCause;
-use crate::engine::command::{AtDeadline, CallbackOutcome, CallbackRequest, Command, Endpoint};
+use crate::engine::command::{AtDeadline, CallbackOutcome, CallbackRequest, Command};
 use crate::engine::command::{Publish, Qos};
+use crate::engine::hook::Event;
 use crate::engine::ids::{ClientId, ShardId, Ticket};
 use crate::engine::name::Name;
 use crate::fuzzing::Input8;
@@ -126,16 +127,16 @@ impl World {
         let CallbackRequest {
             client,
             token,
-            endpoint,
+            hook,
             body,
             ..
         } = request;
         let yes = matches!(&outcome, CallbackOutcome::Answered(reply) if reply.is_success());
-        match endpoint {
-            Endpoint::Connect if yes => *self.admitted.entry(client).or_default() += 1,
-            Endpoint::Message if yes => self.promise(client, &body),
-            Endpoint::Close => return,
-            Endpoint::Connect | Endpoint::Message => {}
+        match hook.event {
+            Event::Connect if yes => *self.admitted.entry(client).or_default() += 1,
+            Event::Message if yes => self.promise(client, &body),
+            Event::Close => return,
+            Event::Connect | Event::Message => {}
         }
         self.post(Command::CallbackDone { client, token, outcome });
     }

@@ -142,7 +142,7 @@ fn write_head(out: &mut Vec<u8>, request: &Request, keep: bool) {
         line(&[b"Authorization: ", authorization, b"\r\n"]);
     }
     if request.method == Method::POST {
-        line(&[b"Content-Type: application/x-www-form-urlencoded\r\n"]);
+        line(&[b"Content-Type: ", request.content_type.as_bytes(), b"\r\n"]);
     }
     if request.method == Method::POST || !request.body.is_empty() {
         line(&[b"Content-Length: "]);
@@ -307,6 +307,7 @@ pub(super) fn redirect(request: &Request, reply: &CallbackReply) -> Option<Optio
         url,
         method: if keep { request.method.clone() } else { Method::GET },
         headers: request.headers.clone(),
+        content_type: request.content_type,
         body: if keep { request.body.clone() } else { Bytes::new() },
     }))
 }

@@ -49,16 +49,21 @@ const BUFFER_BYTES_MAX: usize = 64 * 1024;
 /// At most one warning about unreachable servers in this time.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Content type of a form, which is also that of a body nobody knows more about.
+pub const FORM: &str = "application/x-www-form-urlencoded";
+
 /// One request.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// Where to.
     pub url: Url,
-    /// GET or POST; a POST gets the form content type and a length.
+    /// GET or POST; a POST gets a content type and a length.
     pub method: Method,
     /// Header lines to add, each `Name: value\r\n`, already checked. `Host`, `Accept-Encoding`, `Authorization` of the URL
     /// and the headers of the body are the client's.
     pub headers: Bytes,
+    /// What the body of a POST is.
+    pub content_type: &'static str,
     /// Body; empty for GET.
     pub body: Bytes,
 }

@@ -19,6 +19,7 @@ fn post(url: &str, body: &'static [u8]) -> Request {
         url: Url::parse(url.as_bytes()).unwrap(),
         method: Method::POST,
         headers: Bytes::new(),
+        content_type: FORM,
         body: Bytes::from_static(body),
     }
 }

@@ -1,8 +1,12 @@
 //! Header blocks of the requests to the business server (spec: section 4). The session builds them, the control core adds
 //! what belongs to a call: URL, signature, framing.
 
+use crate::engine::hook::HookDoor;
 use crate::engine::ids::Identity;
 use crate::wire::http1;
+
+/// The number of this door among those with hooks.
+pub const HOOKS: HookDoor = HookDoor(0);
 
 /// Header lines of message and close callbacks: the identity, and the cookie if one is set.
 pub fn client_headers(identity: &Identity, cookie: Option<&[u8]>) -> Vec<u8> {

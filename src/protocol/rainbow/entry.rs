@@ -6,11 +6,13 @@
 use bytes::Bytes;
 
 use super::admission::{Admission, UID_BYTES_MAX, User, admission};
+use super::callback::HOOKS;
 use super::connect::{self, Refusal};
 use super::session::Session;
 use crate::close::CloseCause;
 use crate::config::Config;
 use crate::engine::command::{CallbackFailure, CallbackOutcome};
+use crate::engine::hook::Event;
 use crate::metrics::Metric;
 use crate::protocol::{Action, Actions, Context, Entry, Note, Question, Refused};
 use crate::wire::http1::RequestHead;
@@ -27,8 +29,10 @@ pub(crate) fn knock(context: Context<'_>, head: &RequestHead, out: &mut Actions)
         Ok(asked) => {
             out.steps.extend(asked.withheld.map(withheld).map(Action::Note));
             Entry::Ask(Question {
+                hook: HOOKS.on(Event::Connect),
                 query: asked.query,
                 headers: asked.headers,
+                body: Bytes::new(),
                 keep: asked.platform,
             })
         }

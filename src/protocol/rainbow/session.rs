@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 
 use super::admission::{self, Effects};
-use super::callback;
+use super::callback::{self, HOOKS};
 use super::forwards::Forwards;
 use super::inflight::Inflight;
 use super::packet::{self, Answer, Form, Packet};
@@ -21,7 +21,8 @@ use crate::budget::{self, Use};
 use crate::close::CloseCause;
 use crate::config::Config;
 use crate::engine::ack_data;
-use crate::engine::command::{CallbackOutcome, CallbackRequest, Endpoint, Publish, Qos};
+use crate::engine::command::{CallbackOutcome, CallbackRequest, Publish, Qos};
+use crate::engine::hook::Event;
 use crate::engine::ids::{CHECK_BYTES, DeliveryKey, Identity};
 use crate::limits::CLOSE_TIMEOUT;
 use crate::protocol::{Action, Actions, Context, InflightFull, TimerKind};
@@ -200,7 +201,7 @@ impl Session {
         CallbackRequest {
             client: context.client,
             token: 0,
-            endpoint: Endpoint::Close,
+            hook: HOOKS.on(Event::Close),
             msgtype: 0,
             query: Bytes::new(),
             headers: self.callback_headers(context),
@@ -230,7 +231,7 @@ impl Session {
                 bytes: send.payload.len(),
             }
             .pack(),
-            endpoint: Endpoint::Message,
+            hook: HOOKS.on(Event::Message),
             msgtype: send.msgtype,
             query: Bytes::new(),
             headers: Bytes::new(),

@@ -1,7 +1,8 @@
 //! How clients end (spec sections 9, 13 and 14).
 
 use rainbow_server::close::CloseCause;
-use rainbow_server::engine::command::{Command, Endpoint, Qos};
+use rainbow_server::engine::command::{Command, Qos};
+use rainbow_server::engine::hook::Event;
 use rainbow_server::engine::ids::ShardId;
 use rainbow_server::shard::Input;
 
@@ -20,7 +21,7 @@ fn the_code_of_the_client_is_echoed_without_its_reason() {
         rig.bytes(id, &wire::frame(8, payload));
         assert_eq!(rig.frames(id), [Frame::Close(echo.to_vec())]);
         assert!(rig.socket(id).finished && !rig.socket(id).closed, "the client ends TCP");
-        rig.callback(Endpoint::Close);
+        rig.callback(Event::Close);
         rig.end(id);
         assert!(rig.socket(id).closed && rig.callbacks.is_empty());
         assert_eq!(rig.shards[0].connections(), 0);
@@ -35,7 +36,7 @@ fn a_client_that_does_not_end_tcp_is_ended() {
     rig.bytes(id, &wire::close(Some(1000)));
     assert_eq!(rig.bytes(id, &wire::ping(b"still here")), Input::Continue);
     assert_eq!(rig.bytes(id, &wire::send(false, 0, 1, 0, b"ignored")), Input::Continue);
-    rig.callback(Endpoint::Close);
+    rig.callback(Event::Close);
     rig.secs(4);
     assert!(!rig.socket(id).closed);
     rig.secs(2);
@@ -64,7 +65,7 @@ fn the_api_closes_a_client() {
     rig.bytes(id, rest);
     assert!(rig.socket(id).finished);
     rig.end(id);
-    rig.callback(Endpoint::Close);
+    rig.callback(Event::Close);
     assert!(rig.callbacks.is_empty(), "the late message is not forwarded");
     assert_eq!(rig.shards[0].connections(), 0);
 }
@@ -93,7 +94,7 @@ fn memberships_end_before_the_business_is_told() {
     let mut rig = Rig::new(2);
     let id = rig.connect(1, &["c"]);
     rig.end(id);
-    rig.callback(Endpoint::Close);
+    rig.callback(Event::Close);
     let ticket = rig.publish("c", Qos::AtLeastOnce, b"", 10);
     assert_eq!(rig.published[&ticket], 0);
 }
@@ -113,7 +114,7 @@ fn the_close_callback_comes_after_the_last_message_and_carries_its_cookie() {
             let headers = [("rainbowclientcookie", &cookie[..]), ("rainbowclientchannel", "zombie")];
             rig.answer(&message, reply(200, &headers, ""));
         }
-        let close = rig.callback(Endpoint::Close);
+        let close = rig.callback(Event::Close);
         let headers = String::from_utf8(close.headers.to_vec()).unwrap();
         assert!(headers.contains("cookie-2"), "{headers}");
         assert_eq!(rig.shards[0].connections(), 0);
@@ -135,7 +136,7 @@ fn broken_frames_end_tcp_without_a_close_frame() {
         let id = rig.connect(0, &[]);
         assert_eq!(rig.bytes(id, bytes), Input::Gone, "{bytes:02x?}");
         assert!(rig.socket(id).closed && rig.frames(id).is_empty());
-        rig.callback(Endpoint::Close);
+        rig.callback(Event::Close);
         assert_eq!(rig.shards[0].connections(), 0);
     }
 }
@@ -146,7 +147,7 @@ fn a_message_too_big_is_told_so() {
     let id = rig.connect(0, &[]);
     rig.bytes(id, &wire::send(false, 0, 1, 0, &[0; 2000]));
     assert_eq!(rig.frames(id), [Frame::Close(b"\x03\xf1message too big".to_vec())]);
-    rig.callback(Endpoint::Close);
+    rig.callback(Event::Close);
     rig.secs(5);
     assert!(rig.socket(id).closed);
 }

@@ -1,6 +1,7 @@
 //! From accept to open (spec section 3).
 
-use rainbow_server::engine::command::{CallbackFailure, CallbackOutcome, Endpoint, Qos};
+use rainbow_server::engine::command::{CallbackFailure, CallbackOutcome, Qos};
+use rainbow_server::engine::hook::Event;
 use rainbow_server::shard::Input;
 use rainbow_server::time::Duration;
 
@@ -19,7 +20,7 @@ fn a_head_may_come_in_any_pieces() {
             assert!(rig.callbacks.is_empty());
             assert_eq!(rig.bytes(id, bytes), Input::Continue);
         }
-        let asked = rig.callback(Endpoint::Connect);
+        let asked = rig.callback(Event::Connect);
         assert_eq!(&asked.query[..], b"device=d");
         rig.answer(&asked, reply(200, &[("rainbowclientchannel", "a;;b")], ADMITTED));
         assert_eq!(rig.status(id), 101);
@@ -43,7 +44,7 @@ fn without_credentials_the_business_is_not_asked_and_the_connection_stays() {
     // Two more in one piece, the second one complete.
     rig.bytes(id, &[&bare[..], &connect_request("d")].concat());
     assert_eq!(rig.status(id), 401);
-    let asked = rig.callback(Endpoint::Connect);
+    let asked = rig.callback(Event::Connect);
     rig.answer(&asked, reply(200, &[], ADMITTED));
     assert_eq!(rig.status(id), 101);
 }
@@ -61,12 +62,12 @@ fn denied_and_unavailable() {
         let mut rig = Rig::new(1);
         let id = rig.accept(0);
         rig.bytes(id, &connect_request("d"));
-        let asked = rig.callback(Endpoint::Connect);
+        let asked = rig.callback(Event::Connect);
         rig.answer(&asked, outcome);
         assert_eq!(rig.status(id), status);
         assert!(!rig.socket(id).closed, "the connection is kept alive");
         rig.bytes(id, &connect_request("again"));
-        rig.callback(Endpoint::Connect);
+        rig.callback(Event::Connect);
         rig.end(id);
         assert!(rig.callbacks.is_empty(), "nobody was admitted");
     }
@@ -80,7 +81,7 @@ fn upgrade_is_checked_after_the_business_was_asked() {
         id,
         b"GET /connect/ HTTP/1.1\r\nHost: h\r\nX-DEVICEID: d\r\nX-CLIENT-OS: o\r\n\r\n",
     );
-    let asked = rig.callback(Endpoint::Connect);
+    let asked = rig.callback(Event::Connect);
     rig.answer(&asked, reply(200, &[], ADMITTED));
     assert_eq!(rig.status(id), 400);
     rig.end(id);
@@ -96,7 +97,7 @@ fn early_frames_are_handled_after_the_101() {
     let (first, rest) = early.split_at(9);
     rig.bytes(id, &[&connect_request("d"), first].concat());
     rig.bytes(id, rest);
-    let asked = rig.callback(Endpoint::Connect);
+    let asked = rig.callback(Event::Connect);
     assert!(
         rig.callbacks.is_empty(),
         "nothing is forwarded before the client is admitted"
@@ -119,7 +120,7 @@ fn too_much_early_input_pauses_until_the_answer() {
     rig.bytes(id, &connect_request("d"));
     let big = wire::send(false, 0, 1, 0, &[7; 65 * 1024]);
     assert_eq!(rig.bytes(id, &big), Input::Pause);
-    let asked = rig.callback(Endpoint::Connect);
+    let asked = rig.callback(Event::Connect);
     rig.answer(&asked, reply(200, &[], ADMITTED));
     assert!(rig.socket(id).resumed);
     assert_eq!(rig.message().body.len(), 65 * 1024);
@@ -131,7 +132,7 @@ fn a_client_that_leaves_during_auth_is_never_registered() {
         let mut rig = Rig::new(2);
         let id = rig.accept(1);
         rig.bytes(id, &connect_request("d"));
-        let asked = rig.callback(Endpoint::Connect);
+        let asked = rig.callback(Event::Connect);
         rig.end(id);
         assert!(
             rig.callbacks.is_empty(),
@@ -144,7 +145,7 @@ fn a_client_that_leaves_during_auth_is_never_registered() {
         );
         assert_eq!(rig.callbacks.len(), closes);
         if admitted {
-            let close = rig.callback(Endpoint::Close);
+            let close = rig.callback(Event::Close);
             assert!(
                 String::from_utf8(close.headers.to_vec())
                     .unwrap()

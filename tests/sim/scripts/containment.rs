@@ -1,7 +1,8 @@
 //! A panic while one client is handled costs that client and nothing else (`shard/contain.rs`). Injected through the sockets:
 //! the next write of a client panics.
 
-use rainbow_server::engine::command::{Endpoint, Qos};
+use rainbow_server::engine::command::Qos;
+use rainbow_server::engine::hook::Event;
 use rainbow_server::engine::ids::ClientId;
 
 use crate::rig::{ADMITTED, Rig, reply};
@@ -11,7 +12,7 @@ use crate::wire::{self, Packet};
 fn check_cost(rig: &mut Rig, dead: ClientId, others: &[ClientId]) {
     assert_eq!(rig.shards[0].debug_panics(), 1);
     assert!(rig.socket(dead).closed);
-    rig.callback(Endpoint::Close);
+    rig.callback(Event::Close);
     assert!(rig.callbacks.is_empty(), "told once");
     let ticket = rig.publish("c", Qos::AtLeastOnce, b"after", 10);
     for id in others {
@@ -88,7 +89,7 @@ fn a_panic_over_the_admission_frees_the_slot() {
     let other = rig.connect(0, &["c"]);
     let dead = rig.accept(0);
     rig.bytes(dead, &wire::connect_request("d"));
-    let question = rig.callback(Endpoint::Connect);
+    let question = rig.callback(Event::Connect);
     rig.socket(dead).explosive = true;
     rig.panics = 1;
     rig.answer(&question, reply(200, &[("rainbowclientchannel", "c")], ADMITTED));

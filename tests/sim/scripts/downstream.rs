@@ -1,6 +1,7 @@
 //! Business → client: acknowledgements, retries, keep-alive, receipts (spec sections 8 and 9).
 
-use rainbow_server::engine::command::{Command, Endpoint, Qos};
+use rainbow_server::engine::command::{Command, Qos};
+use rainbow_server::engine::hook::Event;
 use rainbow_server::engine::ids::ClientId;
 use rainbow_server::time::Duration;
 
@@ -265,7 +266,7 @@ fn no_pong_within_20_s_closes_once() {
     rig.advance(Duration::from_millis(19_900));
     assert!(rig.callbacks.is_empty());
     rig.advance(Duration::from_millis(100));
-    rig.callback(Endpoint::Close);
+    rig.callback(Event::Close);
     assert_eq!(rig.frames(id), [Frame::Close(vec![])]);
     assert!(!rig.socket(id).closed);
     rig.secs(5);
@@ -283,7 +284,7 @@ fn any_pong_stops_the_timer_and_leaving_too() {
     rig.secs(6);
     rig.bytes(id, &wire::pong());
     rig.end(leaver);
-    rig.callback(Endpoint::Close);
+    rig.callback(Event::Close);
     assert_eq!(rig.shards[0].debug_counts().timers, 0, "neither of them has one left");
     rig.secs(60);
     assert!(rig.callbacks.is_empty() && !rig.socket(id).closed);
@@ -326,7 +327,7 @@ fn a_broken_socket_during_fan_out_is_a_failure() {
     let ticket = rig.publish("c", Qos::AtLeastOnce, b"p", 10);
     rig.bytes(good, &wire::ack(1, b""));
     assert_eq!(rig.part(ticket), Some((1, 1, 0, String::new())));
-    rig.callback(Endpoint::Close);
+    rig.callback(Event::Close);
     assert_eq!(rig.shards[0].connections(), 1);
 }
 
@@ -338,7 +339,7 @@ fn a_broken_socket_during_a_retry_is_a_failure() {
     rig.socket(bad).broken = true;
     rig.secs(4);
     assert_eq!(rig.packets(good).len(), 2);
-    rig.callback(Endpoint::Close);
+    rig.callback(Event::Close);
     rig.bytes(good, &wire::ack(1, b""));
     assert_eq!(rig.part(ticket), Some((1, 1, 0, String::new())));
 }
@@ -385,7 +386,7 @@ fn a_slow_consumer_is_closed() {
         rig.publish("c", Qos::AtLeastOnce, &payload, 10);
         rig.bytes(good, &wire::ack(n, b""));
     }
-    rig.callback(Endpoint::Close);
+    rig.callback(Event::Close);
     assert_eq!(rig.packets(good).len(), 6);
     assert_eq!(rig.parts.len(), 6, "its deliveries have failed");
     rig.secs(5);
@@ -448,7 +449,7 @@ fn timers_and_replies_for_the_dead_find_nobody() {
     rig.end(old);
     assert!(rig.callbacks.is_empty(), "the close callback waits for the message");
     rig.answer_ok(&message, "");
-    rig.callback(Endpoint::Close);
+    rig.callback(Event::Close);
     let new = rig.connect(0, &["c"]);
     assert_eq!((new.slot, new.generation), (old.slot, old.generation + 1));
     // Late things for the old one: an answer, a join, a leave, its timers.

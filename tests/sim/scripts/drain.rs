@@ -1,6 +1,7 @@
 //! A shard that empties itself (`shard/drain.rs`).
 
-use rainbow_server::engine::command::{Command, Endpoint};
+use rainbow_server::engine::command::Command;
+use rainbow_server::engine::hook::Event;
 use rainbow_server::engine::ids::{ClientId, ShardId};
 use rainbow_server::time::Duration;
 
@@ -127,16 +128,16 @@ fn handshakes_go_on_and_end_in_a_close_frame() {
     let mut rig = Rig::with(1, MINUTES);
     let (asking, fresh) = (rig.accept(0), rig.accept(0));
     rig.bytes(asking, &wire::connect_request("d"));
-    let first = rig.callback(Endpoint::Connect);
+    let first = rig.callback(Event::Connect);
     drain(&mut rig);
     rig.bytes(fresh, &wire::connect_request("d"));
-    let second = rig.callback(Endpoint::Connect);
+    let second = rig.callback(Event::Connect);
     for (id, asked) in [(asking, first), (fresh, second)] {
         rig.answer(&asked, reply(200, &[], ADMITTED));
         assert_eq!(rig.status(id), 101);
         assert_eq!(told(&mut rig, id).expect("told").0, 1012);
         leave(&mut rig, id);
-        assert_eq!(rig.callback(Endpoint::Close).client, id);
+        assert_eq!(rig.callback(Event::Close).client, id);
     }
     assert_eq!(rig.drained, 1);
     assert!(rig.shards[0].next_deadline().is_none());
@@ -147,10 +148,10 @@ fn handshakes_are_cut_at_half_time() {
     let mut rig = Rig::with(1, "drain_timeout = 4");
     let (asking, silent) = (rig.accept(0), rig.accept(0));
     rig.bytes(asking, &wire::connect_request("d"));
-    let asked = rig.callback(Endpoint::Connect);
+    let asked = rig.callback(Event::Connect);
     let gone = rig.accept(0);
     rig.bytes(gone, &wire::connect_request("d"));
-    let asked_too = rig.callback(Endpoint::Connect);
+    let asked_too = rig.callback(Event::Connect);
     rig.end(gone);
     drain(&mut rig);
     rig.advance(Duration::from_millis(1990));
@@ -162,7 +163,7 @@ fn handshakes_are_cut_at_half_time() {
     assert_eq!(rig.drained, 0, "the business server has not answered");
     rig.answer(&asked, reply(200, &[], ADMITTED));
     rig.answer(&asked_too, reply(200, &[], "{\"status\":\"no\"}"));
-    assert_eq!(rig.callback(Endpoint::Close).client, asking);
+    assert_eq!(rig.callback(Event::Close).client, asking);
     assert!(rig.callbacks.is_empty());
     assert_eq!(rig.drained, 1);
 }

@@ -1,7 +1,8 @@
 //! Large channels in slices, batches of one turn (`shard/fanout.rs`).
 
 use rainbow_server::close::CloseCause;
-use rainbow_server::engine::command::{Command, Endpoint, Qos};
+use rainbow_server::engine::command::{Command, Qos};
+use rainbow_server::engine::hook::Event;
 use rainbow_server::engine::ids::{ClientId, ShardId, Ticket};
 use rainbow_server::limits::{FANOUT_SLICE_BYTES, FANOUT_SLICE_MEMBERS, FANOUT_WAITING_BYTES_MAX, RETRY_SLICE_MEMBERS};
 use rainbow_server::shard::Input;
@@ -141,7 +142,7 @@ fn who_leaves_before_its_turn_is_skipped_and_who_comes_is_not_served_twice() {
     rig.turn(HOME, |shard, net, now| {
         shard.on_end(closer, CloseCause::ClientGone, now, net)
     });
-    rig.callback(Endpoint::Close);
+    rig.callback(Event::Close);
     let late = rig.accept(0);
     let mut request = wire::connect_request("late");
     let asked = rig.shards[0].on_bytes(late, &mut request, rig.now, &mut rig.nets[0]);

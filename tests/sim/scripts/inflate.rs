@@ -1,6 +1,6 @@
 //! Compressed messages of clients: they count as what they become, and a turn inflates a bounded amount.
 
-use rainbow_server::engine::command::Endpoint;
+use rainbow_server::engine::hook::Event;
 use rainbow_server::engine::ids::{ClientId, ShardId};
 use rainbow_server::limits::INFLATED_BYTES_PER_TURN;
 use rainbow_server::shard::Input;
@@ -23,7 +23,7 @@ fn connect(rig: &mut Rig) -> ClientId {
     let mut request = String::from_utf8(wire::connect_request("d")).expect("ASCII");
     request.insert_str(request.len() - 2, "Sec-WebSocket-Extensions: permessage-deflate\r\n");
     rig.bytes(id, request.as_bytes());
-    let asked = rig.callback(Endpoint::Connect);
+    let asked = rig.callback(Event::Connect);
     rig.answer(&asked, reply(200, &[], ADMITTED));
     assert_eq!(rig.status(id), 101);
     id
@@ -148,7 +148,7 @@ fn forwarded_by(rig: &mut Rig, client: ClientId) -> usize {
     let messages = rig
         .callbacks
         .iter()
-        .filter(|request| request.endpoint == Endpoint::Message);
+        .filter(|request| request.hook.event == Event::Message);
     messages.filter(|request| request.client == client).count()
 }
 

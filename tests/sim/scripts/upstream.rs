@@ -1,6 +1,7 @@
 //! Client → business (spec section 7).
 
-use rainbow_server::engine::command::{Command, Endpoint, Qos};
+use rainbow_server::engine::command::{Command, Qos};
+use rainbow_server::engine::hook::Event;
 use rainbow_server::engine::ids::ClientId;
 use rainbow_server::shard::Input;
 use rainbow_server::time::Duration;
@@ -310,7 +311,7 @@ fn who_does_not_read_the_answers_is_a_slow_consumer() {
         if let Some(request) = rig
             .callbacks
             .pop_front()
-            .filter(|request| request.endpoint == Endpoint::Message)
+            .filter(|request| request.hook.event == Event::Message)
         {
             rig.answer_ok(&request, &"x".repeat(20_000));
         }
@@ -340,7 +341,7 @@ fn a_paused_client_is_not_closed_for_a_missing_pong() {
     rig.secs(60);
     assert!(!rig.socket(id).closed && !rig.frames(id).iter().any(|frame| matches!(frame, Frame::Close(_))));
     while let Some(message) = rig.callbacks.pop_front() {
-        assert_eq!(message.endpoint, Endpoint::Message);
+        assert_eq!(message.hook.event, Event::Message);
         rig.answer_ok(&message, "");
     }
     rig.secs(60);
