@@ -11,6 +11,7 @@ pub mod door;
 pub mod echo;
 pub mod gateway;
 pub mod rainbow;
+pub mod serial;
 mod words;
 
 use crate::close::CloseCause;
