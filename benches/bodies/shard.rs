@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rainbow_server::close::CloseCause;
-use rainbow_server::engine::command::{AtDeadline, CallbackOutcome, CallbackReply, Command, Publish, Qos, Report};
+use rainbow_server::engine::command::{
+    AtDeadline, CallbackOutcome, CallbackReply, ClientSet, Command, Publish, Qos, Report,
+};
 use rainbow_server::engine::ids::{ClientId, IdentityKey, ShardId};
 use rainbow_server::engine::name::Name;
 use rainbow_server::engine::receipt::Tickets;
@@ -130,9 +132,11 @@ impl World {
     fn publish_to(&mut self, channel: Name, qos: Qos) {
         let publish = Publish {
             ticket: self.tickets.issue(),
-            channel,
-            msgtype: 1,
+            to: channel.into(),
+            except: ClientSet::default(),
+            tag: 1,
             qos,
+            tell: qos.tell(),
             payload: Bytes::from_static(&[b'x'; 64]),
             retries: 3,
             retry_interval: Duration::from_secs(3),

@@ -18,77 +18,16 @@ use super::ids::{ClientId, ShardId, Ticket};
 use super::name::Name;
 use super::registry::Presence;
 use crate::close::CloseCause;
-use crate::time::{Duration, Instant};
+use crate::time::Instant;
 
-/// Delivery guarantee of one message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Qos {
-    /// At most once, not acknowledged.
-    AtMostOnce = 0,
-    /// At least once.
-    AtLeastOnce = 1,
-    /// Exactly once.
-    ExactlyOnce = 2,
-}
-
-/// What a caller asked to be sent to a channel; shared by every shard that delivers it.
-#[derive(Debug)]
-pub struct Publish {
-    /// Whom to answer; [`Ticket::NOBODY`]: no reports.
-    pub ticket: Ticket,
-    /// Where to: a channel, or a user.
-    pub channel: Name,
-    /// Application's message type.
-    pub msgtype: u16,
-    /// Guarantee; above [`Qos::AtMostOnce`] every shard sends a [`Report::Part`].
-    pub qos: Qos,
-    /// Payload, byte for byte.
-    pub payload: Bytes,
-    /// Repetitions after the first transmission.
-    pub retries: u32,
-    /// Time between two transmissions.
-    pub retry_interval: Duration,
-    /// When the caller is answered at the latest.
-    pub deadline: Instant,
-    /// What members that did not answer by the deadline count as.
-    pub at_deadline: AtDeadline,
-    /// Every shard with members sends a [`Report::Online`] too, whatever the guarantee.
-    pub tells_online: bool,
-}
-
-impl Publish {
-    /// To be delivered once at most, and nobody is told what became of it.
-    pub fn untold(channel: Name, msgtype: u16, payload: Bytes) -> Self {
-        Self {
-            ticket: Ticket::NOBODY,
-            channel,
-            msgtype,
-            qos: Qos::AtMostOnce,
-            payload,
-            retries: 0,
-            retry_interval: Duration::ZERO,
-            deadline: Instant::ZERO,
-            at_deadline: AtDeadline::TimedOut,
-            tells_online: false,
-        }
-    }
-}
-
-/// How the deadline of a publish is told to its caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AtDeadline {
-    /// As a timeout.
-    TimedOut,
-    /// As failed members: their last retry ran out at the same moment (spec: section 8, T divisible by 3).
-    Failed,
-}
+pub use super::publish::{Any, AtDeadline, ClientSet, Publish, Qos, Target, Tell};
 
 /// To a shard.
 #[derive(Debug)]
 pub enum Command {
-    /// To the home of the channel: distribute.
+    /// To the shard that distributes it ([`Target::distributor`]).
     Publish(Arc<Publish>),
-    /// From the home of the channel: deliver to your members, as one of so many shards.
+    /// From there: deliver to those of yours it is for, as one of so many shards.
     Deliver(Arc<Publish>, u32),
     /// To the home of the channel: `shard` has its first member, or lost its last.
     Interest {
@@ -164,15 +103,16 @@ pub enum Command {
 /// From a shard to the control core.
 #[derive(Debug)]
 pub enum Report {
-    /// The home has handed the publish to `shards` shards. Told only where no [`Report::Part`] will tell: if no
-    /// acknowledgement was asked for, or nobody is in the channel.
+    /// The publish was handed to `shards` shards. Told only where no [`Report::Part`] will tell: if it is all that was asked
+    /// for ([`Tell::Published`]), or nobody is there.
     Published {
         /// Of the publish.
         ticket: Ticket,
         /// Number of shards with members.
         shards: u32,
     },
-    /// What one shard knows of a publish once all of its members are done or failed, or at the deadline; sent once.
+    /// What one shard knows of a publish once all of its members are done or failed, or at the deadline; sent once. For
+    /// [`Tell::Counted`] and [`Tell::Acknowledged`].
     Part(Part),
     /// The platforms one shard's members of a publish are on; sent once, before its [`Report::Part`] if there is one.
     Online {
@@ -215,7 +155,7 @@ pub struct Part {
     pub ticket: Ticket,
     /// How many shards have a share; each sends one part.
     pub shards: u32,
-    /// Members that acknowledged.
+    /// Members that acknowledged, or that it was written to or queued for.
     pub done: u32,
     /// Members that failed: retries used up, disconnected, or could not take the message.
     pub failed: u32,

@@ -32,7 +32,7 @@ use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 
 use self::listing::Listing;
-use super::command::{Command, Publish, Qos, Report};
+use super::command::{Command, Publish, Report, Tell};
 use super::ids::{ClientId, DeskId, NodeEpoch, ShardId, Ticket};
 use super::name::Name;
 use super::receipt::{Answer, Deadline, Question, Receipts, Tickets};
@@ -163,7 +163,8 @@ impl Desk {
         }
     }
 
-    /// Publishes what `publish` makes for a ticket, here and `elsewhere`.
+    /// Publishes what `publish` makes for a ticket, here and `elsewhere`. What is told to nobody is answered at once, with
+    /// nothing.
     pub fn publish(
         &mut self,
         caller: Caller,
@@ -173,23 +174,30 @@ impl Desk {
         let ticket = self.admit(caller)?;
         let publish = Arc::new(publish(ticket));
         let question = Question {
-            qos: publish.qos,
+            tell: publish.tell,
             at_deadline: publish.at_deadline,
             deadline: publish.deadline,
             peers: elsewhere.as_ref().map_or(0, |elsewhere| elsewhere.nodes),
             tells_online: publish.tells_online,
         };
         self.ask(ticket, elsewhere);
-        let home = self.home.home_of(&publish.channel);
-        self.post(home, Command::Publish(publish));
-        // One mailbox is one order: nothing that follows this answer can overtake the publish. With several shards the home
-        // has to have passed it on first.
-        if self.shards == 1 && question.qos == Qos::AtMostOnce && !question.tells_online {
+        let distributor = publish.to.distributor(&self.home);
+        if let Some(shard) = distributor {
+            self.post(shard, Command::Publish(publish));
+        }
+        // One mailbox is one order: nothing that follows this answer can overtake the publish. With several shards it has to
+        // have been passed on first.
+        let is_on_its_way = question.tell == Tell::Published && !question.tells_online && self.shards == 1;
+        if question.tell == Tell::Nobody || is_on_its_way {
             self.answer(caller, Told::Published(Answer::NOTHING));
-        } else {
-            let timer = self.wheel.insert(question.deadline, ticket);
-            self.publishes.insert(ticket, (caller, timer));
-            self.receipts.open(ticket, question);
+            return Some(ticket);
+        }
+        let timer = self.wheel.insert(question.deadline, ticket);
+        self.publishes.insert(ticket, (caller, timer));
+        self.receipts.open(ticket, question);
+        if distributor.is_none() {
+            let answer = self.receipts.on_published(ticket, 0);
+            self.end_publish(ticket, answer);
         }
         Some(ticket)
     }

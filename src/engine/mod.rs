@@ -30,6 +30,7 @@ pub mod mailbox;
 pub mod name;
 pub mod outbox;
 pub mod outlets;
+pub mod publish;
 pub mod receipt;
 pub mod registry;
 pub mod remote;

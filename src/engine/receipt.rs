@@ -6,11 +6,12 @@
 //!               └──▶ grace ── the last part came, or T + RECEIPT_GRACE ────┘
 //! ```
 //! Inputs may come in any order. The home tells how many shards there are only where no part does. Rules (spec: sections 8, 12, 17):
-//! - At most once: answered when the home has published; peers and parts do not matter.
-//! - A publish that asks for the platforms of its members ([`Question::tells_online`]) waits for every shard and peer at any
-//!   guarantee. The platforms are in order of connecting, each once, over all of them.
-//! - Else complete when every shard with members has sent its part and every peer its answer. Members that failed are
-//!   simply not counted.
+//! - Only what is published is told ([`Tell::Published`]): answered when the home has passed it on; peers and parts do not
+//!   matter.
+//! - A publish that asks for the platforms of its members ([`Question::tells_online`]) waits for every shard and peer,
+//!   whatever else is told. The platforms are in order of connecting, each once, over all of them.
+//! - Else complete when every shard with members has sent its part and every peer its answer. What a part counts is the
+//!   shard's affair ([`Tell::Counted`], [`Tell::Acknowledged`]).
 //! - Members silent at T make it a timeout, unless the publish says that they count as failed
 //!   ([`AtDeadline::Failed`]): then it is complete with the count. A part with silent members means that T has passed.
 //! - A peer missing at T makes it a timeout ("every peer's answer, or T"), as does a shard missing at the end of the
@@ -27,7 +28,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 
-use super::command::{AtDeadline, Part, Qos};
+use super::command::{AtDeadline, Part, Tell};
 use super::ids::{DeskId, NodeEpoch, Ticket};
 use super::registry::{Presence, online};
 use crate::limits::RECEIPT_GRACE;
@@ -53,8 +54,8 @@ impl Tickets {
 /// What is to be counted.
 #[derive(Clone, Copy, Debug)]
 pub struct Question {
-    /// Guarantee of the publish.
-    pub qos: Qos,
+    /// What is told.
+    pub tell: Tell,
     /// What silent members count as.
     pub at_deadline: AtDeadline,
     /// T: when the caller is to be answered.
@@ -79,8 +80,11 @@ pub enum Status {
 pub struct Answer {
     /// How it ended.
     pub status: Status,
-    /// Connections that acknowledged, as far as known; 0 for [`Qos::AtMostOnce`].
-    pub connections: u64,
+    /// Members that acknowledged, those of peers included, or that the message was written to or queued for, as far as known;
+    /// 0 unless they are counted.
+    pub done: u64,
+    /// Members that did not or could not, as far as known; those of peers are not told.
+    pub failed: u64,
     /// Data one of them sent along; may be empty.
     pub data: Bytes,
     /// Where the members are online, as far as known; empty unless asked for.
@@ -91,10 +95,16 @@ impl Answer {
     /// Everybody was heard who is waited for, and nothing was counted.
     pub const NOTHING: Answer = Answer {
         status: Status::Complete,
-        connections: 0,
+        done: 0,
+        failed: 0,
         data: Bytes::new(),
         platforms: Vec::new(),
     };
+
+    /// Members it was for, as far as known.
+    pub fn matched(&self) -> u64 {
+        self.done.saturating_add(self.failed)
+    }
 }
 
 /// What one peer counted; the default for one that failed.
@@ -136,7 +146,8 @@ struct Receipt {
     onlines: u32,
     platforms: Vec<Presence>,
     peers: u32,
-    connections: u64,
+    done: u64,
+    failed: u64,
     silent: bool,
     data: Option<(Instant, Bytes)>,
     peer_data: Bytes,
@@ -242,7 +253,8 @@ impl Receipt {
             onlines: 0,
             platforms: Vec::new(),
             peers: 0,
-            connections: 0,
+            done: 0,
+            failed: 0,
             silent: false,
             data: None,
             peer_data: Bytes::new(),
@@ -252,7 +264,8 @@ impl Receipt {
     fn add(&mut self, part: Part) {
         self.shards.get_or_insert(part.shards);
         self.parts += 1;
-        self.connections = self.connections.saturating_add(u64::from(part.done));
+        self.done = self.done.saturating_add(u64::from(part.done));
+        self.failed = self.failed.saturating_add(u64::from(part.failed));
         self.silent |= part.silent > 0;
         let latest = self.data.as_ref().map(|(when, _)| *when);
         self.data = match part.data {
@@ -263,7 +276,7 @@ impl Receipt {
 
     fn add_peer(&mut self, part: PeerPart) {
         self.peers += 1;
-        self.connections = self.connections.saturating_add(part.connections);
+        self.done = self.done.saturating_add(part.connections);
         if self.peer_data.is_empty() {
             self.peer_data = part.data;
         }
@@ -279,17 +292,18 @@ impl Receipt {
     /// How it ended, if it has.
     fn status(&self) -> Option<Status> {
         let published = self.shards.is_some();
-        let Question { qos, tells_online, .. } = self.question;
-        if qos == Qos::AtMostOnce && !tells_online {
+        let Question { tell, tells_online, .. } = self.question;
+        let has_parts = tell.has_parts();
+        if !has_parts && !tells_online {
             return match self.phase {
                 _ if published => Some(Status::Complete),
                 Phase::Over => Some(Status::TimedOut),
                 Phase::Waiting | Phase::Grace => None,
             };
         }
-        let shards_in = self.shards.is_some_and(|shards| {
-            (qos == Qos::AtMostOnce || self.parts >= shards) && (!tells_online || self.onlines >= shards)
-        });
+        let shards_in = self
+            .shards
+            .is_some_and(|shards| (!has_parts || self.parts >= shards) && (!tells_online || self.onlines >= shards));
         let peers_in = self.peers >= self.question.peers;
         let ended = match self.phase {
             Phase::Waiting => shards_in && (peers_in || self.silent),
@@ -304,17 +318,17 @@ impl Receipt {
     }
 
     fn answer(self, status: Status) -> Answer {
-        if self.question.qos == Qos::AtMostOnce {
+        if !self.question.tell.has_parts() {
             return Answer {
                 status,
-                connections: 0,
-                data: Bytes::new(),
                 platforms: self.platforms,
+                ..Answer::NOTHING
             };
         }
         Answer {
             status,
-            connections: self.connections,
+            done: self.done,
+            failed: self.failed,
             data: self.data.map_or(self.peer_data, |(_, data)| data),
             platforms: self.platforms,
         }

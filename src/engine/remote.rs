@@ -28,8 +28,8 @@ pub enum Verb {
     Publish {
         /// Where to.
         to: Name,
-        /// Application's message type.
-        msgtype: u16,
+        /// The door's own mark of the message.
+        tag: u16,
         /// Guarantee.
         qos: Qos,
         /// How long the caller waits for the answer.

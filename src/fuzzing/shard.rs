@@ -12,7 +12,8 @@ use super::Input8;
 use crate::close::CloseCause;
 use crate::config::{Config, Overrides};
 use crate::engine::command::{
-    AtDeadline, CallbackFailure, CallbackOutcome, CallbackReply, CallbackRequest, Command, Publish, Qos, Report,
+    AtDeadline, CallbackFailure, CallbackOutcome, CallbackReply, CallbackRequest, ClientSet, Command, Publish, Qos,
+    Report,
 };
 use crate::engine::hook::Event;
 use crate::engine::ids::{ClientId, IdentityKey, ShardId, Ticket};
@@ -287,9 +288,11 @@ impl World {
         let home = self.home.home_of(&channel);
         let publish = Publish {
             ticket,
-            channel,
-            msgtype: 7,
+            to: channel.into(),
+            except: ClientSet::default(),
+            tag: 7,
             qos,
+            tell: qos.tell(),
             payload: Bytes::from(vec![b'x'; input.pick(256) * 64]),
             retries,
             retry_interval: api::RETRY_INTERVAL,

@@ -106,6 +106,6 @@ fn reply(opcode: ws::Opcode, payload: &[u8], out: &mut Actions) {
 
 /// Appends the header of a room's message, whose type is its opcode.
 pub(crate) fn shared_head(publish: &Publish, frame: &mut Vec<u8>) {
-    let (header, len) = ws::header(ws::Opcode::of_message(publish.msgtype), publish.payload.len());
+    let (header, len) = ws::header(ws::Opcode::of_message(publish.tag), publish.payload.len());
     frame.extend_from_slice(&header[..len]);
 }

@@ -69,8 +69,16 @@ impl Session {
         }
     }
 
-    /// Appends the frame of a message that needs no acknowledgement, up to its payload; the same for every client of the
-    /// door, so the shard builds it once per batch.
+    /// Sessions of one form take the same bytes for messages that need no acknowledgement.
+    pub const fn form(&self) -> u8 {
+        match self {
+            Session::Rainbow(_) => 0,
+            Session::Echo(_) | Session::Gateway(_) => 1,
+        }
+    }
+
+    /// Appends the frame of a message that needs no acknowledgement, up to its payload; the same for every session of this
+    /// [`Session::form`], so the shard builds it once per batch.
     pub fn shared_head(&self, publish: &Publish, frame: &mut Vec<u8>) {
         match self {
             Session::Rainbow(_) => rainbow::session::shared_head(publish, frame),

@@ -218,6 +218,9 @@ impl Shard {
         let mut emptied = Vec::new();
         self.members.leave_all(id.slot, |channel| emptied.push(channel));
         self.online.remove(id.slot);
+        for key in self.fanout.forget(id.slot) {
+            self.member_skipped(key);
+        }
         for channel in emptied {
             self.tell_interest(channel, false);
         }

@@ -3,7 +3,9 @@
 //! A turn collects for few channels or for many; of many, an index says which batch of a channel is its last one, so that
 //! collecting costs the same for each publish.
 //!
-//! Invariants: batches leave in the order in which they were begun; of one channel only the last one takes more.
+//! Invariants: batches leave in the order in which they were begun; of one channel only the last one takes more. A publish to
+//! several channels or to clients ends all batches before it, since nothing that comes after it may overtake it; others like
+//! it may join its batch, if they follow at once.
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
@@ -12,9 +14,8 @@ use std::sync::Arc;
 use foldhash::fast::SeedableRandomState;
 use hashbrown::HashTable;
 
-use crate::engine::command::{Publish, Qos};
-use crate::engine::ids::DeliveryKey;
-use crate::engine::name::Name;
+use crate::engine::command::{ClientSet, Publish, Qos, Target};
+use crate::engine::ids::{ClientId, DeliveryKey};
 
 /// Publishes of one batch; more start the next batch, so that one client's share of a turn stays small.
 const BATCH_PUBLISHES_MAX: usize = 128;
@@ -30,20 +31,27 @@ pub struct Collected {
     /// Numbers of the batches that may take more, by channel; from the first time on that there are more than [`SCANNED_MAX`]
     /// until there are none.
     last: HashTable<usize>,
+    is_indexed: bool,
     hash: SeedableRandomState,
     /// The number of the first batch: how many have left since there were none.
     left: usize,
+    /// Batches with lower numbers take nothing more.
+    ended: usize,
 }
 
-/// Publishes to one channel that are written together.
+/// Publishes to one target that are written together.
 #[derive(Debug)]
 pub struct Batch {
-    /// Where they go.
-    pub channel: Name,
+    /// Whom they are for.
+    pub to: Target,
     /// In order.
     pub publishes: Vec<Entry>,
     /// Bytes of their payloads.
     pub bytes: usize,
+    /// Who does not get all of them, once the fan-out has begun.
+    pub exceptions: ClientSet,
+    /// Some of them are counted at the moment of writing, once the fan-out has begun.
+    pub is_counted: bool,
 }
 
 /// One publish of a batch.
@@ -53,7 +61,7 @@ pub struct Entry {
     pub publish: Arc<Publish>,
     /// Shards it went to.
     pub shards: u32,
-    /// Its acknowledgements, if it asked for them, once the fan-out has begun.
+    /// Its record of who acknowledged or was counted, if that is told, once the fan-out has begun.
     pub delivery: Option<DeliveryKey>,
 }
 
@@ -63,8 +71,10 @@ impl Collected {
         Self {
             batches: VecDeque::new(),
             last: HashTable::new(),
+            is_indexed: false,
             hash,
             left: 0,
+            ended: 0,
         }
     }
 
@@ -81,19 +91,24 @@ impl Collected {
             shards,
             delivery: None,
         };
-        let at = self.last_of(&publish.channel);
+        let at = self.last_of(&publish.to);
         if let Some(batch) = at.and_then(|at| self.batches.get_mut(at))
             && batch.has_room(bytes)
         {
             batch.bytes += bytes;
             return batch.publishes.push(entry(publish));
         }
+        if let Target::Any(_) = &publish.to {
+            self.ended = self.left + self.batches.len();
+        }
         self.batches.push_back(Batch {
-            channel: publish.channel.clone(),
+            to: publish.to.clone(),
             publishes: vec![entry(publish)],
             bytes,
+            exceptions: ClientSet::default(),
+            is_counted: false,
         });
-        if self.batches.len() > SCANNED_MAX || !self.last.is_empty() {
+        if self.batches.len() > SCANNED_MAX || self.is_indexed {
             self.index();
         }
     }
@@ -104,19 +119,28 @@ impl Collected {
         self.left += 1;
         if self.batches.is_empty() {
             self.last.clear();
-            self.left = 0;
+            self.is_indexed = false;
+            (self.left, self.ended) = (0, 0);
         }
         Some(batch)
     }
 
-    /// Where the last batch to a channel is.
-    fn last_of(&self, channel: &Name) -> Option<usize> {
-        if self.last.is_empty() {
-            return self.batches.iter().rposition(|batch| batch.channel == *channel);
-        }
-        let same = |number: &usize| self.at(*number).is_some_and(|batch| batch.channel == *channel);
-        let number = self.last.find(self.hash.hash_one(channel), same)?;
-        number.checked_sub(self.left)
+    /// Where the last batch to a target is, if that one may take more.
+    fn last_of(&self, to: &Target) -> Option<usize> {
+        let at = match to {
+            Target::Any(_) => self
+                .batches
+                .len()
+                .checked_sub(1)
+                .filter(|at| self.batches[*at].to == *to)?,
+            Target::Set(_) if !self.is_indexed => self.batches.iter().rposition(|batch| batch.to == *to)?,
+            Target::Set(name) => {
+                let same = |number: &usize| self.at(*number).is_some_and(|batch| batch.to == *to);
+                let number = self.last.find(self.hash.hash_one(name), same)?;
+                number.checked_sub(self.left)?
+            }
+        };
+        (self.left + at >= self.ended).then_some(at)
     }
 
     fn at(&self, number: usize) -> Option<&Batch> {
@@ -125,10 +149,9 @@ impl Collected {
 
     /// Notes the newest batch, and the others if none is noted yet.
     fn index(&mut self) {
-        let from = if self.last.is_empty() {
-            0
-        } else {
-            self.batches.len() - 1
+        let from = match std::mem::replace(&mut self.is_indexed, true) {
+            false => 0,
+            true => self.batches.len() - 1,
         };
         for at in from..self.batches.len() {
             self.note(at);
@@ -141,18 +164,30 @@ impl Collected {
             last,
             hash,
             left,
+            ..
         } = self;
-        let Some(batch) = batches.get(at) else { return };
+        let name_at = |at: usize| match &batches.get(at)?.to {
+            Target::Set(name) => Some(name),
+            Target::Any(_) => None,
+        };
+        let Some(name) = name_at(at) else { return };
         // Numbers of batches that have left stay until none is left; they are nobody's.
-        let of = |number: &usize| batches.get(number.checked_sub(*left)?).map(|batch| &batch.channel);
-        let code = hash.hash_one(&batch.channel);
-        match last.find_mut(code, |number| of(number) == Some(&batch.channel)) {
+        let of = |number: &usize| name_at(number.checked_sub(*left)?);
+        let code = hash.hash_one(name);
+        match last.find_mut(code, |number| of(number) == Some(name)) {
             Some(number) => *number = *left + at,
             None => {
-                let rehash = |number: &usize| of(number).map_or(0, |channel| hash.hash_one(channel));
+                let rehash = |number: &usize| of(number).map_or(0, |name| hash.hash_one(name));
                 last.insert_unique(code, *left + at, rehash);
             }
         }
+    }
+}
+
+impl Entry {
+    /// Its record, if it is counted at the moment of writing.
+    pub fn counted(&self) -> Option<DeliveryKey> {
+        self.delivery.filter(|_| self.publish.is_counted())
     }
 }
 
@@ -170,6 +205,16 @@ impl Batch {
     pub fn is_shared(&self) -> bool {
         self.publishes.iter().all(|entry| entry.publish.qos == Qos::AtMostOnce)
     }
+
+    /// Whether a client does not get all of it.
+    pub fn is_exception(&self, client: ClientId) -> bool {
+        !self.exceptions.is_empty() && self.exceptions.contains(client)
+    }
+
+    /// The records of its publishes.
+    pub fn keys(&self) -> impl Iterator<Item = DeliveryKey> {
+        self.publishes.iter().filter_map(|entry| entry.delivery)
+    }
 }
 
 #[cfg(test)]
@@ -179,58 +224,95 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::engine::command::AtDeadline;
-    use crate::engine::ids::Ticket;
-    use crate::time::{Duration, Instant};
+    use crate::engine::command::Tell;
+    use crate::engine::ids::{ShardId, Ticket};
+    use crate::engine::name::Name;
+    use crate::time::Instant;
 
-    fn publish(channel: u16, ticket: u64, bytes: usize) -> Arc<Publish> {
-        Arc::new(Publish {
-            ticket: Ticket {
-                serial: ticket,
-                ..Ticket::default()
-            },
-            channel: Name::channel(&channel.to_be_bytes()),
-            msgtype: 1,
-            qos: Qos::AtMostOnce,
-            payload: Bytes::from(vec![0; bytes]),
-            retries: 0,
-            retry_interval: Duration::ZERO,
-            deadline: Instant::ZERO,
-            at_deadline: AtDeadline::TimedOut,
-            tells_online: false,
-        })
+    /// From 40 on: to a client.
+    fn target(number: u16) -> Target {
+        match number.checked_sub(40) {
+            None => Name::channel(&number.to_be_bytes()).into(),
+            Some(slot) => Target::client(ClientId {
+                shard: ShardId(0),
+                slot: u32::from(slot),
+                generation: 0,
+            }),
+        }
+    }
+
+    fn publish(to: u16, serial: u64, bytes: usize) -> Arc<Publish> {
+        let ticket = Ticket {
+            serial,
+            ..Ticket::default()
+        };
+        let payload = Bytes::from(vec![0; bytes]);
+        let publish = Publish::once(ticket, target(to), 1, payload, Tell::Published, Instant::ZERO);
+        Arc::new(publish)
     }
 
     fn collected() -> Collected {
         Collected::new(SeedableRandomState::with_seed(1, SharedSeed::global_random()))
     }
 
+    #[derive(Default)]
+    struct Model {
+        /// Target, tickets, bytes, takes more.
+        batches: VecDeque<(u16, Vec<u64>, usize, bool)>,
+    }
+
+    impl Model {
+        fn push(&mut self, to: u16, ticket: u64, bytes: usize) {
+            let last = self.batches.len().saturating_sub(1);
+            let mut batches = self.batches.iter_mut().enumerate().rev();
+            let found = match to {
+                0..40 => batches.find(|(_, batch)| batch.0 == to),
+                _ => batches.find(|(at, batch)| *at == last && batch.0 == to),
+            };
+            match found {
+                Some((_, (_, tickets, sum, true)))
+                    if *sum + bytes <= BATCH_BYTES_MAX && tickets.len() < BATCH_PUBLISHES_MAX =>
+                {
+                    tickets.push(ticket);
+                    *sum += bytes;
+                    return;
+                }
+                _ => {}
+            }
+            if to >= 40 {
+                self.batches.iter_mut().for_each(|batch| batch.3 = false);
+            }
+            self.batches.push_back((to, vec![ticket], bytes, true));
+        }
+    }
+
+    fn tickets(batch: &Batch) -> Vec<u64> {
+        batch
+            .publishes
+            .iter()
+            .map(|entry| entry.publish.ticket.serial)
+            .collect()
+    }
+
     proptest! {
         /// As if every batch had been looked through.
         #[test]
-        fn batches_are_those_of_a_search(steps in prop::collection::vec((0..40u16, 0..9u8), 0..400)) {
-            let (mut collected, mut model) = (collected(), VecDeque::<(u16, Vec<u64>, usize)>::new());
-            for (ticket, (channel, step)) in (0..).zip(steps) {
+        fn batches_are_those_of_a_search(steps in prop::collection::vec((0..44u16, 0..9u8), 0..400)) {
+            let (mut collected, mut model) = (collected(), Model::default());
+            for (ticket, (to, step)) in (0..).zip(steps) {
                 if step == 0 {
                     let batch = collected.pop();
-                    let tickets = batch.map(|batch| batch.publishes.iter().map(|entry| entry.publish.ticket.serial).collect());
-                    prop_assert_eq!(tickets, model.pop_front().map(|(_, tickets, _)| tickets));
+                    prop_assert_eq!(batch.as_ref().map(tickets), model.batches.pop_front().map(|batch| batch.1));
                     continue;
                 }
                 let bytes = if step == 1 { BATCH_BYTES_MAX } else { 1 };
-                collected.push(publish(channel, ticket, bytes), 1);
-                match model.iter_mut().rev().find(|(of, ..)| *of == channel) {
-                    Some((_, tickets, sum)) if *sum + bytes <= BATCH_BYTES_MAX && tickets.len() < BATCH_PUBLISHES_MAX => {
-                        tickets.push(ticket);
-                        *sum += bytes;
-                    }
-                    _ => model.push_back((channel, vec![ticket], bytes)),
-                }
+                collected.push(publish(to, ticket, bytes), 1);
+                model.push(to, ticket, bytes);
             }
-            while let Some((channel, tickets, _)) = model.pop_front() {
+            while let Some((to, expected, ..)) = model.batches.pop_front() {
                 let batch = collected.pop().unwrap();
-                prop_assert_eq!(&batch.channel, &Name::channel(&channel.to_be_bytes()));
-                prop_assert_eq!(batch.publishes.iter().map(|entry| entry.publish.ticket.serial).collect::<Vec<_>>(), tickets);
+                prop_assert_eq!(&batch.to, &target(to));
+                prop_assert_eq!(tickets(&batch), expected);
             }
             prop_assert!(collected.is_empty() && collected.last.is_empty());
         }

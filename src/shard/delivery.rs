@@ -1,5 +1,6 @@
 //! Deliveries that wait for acknowledgements: one record per publish and shard, so that retries need one timer per publish
-//! and not one per member (spec: section 8).
+//! and not one per member (spec: section 8). One whose members are only counted ([`crate::engine::command::Tell::Counted`])
+//! has such a record for as long as its fan-out takes.
 //!
 //! A delivery counts its members as done or failed, repeats to the others every `retry_interval`, tells the control core once — when
 //! the last member is counted, or at the deadline — and lives on until the last member is counted.
@@ -18,7 +19,7 @@ use super::Shard;
 use super::client::Timer;
 use super::frames::Outgoing;
 use super::sockets::Sockets;
-use crate::engine::command::{Part, Publish, Report};
+use crate::engine::command::{Part, Publish, Qos, Report};
 use crate::engine::ids::{ClientId, DeliveryKey};
 use crate::engine::wheel::TimerId;
 use crate::limits::RETRY_SLICE_MEMBERS;
@@ -108,7 +109,7 @@ impl Since {
 }
 
 impl Shard {
-    /// Opens the record of `publish` for `members` members; both timers start now.
+    /// Opens the record of `publish` for `members` members; its timers start now. One that is only counted repeats nothing.
     pub(super) fn open_delivery(
         &mut self,
         publish: &Arc<Publish>,
@@ -119,7 +120,7 @@ impl Shard {
         let (slot, generation) = self.deliveries.insert(Delivery {
             publish: publish.clone(),
             shards,
-            waiting: Vec::with_capacity(members),
+            waiting: Vec::with_capacity(if publish.is_counted() { 0 } else { members }),
             members: members as u32,
             done: 0,
             failed: 0,
@@ -127,16 +128,19 @@ impl Shard {
             opened: now,
             round: None,
             sent: false,
-            told: false,
+            told: !publish.tell.has_parts(),
             retry: None,
             deadline: None,
         });
         let key = DeliveryKey { slot, generation };
-        let retry = self.wheel.insert(now + publish.retry_interval, Timer::Retry(key));
-        let deadline = self.wheel.insert(publish.deadline, Timer::Deadline(key));
         if let Some(delivery) = self.deliveries.get_mut(slot, generation) {
-            delivery.retry = Some(retry);
-            delivery.deadline = Some(deadline);
+            let mut arm = |at, timer| Some(self.wheel.insert(at, timer));
+            if publish.qos != Qos::AtMostOnce {
+                delivery.retry = arm(now + publish.retry_interval, Timer::Retry(key));
+            }
+            if !delivery.told {
+                delivery.deadline = arm(publish.deadline, Timer::Deadline(key));
+            }
         }
         key
     }
@@ -165,7 +169,17 @@ impl Shard {
         }
     }
 
-    /// A member of the snapshot left the channel before its turn came.
+    /// The message of a publish that is only counted was written to a member or queued for it, or it was not.
+    pub(super) fn member_counted(&mut self, key: DeliveryKey, is_done: bool) {
+        if let Some(delivery) = self.deliveries.get_mut(key.slot, key.generation) {
+            match is_done {
+                true => delivery.done += 1,
+                false => delivery.failed += 1,
+            }
+        }
+    }
+
+    /// A member of the snapshot left the channel before its turn came, or it is not to get this one.
     pub(super) fn member_skipped(&mut self, key: DeliveryKey) {
         if let Some(delivery) = self.deliveries.get_mut(key.slot, key.generation) {
             delivery.members = delivery.members.saturating_sub(1);
@@ -176,6 +190,10 @@ impl Shard {
     pub(super) fn delivery_sent(&mut self, key: DeliveryKey) {
         if let Some(delivery) = self.deliveries.get_mut(key.slot, key.generation) {
             delivery.sent = true;
+            if delivery.publish.qos == Qos::AtMostOnce {
+                // Whoever is not counted now was lost in a panic, and nobody else will tell.
+                delivery.failed = delivery.members.saturating_sub(delivery.done);
+            }
         }
         self.settle_delivery(key);
     }

@@ -59,6 +59,16 @@ impl Frames {
         }
     }
 
+    /// All of it in one piece.
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut whole = Vec::with_capacity(self.len());
+        for (copied, body) in self.pieces() {
+            whole.extend_from_slice(copied);
+            whole.extend_from_slice(body.map_or(&[][..], |body| body));
+        }
+        whole
+    }
+
     fn len(&self) -> usize {
         self.copied.len() + self.shared_bytes
     }

@@ -7,29 +7,32 @@ use bytes::Bytes;
 use super::Shard;
 use super::client::Client;
 use crate::config::Config;
-use crate::engine::command::{Command, Publish, Qos, Report};
+use crate::engine::command::{Any, Command, Publish, Report, Target, Tell};
 use crate::engine::ids::{ClientId, ShardId, Ticket};
 use crate::engine::name::Name;
 use crate::engine::registry::{Join, Leave, Presence};
-use crate::limits::CENSUS_PAGE_CHANNELS;
+use crate::limits::{CENSUS_PAGE_CHANNELS, SHARDS_MAX};
 use crate::metrics::Metric;
 use crate::protocol::Note;
 use crate::time::Instant;
 
 impl Shard {
-    /// This shard is the home of the channel: hands the publish to every shard with members, in one order for all.
+    /// This shard distributes ([`Target::distributor`]): hands the publish to every shard with members, in one order for all.
     pub(super) fn distribute(&mut self, publish: Arc<Publish>) {
         self.metrics.add(Metric::Publishes, 1);
-        let interested = self.interest.shards(&publish.channel);
-        let shards = interested.count_ones();
-        for shard in shards_of(interested) {
+        let reach = match &publish.to {
+            Target::Set(name) => self.interest.shards(name),
+            Target::Any(any) => self.reach(any),
+        };
+        let shards = reach.count_ones();
+        for shard in shards_of(reach) {
             if shard == self.id {
                 self.fanout.collect(publish.clone(), shards);
             } else {
                 self.commands.push((shard, Command::Deliver(publish.clone(), shards)));
             }
         }
-        if publish.ticket != Ticket::NOBODY && (publish.qos == Qos::AtMostOnce || shards == 0) {
+        if publish.tell == Tell::Published || (shards == 0 && publish.tell != Tell::Nobody) {
             self.report(Report::Published {
                 ticket: publish.ticket,
                 shards,
@@ -37,15 +40,29 @@ impl Shard {
         }
     }
 
-    /// A client sends to a channel, by the channel's home. While large fan-outs hold all they may it is not read for a while,
-    /// as the shard takes no mail then.
+    /// Shards that may have somebody in any of several sets, and those of the clients. Who is in a set is known at its home
+    /// alone: one that is at home elsewhere may have members everywhere.
+    fn reach(&self, any: &Any) -> u64 {
+        let of_name = |name| match self.home.home_of(name) == self.id {
+            true => self.interest.shards(name),
+            false => u64::MAX,
+        };
+        let of_client = |client: ClientId| 1u64.checked_shl(u32::from(client.shard.0)).unwrap_or(0);
+        let names = any.names().iter().map(of_name);
+        let reach = names
+            .chain(any.clients().iter().map(of_client))
+            .fold(0, |all, one| all | one);
+        reach & (u64::MAX >> (u64::BITS as usize - self.shards.clamp(1, SHARDS_MAX)))
+    }
+
+    /// A client sends to others, by the shard that distributes it. While large fan-outs hold all they may it is not read for a
+    /// while, as the shard takes no mail then.
     pub(super) fn publish(&mut self, id: ClientId, publish: Publish, now: Instant) {
-        let home = self.home.home_of(&publish.channel);
         let publish = Arc::new(publish);
-        if home == self.id {
-            self.distribute(publish);
-        } else {
-            self.commands.push((home, Command::Publish(publish)));
+        match publish.to.distributor(&self.home) {
+            Some(shard) if shard == self.id => self.distribute(publish),
+            Some(shard) => self.commands.push((shard, Command::Publish(publish))),
+            None => {}
         }
         if self.fanout.is_full() {
             self.pause_for_a_while(id, now);
@@ -150,7 +167,7 @@ impl Shard {
         self.report(Report::Census { ticket, channels, next });
     }
 
-    fn is_open(&mut self, id: ClientId) -> bool {
+    pub(super) fn is_open(&mut self, id: ClientId) -> bool {
         id.shard == self.id
             && self
                 .clients

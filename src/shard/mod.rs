@@ -13,7 +13,8 @@
 //! | `handshake.rs` | request head → refuse, hand over, ask the business; the answer → open |
 //! | `members.rs` | join, leave, occupy, users, census |
 //! | `steps.rs`, `timers.rs` | what sessions want done; their timers |
-//! | `collected.rs`, `fanout.rs`, `delivery.rs` | publishes of a turn; publish → members; acknowledgements, retries |
+//! | `collected.rs`, `fanout.rs`, `delivery.rs` | publishes of a turn; publish → members; acknowledgements, retries, counts |
+//! | `recipients.rs`, `copies.rs` | whom of this shard a publish is for; its bytes, encoded once for all alike |
 //! | `output.rs`, `frames.rs` | bytes out, corking, slow consumers; frames that share their payload |
 //! | `closing.rs`, `drain.rs`, `contain.rs` | how a client ends; how all do when the server stops; what a panic costs |
 //! | `gate.rs` | who is turned away at once |
@@ -25,6 +26,7 @@ mod client;
 mod closing;
 mod collected;
 mod contain;
+mod copies;
 mod delivery;
 mod drain;
 mod fanout;
@@ -39,6 +41,7 @@ mod memory;
 mod notes;
 mod output;
 mod rate;
+mod recipients;
 mod slow;
 mod sockets;
 mod steps;

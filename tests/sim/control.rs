@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use rainbow_server::close::CloseCause;
-use rainbow_server::engine::command::{CallbackRequest, Command, Publish, Qos, Report};
+use rainbow_server::engine::command::{CallbackRequest, ClientSet, Command, Publish, Qos, Report};
 use rainbow_server::engine::desk::{Caller, Change, Desk, Elsewhere, Output, Told};
 use rainbow_server::engine::ids::{ClientId, DeskId, NodeEpoch, Ticket};
 use rainbow_server::engine::name::Name;
@@ -160,9 +160,11 @@ impl World {
         }
         let publish = |ticket| Publish {
             ticket,
-            channel: name,
-            msgtype: 1,
+            to: name.into(),
+            except: ClientSet::default(),
+            tag: 1,
             qos,
+            tell: qos.tell(),
             payload,
             retries,
             retry_interval: Duration::from_secs(3),

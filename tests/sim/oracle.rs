@@ -442,7 +442,7 @@ impl World {
             let hindered = self.plan.mailbox < 64 || !self.plan.stalls.is_empty();
             let late = hindered && *at >= publish.deadline + RECEIPT_GRACE;
             check!(
-                answer.connections == 0 && (answer.status == Status::Complete || late),
+                answer.done == 0 && (answer.status == Status::Complete || late),
                 "publish {number}: {answer:?}"
             );
             return Ok(());
@@ -452,7 +452,7 @@ impl World {
             .iter()
             .fold((0, 0), |(done, silent), part| (done + part.done, silent + part.silent));
         check!(
-            answer.connections == u64::from(done) + heard.iter().sum::<u64>(),
+            answer.done == u64::from(done) + heard.iter().sum::<u64>(),
             "publish {number}: {answer:?} for {parts:?} and {heard:?}"
         );
         let nodes_in = heard.len() == publish.nodes as usize;

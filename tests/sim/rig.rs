@@ -8,7 +8,8 @@ use bytes::Bytes;
 use rainbow_server::close::CloseCause;
 use rainbow_server::config::{Config, Overrides};
 use rainbow_server::engine::command::{
-    AtDeadline, CallbackFailure, CallbackOutcome, CallbackReply, CallbackRequest, Command, Part, Publish, Qos, Report,
+    AtDeadline, CallbackFailure, CallbackOutcome, CallbackReply, CallbackRequest, ClientSet, Command, Part, Publish,
+    Qos, Report,
 };
 use rainbow_server::engine::hook::Event;
 use rainbow_server::engine::ids::{ClientId, IdentityKey, ShardId, Ticket};
@@ -363,9 +364,11 @@ impl Rig {
         let (retries, at_deadline) = retries_of(timeout_secs);
         let publish = Publish {
             ticket,
-            channel: channel(name),
-            msgtype: 1,
+            to: channel(name).into(),
+            except: ClientSet::default(),
+            tag: 1,
             qos,
+            tell: qos.tell(),
             payload: Bytes::copy_from_slice(payload),
             retries,
             retry_interval: Duration::from_secs(3),

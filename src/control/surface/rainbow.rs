@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::control::callers::Caller;
 use crate::control::{Control, reload};
 use crate::engine::ack_data;
-use crate::engine::command::{Publish, Qos};
+use crate::engine::command::{ClientSet, Publish, Qos};
 use crate::engine::desk::{Change, Elsewhere, Told};
 use crate::engine::name::{Name, Space};
 use crate::engine::receipt::{Answer, Status};
@@ -157,17 +157,19 @@ async fn send(control: &Rc<Control>, ask: SendAsk, body: Payload) -> HttpAnswer 
     let nodes = control.cluster.nodes(ask.local_only);
     let verb = || Verb::Publish {
         to: ask.to.clone(),
-        msgtype,
+        tag: msgtype,
         qos: ask.qos,
         timeout: Duration::from_secs(u64::from(ask.timeout_s)),
     };
     let elsewhere = elsewhere(&nodes, verb, &body, Trust::Signed);
     let publish = |ticket| Publish {
         ticket,
-        channel: ask.to.clone(),
-        msgtype,
+        to: ask.to.clone().into(),
+        except: ClientSet::default(),
+        tag: msgtype,
         qos: ask.qos,
         payload: body.bytes.clone(),
+        tell: ask.qos.tell(),
         retries: schedule.retries,
         retry_interval: api::RETRY_INTERVAL,
         deadline: started + schedule.deadline,
@@ -206,12 +208,12 @@ fn sent(control: &Control, ask: &SendAsk, answer: &Answer) -> HttpAnswer {
                     b""
                 }
             };
-            HttpAnswer::delivered(answer.connections, data)
+            HttpAnswer::delivered(answer.done, data)
         }
         (_, Status::TimedOut) => {
             control.own_metrics().add(Metric::PublishTimeouts, 1);
             // Without a count the answer is the original's, byte for byte.
-            HttpAnswer::timed_out(Some(answer.connections).filter(|connections| *connections > 0))
+            HttpAnswer::timed_out(Some(answer.done).filter(|connections| *connections > 0))
         }
     }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::engine::command::{AtDeadline, Part};
+use crate::engine::command::{AtDeadline, ClientSet, Part, Qos};
 use crate::engine::remote::Verb;
 use crate::time::Duration;
 
@@ -55,9 +55,11 @@ impl World {
         let deadline = self.now + Duration::from_secs(u64::from(choice) % 12 + 1);
         let publish = |ticket| Publish {
             ticket,
-            channel: Name::channel(&[choice]),
-            msgtype: 1,
+            to: Name::channel(&[choice]).into(),
+            except: ClientSet::default(),
+            tag: 1,
             qos,
+            tell: qos.tell(),
             payload: Bytes::new(),
             retries: 0,
             retry_interval: Duration::ZERO,

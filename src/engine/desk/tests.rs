@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::engine::command::{AtDeadline, Part};
+use crate::engine::command::{AtDeadline, ClientSet, Part, Qos};
 use crate::engine::receipt::PeerPart;
 use crate::engine::remote::Verb;
 use crate::limits::{CENSUS_PAGE_CHANNELS, RECEIPT_GRACE};
@@ -22,9 +22,11 @@ fn channel() -> Name {
 fn draft(qos: Qos) -> impl FnOnce(Ticket) -> Publish {
     move |ticket| Publish {
         ticket,
-        channel: channel(),
-        msgtype: 1,
+        to: channel().into(),
+        except: ClientSet::default(),
+        tag: 1,
         qos,
+        tell: qos.tell(),
         payload: Bytes::from_static(b"x"),
         retries: 0,
         retry_interval: Duration::ZERO,
@@ -67,7 +69,7 @@ fn answers(desk: &mut Desk) -> Vec<(u64, String)> {
 
 fn describe(told: &Told) -> String {
     match told {
-        Told::Published(answer) => format!("{:?} {}", answer.status, answer.connections),
+        Told::Published(answer) => format!("{:?} {}", answer.status, answer.done),
         Told::Done { found, others } => format!("found {found}, {} others", others.len()),
         Told::Listed { channels, others } => format!("{} channels, {} others", channels.len(), others.len()),
         Told::NoRoom => "no room".into(),
@@ -192,7 +194,7 @@ fn nodes_are_asked_once_and_counted() {
     let mut desk = desk(2);
     let verb = Verb::Publish {
         to: channel(),
-        msgtype: 1,
+        tag: 1,
         qos: Qos::AtLeastOnce,
         timeout: Duration::from_secs(9),
     };

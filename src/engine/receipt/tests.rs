@@ -12,7 +12,7 @@ const TICKET: Ticket = Ticket {
 
 fn question(peers: u32) -> Question {
     Question {
-        qos: Qos::AtLeastOnce,
+        tell: Tell::Acknowledged,
         at_deadline: AtDeadline::TimedOut,
         deadline: T,
         peers,
@@ -45,10 +45,12 @@ fn opened(question: Question) -> Receipts {
     receipts
 }
 
-fn answer(status: Status, connections: u64, data: &'static str) -> Answer {
+/// Each of so many parts had a member that failed.
+fn answer(status: Status, done: u64, parts: u64, data: &'static str) -> Answer {
     Answer {
         status,
-        connections,
+        done,
+        failed: parts,
         data: Bytes::from(data),
         platforms: Vec::new(),
     }
@@ -57,7 +59,10 @@ fn answer(status: Status, connections: u64, data: &'static str) -> Answer {
 #[test]
 fn without_members_the_answer_is_immediate() {
     let mut receipts = opened(question(0));
-    assert_eq!(receipts.on_published(TICKET, 0), Some(answer(Status::Complete, 0, "")));
+    assert_eq!(
+        receipts.on_published(TICKET, 0),
+        Some(answer(Status::Complete, 0, 0, ""))
+    );
     assert!(receipts.is_empty());
     assert_eq!(receipts.on_deadline(TICKET, T), Deadline::Closed);
 }
@@ -65,18 +70,21 @@ fn without_members_the_answer_is_immediate() {
 #[test]
 fn at_most_once_waits_for_the_home_only() {
     let mut receipts = opened(Question {
-        qos: Qos::AtMostOnce,
+        tell: Tell::Published,
         ..question(3)
     });
     assert_eq!(receipts.on_peer(TICKET, peer(5, "x")), None);
-    assert_eq!(receipts.on_published(TICKET, 4), Some(answer(Status::Complete, 0, "")));
+    assert_eq!(
+        receipts.on_published(TICKET, 4),
+        Some(answer(Status::Complete, 0, 0, ""))
+    );
     assert_eq!(receipts.on_part(part(4, 1, 0, None)), None);
     let mut receipts = opened(Question {
-        qos: Qos::AtMostOnce,
+        tell: Tell::Published,
         ..question(0)
     });
     assert_eq!(receipts.on_deadline(TICKET, T), Deadline::Again(T + RECEIPT_GRACE));
-    let late = Deadline::Answered(answer(Status::TimedOut, 0, ""));
+    let late = Deadline::Answered(answer(Status::TimedOut, 0, 0, ""));
     assert_eq!(receipts.on_deadline(TICKET, T + RECEIPT_GRACE), late);
 }
 
@@ -87,7 +95,7 @@ fn parts_may_overtake_the_home_and_the_latest_data_wins() {
     assert_eq!(receipts.on_part(part(3, 1, 0, Some((20, "early")))), None);
     assert_eq!(receipts.on_published(TICKET, 3), None);
     let last = receipts.on_part(part(3, 0, 0, Some((40, ""))));
-    assert_eq!(last, Some(answer(Status::Complete, 3, "late")));
+    assert_eq!(last, Some(answer(Status::Complete, 3, 3, "late")));
     assert_eq!(receipts.on_part(part(3, 1, 0, None)), None, "closed");
 }
 
@@ -99,7 +107,7 @@ fn peers_add_up_and_their_first_data_fills_in() {
     assert_eq!(receipts.on_peer(TICKET, peer(u64::MAX, "first")), None);
     assert_eq!(receipts.on_part(part(1, 2, 0, None)), None);
     let last = receipts.on_peer(TICKET, peer(7, "second"));
-    assert_eq!(last, Some(answer(Status::Complete, u64::MAX, "first")));
+    assert_eq!(last, Some(answer(Status::Complete, u64::MAX, 1, "first")));
 }
 
 #[test]
@@ -109,7 +117,7 @@ fn silent_members_time_out_or_count_as_failed() {
     assert_eq!(receipts.on_part(part(2, 3, 0, Some((5, "d")))), None);
     assert_eq!(
         receipts.on_part(part(2, 1, 2, None)),
-        Some(answer(Status::TimedOut, 4, "d"))
+        Some(answer(Status::TimedOut, 4, 2, "d"))
     );
 
     let failed = AtDeadline::Failed;
@@ -120,7 +128,7 @@ fn silent_members_time_out_or_count_as_failed() {
     receipts.on_published(TICKET, 1);
     assert_eq!(
         receipts.on_part(part(2, 1, 2, None)),
-        Some(answer(Status::Complete, 1, ""))
+        Some(answer(Status::Complete, 1, 1, ""))
     );
 
     let mut receipts = opened(Question {
@@ -129,7 +137,7 @@ fn silent_members_time_out_or_count_as_failed() {
     });
     receipts.on_published(TICKET, 1);
     let unheard_peer = receipts.on_part(part(2, 1, 2, None));
-    assert_eq!(unheard_peer, Some(answer(Status::TimedOut, 1, "")));
+    assert_eq!(unheard_peer, Some(answer(Status::TimedOut, 1, 1, "")));
 }
 
 #[test]
@@ -138,7 +146,7 @@ fn a_hanging_peer_is_waited_for_until_the_deadline() {
     receipts.on_published(TICKET, 1);
     assert_eq!(receipts.on_part(part(1, 1, 0, None)), None);
     assert_eq!(receipts.on_deadline(TICKET, Instant::ZERO), Deadline::Again(T));
-    let timeout = Deadline::Answered(answer(Status::TimedOut, 1, ""));
+    let timeout = Deadline::Answered(answer(Status::TimedOut, 1, 1, ""));
     assert_eq!(receipts.on_deadline(TICKET, T), timeout);
 }
 
@@ -150,7 +158,7 @@ fn a_busy_shard_has_its_grace() {
     assert_eq!(receipts.on_deadline(TICKET, T), Deadline::Again(end));
     assert_eq!(
         receipts.on_part(part(1, 2, 0, None)),
-        Some(answer(Status::Complete, 2, ""))
+        Some(answer(Status::Complete, 2, 1, ""))
     );
 
     let mut receipts = opened(question(0));
@@ -158,7 +166,7 @@ fn a_busy_shard_has_its_grace() {
     receipts.on_part(part(1, 2, 0, None));
     let later = T + Duration::from_millis(1);
     assert_eq!(receipts.on_deadline(TICKET, later), Deadline::Again(end));
-    let timeout = Deadline::Answered(answer(Status::TimedOut, 2, ""));
+    let timeout = Deadline::Answered(answer(Status::TimedOut, 2, 1, ""));
     assert_eq!(receipts.on_deadline(TICKET, end), timeout);
 }
 
@@ -176,15 +184,15 @@ fn platforms_of_all_shards_and_peers_in_order_of_connecting() {
         since,
         platform: Bytes::from(name),
     };
-    let asked = |qos| Question {
-        qos,
+    let asked = |tell| Question {
+        tell,
         tells_online: true,
         ..question(1)
     };
-    let told = |answer: Option<Answer>| answer.map(|answer| (answer.status, answer.connections, answer.platforms));
+    let told = |answer: Option<Answer>| answer.map(|answer| (answer.status, answer.done, answer.platforms));
     let expected = vec![on(-5, "web"), on(10, "ios"), on(30, "android")];
 
-    let mut receipts = opened(asked(Qos::AtMostOnce));
+    let mut receipts = opened(asked(Tell::Published));
     assert_eq!(receipts.on_published(TICKET, 2), None);
     assert_eq!(receipts.on_online(TICKET, 2, &[on(30, "android"), on(40, "ios")]), None);
     assert_eq!(
@@ -199,7 +207,7 @@ fn platforms_of_all_shards_and_peers_in_order_of_connecting() {
     let answer = receipts.on_peer(TICKET, there.clone());
     assert_eq!(told(answer), Some((Status::Complete, 0, expected.clone())));
 
-    let mut receipts = opened(asked(Qos::AtLeastOnce));
+    let mut receipts = opened(asked(Tell::Acknowledged));
     assert_eq!(receipts.on_peer(TICKET, there), None);
     let here = [on(10, "ios"), on(30, "android")];
     assert_eq!(
@@ -210,7 +218,7 @@ fn platforms_of_all_shards_and_peers_in_order_of_connecting() {
     let answer = receipts.on_part(part(1, 2, 0, None));
     assert_eq!(told(answer), Some((Status::Complete, 2, expected)));
 
-    let mut receipts = opened(asked(Qos::AtMostOnce));
+    let mut receipts = opened(asked(Tell::Published));
     receipts.on_online(TICKET, 2, &[on(1, "ios")]);
     assert_eq!(receipts.on_deadline(TICKET, T), Deadline::Again(T + RECEIPT_GRACE));
     let Deadline::Answered(answer) = receipts.on_deadline(TICKET, T + RECEIPT_GRACE) else {
@@ -223,7 +231,7 @@ fn platforms_of_all_shards_and_peers_in_order_of_connecting() {
 
     let mut receipts = opened(Question {
         peers: 0,
-        ..asked(Qos::ExactlyOnce)
+        ..asked(Tell::Acknowledged)
     });
     let nobody = receipts.on_published(TICKET, 0);
     assert_eq!(told(nobody), Some((Status::Complete, 0, Vec::new())));
@@ -253,9 +261,9 @@ fn world() -> impl Strategy<Value = (Question, u32, Vec<Event>)> {
     let shards = prop::collection::vec(part, 0..4);
     let peers = prop::collection::vec(0..4u64, 0..3);
     let clock = prop::collection::vec(0..12_000_000u64, 0..3);
-    (shards, peers, clock, any::<[bool; 3]>()).prop_flat_map(|(shards, peers, clock, [qos0, failed, lossy])| {
+    (shards, peers, clock, any::<[bool; 3]>()).prop_flat_map(|(shards, peers, clock, [told, failed, lossy])| {
         let question = Question {
-            qos: if qos0 { Qos::AtMostOnce } else { Qos::ExactlyOnce },
+            tell: if told { Tell::Published } else { Tell::Counted },
             at_deadline: if failed {
                 AtDeadline::Failed
             } else {
@@ -292,7 +300,7 @@ fn expected(question: &Question, shards: u32, history: &[Event]) -> Option<(Stat
         }
     }
     let over = now >= (T + RECEIPT_GRACE).as_micros();
-    if question.qos == Qos::AtMostOnce {
+    if question.tell == Tell::Published {
         let published = published || parts > 0;
         let status = if published { Status::Complete } else { Status::TimedOut };
         return (published || over).then_some((status, 0));
@@ -330,7 +338,7 @@ proptest! {
                 }
             };
             let should = expected(&question, shards, &events[..=at]).filter(|_| answered.is_none());
-            prop_assert_eq!(output.as_ref().map(|answer| (answer.status, answer.connections)), should);
+            prop_assert_eq!(output.as_ref().map(|answer| (answer.status, answer.done)), should);
             answered = answered.or(output);
         }
         prop_assert!(answered.is_some() && receipts.is_empty());

@@ -32,6 +32,11 @@ impl HomeHash {
         }
     }
 
+    /// Whether there is such a shard.
+    pub fn has(&self, shard: ShardId) -> bool {
+        shard.0 < self.shards
+    }
+
     /// The home of `channel`.
     pub fn home_of(&self, channel: &Name) -> ShardId {
         let hash = u128::from(self.hash.hash_one(channel));

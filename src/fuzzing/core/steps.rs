@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{COUNTED, Known, WIRES_MAX, World};
 use crate::close::CloseCause;
 use crate::engine::command::{AtDeadline, CallbackOutcome, CallbackRequest, Command};
-use crate::engine::command::{Publish, Qos};
+use crate::engine::command::{ClientSet, Publish, Qos};
 use crate::engine::hook::Event;
 use crate::engine::ids::{ClientId, ShardId, Ticket};
 use crate::engine::name::Name;
@@ -160,9 +160,11 @@ impl World {
         self.publishes.insert(ticket, 0);
         let publish = Publish {
             ticket,
-            channel,
-            msgtype: 7,
+            to: channel.into(),
+            except: ClientSet::default(),
+            tag: 7,
             qos,
+            tell: qos.tell(),
             payload: Bytes::from(vec![b'x'; input.pick(256) * 16]),
             retries,
             retry_interval: api::RETRY_INTERVAL,

@@ -24,6 +24,6 @@ impl Session {
 
 /// Appends the header of a message, whose tag is its opcode.
 pub(crate) fn shared_head(publish: &Publish, frame: &mut Vec<u8>) {
-    let (header, len) = ws::header(ws::Opcode::of_message(publish.msgtype), publish.payload.len());
+    let (header, len) = ws::header(ws::Opcode::of_message(publish.tag), publish.payload.len());
     frame.extend_from_slice(header.get(..len).unwrap_or_default());
 }

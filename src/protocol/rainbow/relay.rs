@@ -64,12 +64,7 @@ impl PeerRequest {
     /// What a peer is asked. The body is passed on as it came.
     pub fn new(verb: &Verb, body: &Body<'_>, relay: &Relay<'_>) -> Self {
         match verb {
-            Verb::Publish {
-                to,
-                msgtype,
-                qos,
-                timeout,
-            } => Self::send(to, *msgtype, *qos, *timeout, body, relay),
+            Verb::Publish { to, tag, qos, timeout } => Self::send(to, *tag, *qos, *timeout, body, relay),
             Verb::Join => Self::plain("/sub/", Some(body), relay),
             Verb::Leave => Self::plain("/unsub/", Some(body), relay),
             Verb::List => Self::plain("/serverinfo/", None, relay),
@@ -281,7 +276,7 @@ mod tests {
     fn send(ask: &SendAsk, body: &Body<'_>, relay: &Relay<'_>) -> PeerRequest {
         let verb = Verb::Publish {
             to: ask.to.clone(),
-            msgtype: ask.wire_type().unwrap(),
+            tag: ask.wire_type().unwrap(),
             qos: ask.qos,
             timeout: Duration::from_secs(u64::from(ask.timeout_s)),
         };

@@ -333,7 +333,7 @@ pub(crate) fn repeat(publish: &Publish, id: u16, frame: &mut Vec<u8>) {
 
 fn send_head(publish: &Publish, id: Option<u16>, dup: bool, frame: &mut Vec<u8>) {
     let qos = if id.is_some() { publish.qos } else { Qos::AtMostOnce };
-    let (packet, packet_len) = packet::send_header(publish.msgtype, qos, id.unwrap_or(0), dup);
+    let (packet, packet_len) = packet::send_header(publish.tag, qos, id.unwrap_or(0), dup);
     let (header, header_len) = ws::header(ws::Opcode::Binary, packet_len + publish.payload.len());
     frame.extend_from_slice(&header[..header_len]);
     frame.extend_from_slice(&packet[..packet_len]);

@@ -46,7 +46,7 @@ fn of_a_single_valued_space_a_client_is_in_one_set() {
     let name = |text: &str| Name::new(Space::single(9), text.as_bytes());
     let called = |rig: &mut Rig, text: &str| {
         let publish = Publish::untold(name(text), 1, Bytes::from_static(b"?"));
-        let home = rig.home.home_of(&publish.channel);
+        let home = publish.to.distributor(&rig.home).unwrap();
         rig.run(home, Command::Publish(Arc::new(publish)));
         ids.map(|id| rig.packets(id).len())
     };
