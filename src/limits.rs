@@ -75,9 +75,13 @@ pub const SOCKET_UNSENT_BYTES_MAX: u32 = 128 * 1024;
 /// Grace the answer of a publish waits past its deadline for parts of busy shards; then it is answered with what is known.
 pub const RECEIPT_GRACE: Duration = Duration::from_millis(500);
 
-/// Questions of callers that may wait at the desk of a control core: as many as it may have connections (`api_connections`).
-/// Whoever comes then is refused.
+/// Questions of callers that may wait at the desk of a control core: as many as it may have connections (`api_connections`),
+/// most of which have one, and none more than [`CALLS_UNDER_WAY_MAX`]. Whoever comes then is refused.
 pub const DESK_QUESTIONS_MAX: usize = 1_000_000;
+
+/// Calls of one connection to the HTTP interface that may be under way at once (`control::http::pipeline`). As many as one
+/// batch of a mailbox, so that a full pipeline wakes a shard once; more than one read of ordinary calls rarely has.
+pub const CALLS_UNDER_WAY_MAX: usize = MAILBOX_BATCH;
 
 /// Resolution of the timing wheels.
 pub const WHEEL_TICK: Duration = Duration::from_millis(10);

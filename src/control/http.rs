@@ -1,12 +1,14 @@
 //! API connections: keep-alive, pipelining in order, HTTP/1.0, chunked bodies, `Expect` (spec: section 15). A connection
 //! that asks for a door's path is handed to a shard.
 //!
-//! A request is refused by its head where that is possible (`surface::begin`); `http/body.rs` receives its body.
+//! A request is refused by its head where that is possible (`surface::begin`); `http/body.rs` receives its body. Calls that
+//! may overlap do not wait for each other (`http/pipeline.rs`); answers leave in the order of the calls.
 //!
 //! Bounds: heads by `head_bytes`, bodies by `bodies.rs`, both buffers grow only as bytes arrive; connections by `places.rs`,
 //! further ones are answered 503. Who does not send (or take) bytes in time is cut off by one sweep per second.
 
 mod body;
+mod pipeline;
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -14,11 +16,12 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use self::pipeline::Pipeline;
 use super::Control;
 use super::bodies::Bodies;
 use super::callers::{Caller, Quiet};
 use super::places::{Full, Phase, Places, Watch};
-use super::surface::{self, Received};
+use super::surface::{self, Received, Whole};
 use crate::budget::{self, CHUNK, Input, Rank, is_short};
 use crate::config::Config;
 use crate::engine::ids::ShardId;
@@ -91,24 +94,26 @@ async fn run(control: Rc<Control>, stream: Stream, bytes: Vec<u8>, told: Option<
         input: bytes.into(),
         output: budget::Answer::new(),
         written: 0,
+        pipeline: Pipeline::default(),
     };
     match connection.find_place(&config) {
-        Ok(()) => {
-            if connection.requests().await == End::HandBack {
-                connection.hand_back();
-            }
-        }
+        Ok(()) => match connection.requests().await {
+            End::HandBack => connection.hand_back(),
+            End::Answered => connection.finish().await,
+            End::Broken => {}
+        },
         Err(full) => connection.turn_away(full).await,
     }
     places.leave(key);
 }
 
-/// How a connection ended.
-#[derive(PartialEq, Eq)]
+/// Why no further request of a connection is looked at.
 enum End {
-    /// For good.
-    Closed,
-    /// A client after all: the request is still in the input.
+    /// There is nobody to talk to any more.
+    Broken,
+    /// The last answer has been collected.
+    Answered,
+    /// A client after all: the request is still in the input, the answers before it are written.
     HandBack,
 }
 
@@ -124,6 +129,14 @@ struct Connection {
     output: budget::Answer,
     /// How much of them is written all the same.
     written: usize,
+    /// Calls whose answers are still to come.
+    pipeline: Pipeline<HttpAnswer, Asked>,
+}
+
+/// What an answer is written with.
+struct Asked {
+    head: RequestHead,
+    manner: Manner,
 }
 
 impl Connection {
@@ -148,7 +161,8 @@ impl Connection {
             Full::Address => Metric::RefusedApiAddress,
         };
         self.control.own_metrics().add(metric, 1);
-        self.tell(StatusCode::SERVICE_UNAVAILABLE).await;
+        self.refuse(StatusCode::SERVICE_UNAVAILABLE);
+        self.write().await;
         if self.control.connections.places.leaving() <= LINGERING_MAX {
             self.linger().await;
         }
@@ -156,43 +170,111 @@ impl Connection {
 
     async fn requests(&mut self) -> End {
         loop {
-            let head = match self.head().await {
-                Ok(Some(head)) => head,
-                Ok(None) => return End::Closed,
-                Err(status) => {
-                    self.refuse(status).await;
-                    return End::Closed;
-                }
-            };
-            if Door::at(head.path(), &self.control.config()).is_some() {
-                return if self.write().await { End::HandBack } else { End::Closed };
-            }
-            self.enter(Phase::Receiving);
-            self.input.consume(head.head_len);
-            let Some((answer, mut manner)) = self.answer(&head).await else {
-                return End::Closed;
-            };
-            manner.keep_alive &= self.control.keeps_connection(&head);
-            // Whoever does not read its answers must not be given many large ones.
-            let is_refused = answer.body.len() > CORKED_BYTES_MAX && is_short(Rank::Answer);
-            let answer = if is_refused {
-                HttpAnswer::page(StatusCode::SERVICE_UNAVAILABLE)
-            } else {
-                answer
-            };
-            let date = http_date(self.control.clock.unix_micros() / 1_000_000);
-            self.output.fill(|output| answer.write(output, manner, &date));
-            self.enter(Phase::Idle);
-            if !manner.keep_alive {
-                self.write().await;
-                self.linger().await;
-                return End::Closed;
+            if let Err(end) = self.request().await {
+                return end;
             }
         }
     }
 
-    /// What a request is answered, and how. `None`: the connection has ended.
-    async fn answer(&mut self, head: &RequestHead) -> Option<(HttpAnswer, Manner)> {
+    /// Takes one request, and answers it unless calls behind it may begin before.
+    async fn request(&mut self) -> Result<(), End> {
+        let head = self.head().await?;
+        if Door::at(head.path(), &self.control.config()).is_some() {
+            self.settle().await?;
+            return Err(if self.write().await { End::HandBack } else { End::Broken });
+        }
+        self.enter(Phase::Receiving);
+        self.input.consume(head.head_len);
+        let (call, manner) = self.receive(&head).await?;
+        self.watch.deadline.set(None);
+        self.enter(Phase::Answering);
+        let asked = Asked { head, manner };
+        let whole = match call {
+            Ok(whole) => whole,
+            Err(answer) => {
+                self.settle().await?;
+                return self.put(answer, asked);
+            }
+        };
+        let is_pipelined = !self.input.is_empty() || !self.pipeline.is_empty();
+        if is_pipelined && whole.may_overlap() {
+            self.begin(whole, asked).await
+        } else {
+            self.settle().await?;
+            self.uncork(self.input.is_empty()).await?;
+            self.control.decongested().await;
+            let answer = surface::perform(self.control.clone(), whole).await;
+            self.put(answer, asked)
+        }
+    }
+
+    /// Begins a call before those ahead of it are answered.
+    async fn begin(&mut self, whole: Whole, asked: Asked) -> Result<(), End> {
+        while self.pipeline.is_full() {
+            self.pipeline.answered().await;
+            self.collect().await?;
+        }
+        self.uncork(false).await?;
+        self.control.decongested().await;
+        let call = surface::perform(self.control.clone(), whole);
+        self.pipeline.begin(call, asked).await;
+        self.collect().await
+    }
+
+    /// Collects the answers of calls under way that are there, in order.
+    async fn collect(&mut self) -> Result<(), End> {
+        while let Some((answer, asked)) = self.pipeline.pop_answered().await {
+            self.put(answer, asked)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the answers of all calls under way, and collects them.
+    async fn settle(&mut self) -> Result<(), End> {
+        self.collect().await?;
+        while !self.pipeline.is_empty() {
+            self.uncork(true).await?;
+            self.watch.deadline.set(None);
+            self.enter(Phase::Answering);
+            self.pipeline.answered().await;
+            self.collect().await?;
+        }
+        Ok(())
+    }
+
+    /// Whoever waits long for the next answer must not hold back those before it: writes them, if nothing more comes at once or
+    /// if there are many.
+    async fn uncork(&mut self, nothing_comes: bool) -> Result<(), End> {
+        let is_due = !self.output.is_empty() && (nothing_comes || self.output.len() >= CORKED_BYTES_MAX);
+        if is_due && !self.write().await {
+            return Err(End::Broken);
+        }
+        Ok(())
+    }
+
+    /// Collects the answer of the oldest call. An error: it is the last one of this connection.
+    fn put(&mut self, answer: HttpAnswer, asked: Asked) -> Result<(), End> {
+        let Asked { head, mut manner } = asked;
+        // Calls that have begun are answered, also when the server has begun to stop.
+        let is_latest = self.pipeline.is_empty();
+        manner.keep_alive &= !is_latest || self.control.keeps_connection(&head);
+        // Whoever does not read its answers must not be given many large ones.
+        let is_refused = answer.body.len() > CORKED_BYTES_MAX && is_short(Rank::Answer);
+        let answer = if is_refused {
+            HttpAnswer::page(StatusCode::SERVICE_UNAVAILABLE)
+        } else {
+            answer
+        };
+        let date = http_date(self.control.clock.unix_micros() / 1_000_000);
+        self.output.fill(|output| answer.write(output, manner, &date));
+        if is_latest {
+            self.enter(Phase::Idle);
+        }
+        if manner.keep_alive { Ok(()) } else { Err(End::Answered) }
+    }
+
+    /// A request with its body, or what it is answered without; and how.
+    async fn receive(&mut self, head: &RequestHead) -> Result<(Result<Whole, HttpAnswer>, Manner), End> {
         let manner = Manner::of(head);
         let last = Manner {
             keep_alive: false,
@@ -200,6 +282,10 @@ impl Connection {
         };
         let control = self.control.clone();
         let begun = surface::begin(&control, head, &self.watch.caller);
+        // What has to be waited for must not hold up answers.
+        if !head.framing.is_received(&self.input) {
+            self.settle().await?;
+        }
         let received = match &begun {
             Ok(begun) if begun.takes_body() => self.body(head, begun).await,
             _ => self
@@ -207,34 +293,33 @@ impl Connection {
                 .await
                 .map(|skipped| skipped.map(|()| Received::default())),
         };
-        let (begun, body) = match (begun, received) {
-            (_, Ok(None)) => return None,
-            (Err(answer), Ok(Some(_))) => return Some((answer, manner)),
-            (Err(answer), Err(status)) if status != StatusCode::BAD_REQUEST => return Some((answer, last)),
-            (_, Err(status)) => return Some((HttpAnswer::page(status), last)),
-            (Ok(begun), Ok(Some(body))) => (begun, body),
-        };
-        self.watch.deadline.set(None);
-        self.enter(Phase::Answering);
-        // Whoever waits long for this answer must not hold back the answers before it.
-        let corked = self.output.len() < CORKED_BYTES_MAX && !self.input.is_empty();
-        if !self.output.is_empty() && !corked && !self.write().await {
-            return None;
-        }
-        control.decongested().await;
-        let answer = surface::respond(&control, head, begun, body, &self.watch.caller).await;
-        Some((answer, manner))
+        Ok(match (begun, received) {
+            (_, Ok(None)) => return Err(End::Broken),
+            (Err(answer), Ok(Some(_))) => (Err(answer), manner),
+            (Err(answer), Err(status)) if status != StatusCode::BAD_REQUEST => (Err(answer), last),
+            (_, Err(status)) => (Err(HttpAnswer::page(status)), last),
+            (Ok(begun), Ok(Some(body))) => {
+                let whole = surface::complete(&control, head, begun, body, &self.watch.caller);
+                (whole, manner)
+            }
+        })
     }
 
-    /// The next request head, or `None` at the end of the connection.
-    async fn head(&mut self) -> Result<Option<RequestHead>, StatusCode> {
+    /// The next request head.
+    async fn head(&mut self) -> Result<RequestHead, End> {
         let config = self.control.config();
         loop {
-            if let Some(head) = http1::parse_request(&self.input, config.head_bytes).map_err(|error| error.status())? {
-                return Ok(Some(head));
+            match http1::parse_request(&self.input, config.head_bytes) {
+                Ok(Some(head)) => return Ok(head),
+                Ok(None) => {}
+                Err(error) => {
+                    self.settle().await?;
+                    return Err(self.refuse(error.status()));
+                }
             }
+            self.settle().await?;
             if !self.write().await {
-                return Ok(None);
+                return Err(End::Broken);
             }
             let patience = if self.input.is_empty() {
                 config.api_idle_timeout
@@ -246,14 +331,14 @@ impl Connection {
             }
             let was_empty = self.input.is_empty();
             if !self.read().await {
-                return Ok(None);
+                return Err(End::Broken);
             }
             if was_empty {
                 self.give(config.handshake_timeout);
             }
             if self.input.capacity() >= CHUNK && is_short(Rank::Stranger) {
                 self.control.own_metrics().add(Metric::RefusedMemory, 1);
-                return Err(StatusCode::SERVICE_UNAVAILABLE);
+                return Err(self.refuse(StatusCode::SERVICE_UNAVAILABLE));
             }
         }
     }
@@ -311,17 +396,18 @@ impl Connection {
         true
     }
 
-    async fn refuse(&mut self, status: StatusCode) {
-        self.tell(status).await;
-        self.linger().await;
-    }
-
-    /// The last answer.
-    async fn tell(&mut self, status: StatusCode) {
+    /// Collects the last answer.
+    fn refuse(&mut self, status: StatusCode) -> End {
         let date = http_date(self.control.clock.unix_micros() / 1_000_000);
         self.output
             .fill(|output| HttpAnswer::page(status).write(output, Manner::LAST, &date));
+        End::Answered
+    }
+
+    /// Writes what was collected, and ends.
+    async fn finish(&mut self) {
         self.write().await;
+        self.linger().await;
     }
 
     /// Lets the peer read the last answer: closing with unread input would reset the connection under it.

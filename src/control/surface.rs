@@ -2,8 +2,8 @@
 //! control core does, and what came of it into answers, nothing else.
 //!
 //! ```text
-//!   head ── begin ──▶ Begun ── its body ── respond ──▶ HttpAnswer
-//!             └──────────────────────────────────────▶ HttpAnswer: no body is needed
+//!   head ── begin ──▶ Begun ── its body ── complete ──▶ Whole ── perform ──▶ HttpAnswer
+//!             └──────────────────────────────┴─────────────────────────────▶ HttpAnswer: there is nothing to do
 //! ```
 //! | file | paths |
 //! | --- | --- |
@@ -146,25 +146,64 @@ pub fn begin(control: &Rc<Control>, head: &RequestHead, caller: &Caller) -> Resu
     begun.inspect_err(|answer| count(control, head, answer))
 }
 
-/// Answers a request whose body is complete.
-pub async fn respond(
-    control: &Rc<Control>,
+/// A call that is known as a whole, and only has to be carried out.
+pub struct Whole {
+    /// Index in [`ROUTES`].
+    label: usize,
+    call: Call,
+}
+
+enum Call {
+    Rainbow(rainbow::Whole),
+    Ops(ops::Ask),
+}
+
+impl Whole {
+    /// Whether the next calls of the same connection may begin before this one is answered. It may if all it does it does in
+    /// its first step, by one message to one core, and only waits after that.
+    pub fn may_overlap(&self) -> bool {
+        match &self.call {
+            Call::Rainbow(whole) => whole.may_overlap(),
+            Call::Ops(_) => false,
+        }
+    }
+}
+
+/// Takes a request whose body is complete; `Err` is its answer if there is nothing to do.
+pub fn complete(
+    control: &Control,
     head: &RequestHead,
     begun: Begun,
     body: Received,
     caller: &Caller,
-) -> HttpAnswer {
-    let answer = match begun {
-        Begun::Rainbow(begun) => rainbow::respond(control, head, begun, body, caller).await,
-        Begun::Ops(ask) => ops::respond(control, ask),
+) -> Result<Whole, HttpAnswer> {
+    let call = match begun {
+        Begun::Rainbow(begun) => rainbow::complete(control, head, begun, body, caller).map(Call::Rainbow),
+        Begun::Ops(ask) => Ok(Call::Ops(ask)),
     };
-    count(control, head, &answer);
+    let call = call.inspect_err(|answer| count(control, head, answer))?;
+    let label = label_of(control, head);
+    Ok(Whole { label, call })
+}
+
+/// Carries out a call, and answers it.
+pub async fn perform(control: Rc<Control>, whole: Whole) -> HttpAnswer {
+    let answer = match whole.call {
+        Call::Rainbow(call) => rainbow::perform(&control, call).await,
+        Call::Ops(ask) => ops::respond(&control, ask),
+    };
+    control.own_metrics().count_api(whole.label, answer.status.as_u16());
     answer
 }
 
 fn count(control: &Control, head: &RequestHead, answer: &HttpAnswer) {
-    let label = Place::at(head.path(), &control.config()).map_or(ROUTES.len() - 1, Place::label);
-    control.own_metrics().count_api(label, answer.status.as_u16());
+    control
+        .own_metrics()
+        .count_api(label_of(control, head), answer.status.as_u16());
+}
+
+fn label_of(control: &Control, head: &RequestHead) -> usize {
+    Place::at(head.path(), &control.config()).map_or(ROUTES.len() - 1, Place::label)
 }
 
 /// Whether the head of a request that has not been begun could be that of a signed call: who fakes it has to know the secret,

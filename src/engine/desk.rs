@@ -16,7 +16,8 @@
 //!   are refused at their turn if memory is short then.
 //!
 //! Bounds: [`DESK_QUESTIONS_MAX`] questions, publishes included; who comes then is answered [`Told::NoRoom`]. Each holds one
-//! answer of every node it counted. Callers of a core are connections, one question each (`api_connections`).
+//! answer of every node it counted. Callers of a core are connections, with a bounded number of calls each
+//! ([`CALLS_UNDER_WAY_MAX`](crate::limits::CALLS_UNDER_WAY_MAX)).
 
 mod listing;
 #[cfg(test)]

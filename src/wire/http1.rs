@@ -47,6 +47,18 @@ pub enum Framing {
     UntilClose,
 }
 
+impl Framing {
+    /// Whether a body framed like this is among the bytes behind its head for certain; a chunked one would have to be read for
+    /// that.
+    pub fn is_received(self, bytes: &[u8]) -> bool {
+        match self {
+            Framing::None => true,
+            Framing::Length(length) => bytes.len() as u64 >= length,
+            Framing::Chunked | Framing::UntilClose => false,
+        }
+    }
+}
+
 /// Why a head is refused. Except for too-large heads the peer is at fault or not an HTTP/1 speaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeadError {

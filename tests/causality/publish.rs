@@ -205,6 +205,94 @@ fn all_members_see_one_order_per_channel() {
     }
 }
 
+/// Calls that come at once on one connection do not wait for each other where nobody acknowledges. Their answers and, in each
+/// channel, their messages keep their order all the same.
+#[test]
+fn pipelined_sends_keep_their_order_and_so_do_their_answers() {
+    const CHANNELS: usize = 5;
+    const CALLS: usize = 700; // more than may be under way, more than one read brings
+    let business = Business::start();
+    business.hook(|request| {
+        let device = request.header("x-deviceid").filter(|_| request.path == "/connect/")?;
+        let number: usize = device.strip_prefix('d')?.parse().ok()?;
+        Some(Reply::channels(&format!("c{}", number % CHANNELS)))
+    });
+    let server = Builder::new(&business).set("workers", SHARDS).start();
+    let port = server.port();
+    let clients = clients(port, &business, 2 * CHANNELS);
+    // Every 9th is answered 404, so that an answer out of place shows.
+    let requests: Vec<Request> = (0..CALLS)
+        .map(|call| match call % 9 {
+            8 => Request::get("/nobody/"),
+            _ => send(&format!("c{}", call % CHANNELS), 0, &call.to_string()).signed(TOKEN),
+        })
+        .collect();
+    let bytes: Vec<u8> = requests.iter().flat_map(|request| request.bytes(port, false)).collect();
+    let mut connection = Connection::open(port).expect("connect");
+    connection.write(&bytes).expect("write");
+    for (call, request) in requests.iter().enumerate() {
+        let answer = connection.response(&request.method, SOON).expect("answer");
+        let status = if call % 9 == 8 { 404 } else { 200 };
+        assert_eq!(answer.status, status, "call {call}: {}", answer.text());
+    }
+    for (i, (client, _)) in clients.iter().enumerate() {
+        let own = (0..CALLS).filter(|call| call % CHANNELS == i % CHANNELS && call % 9 != 8);
+        for call in own {
+            let payload = client.expect_send(SOON).1;
+            assert_eq!(String::from_utf8_lossy(&payload), call.to_string(), "client {i}");
+        }
+    }
+}
+
+/// What changes who is where, or waits for clients, waits for the calls before it, and those behind wait for it: pipelined or
+/// not, calls of one connection take effect one after the other.
+#[test]
+fn pipelined_calls_see_the_effects_of_those_before_them() {
+    const ROUNDS: usize = 60;
+    let business = Business::start();
+    business.reply("/connect/", Reply::channels("end"));
+    let server = Builder::new(&business).set("workers", SHARDS).start();
+    let port = server.port();
+    let clients = clients(port, &business, CLIENTS);
+    let mut connection = Connection::open(port).expect("connect");
+    for round in 0..ROUNDS {
+        let (client, identity) = &clients[round % CLIENTS];
+        let channel = format!("pipelined-{round}");
+        let calls = [
+            send(&channel, 0, "nobody is there yet"),
+            membership("/sub/", identity, &channel),
+            send(&channel, 0, "one"),
+            send("elsewhere", 0, "nobody is there"),
+            send(&channel, 0, "two"),
+            membership("/unsub/", identity, &channel),
+            send(&channel, 0, "it has left"),
+            send(&channel, 1, "it has left"),
+            membership("/sub/", identity, &channel),
+            send(&channel, 0, "three"),
+        ];
+        let bytes: Vec<u8> = calls
+            .into_iter()
+            .flat_map(|call| call.signed(TOKEN).bytes(port, false))
+            .collect();
+        connection.write(&bytes).expect("write");
+        for call in 0..10 {
+            let answer = connection.response("POST", SOON).expect("answer").json();
+            let wanted = match call {
+                7 => json!({"status": 0, "connections": 0, "data": ""}),
+                _ => json!({"status": 0}),
+            };
+            assert_eq!(answer, Some(wanted), "round {round}, call {call}");
+        }
+        for text in ["one", "two", "three"] {
+            assert_eq!(client.expect_send(SOON).1, text.as_bytes(), "round {round}");
+        }
+    }
+    exchange(&mut connection, port, send("end", 0, "end"));
+    for (client, _) in &clients {
+        assert_eq!(client.expect_send(SOON).1, b"end", "a client got what was not for it");
+    }
+}
+
 /// Whose connection breaks is not told the outcome, and that is all.
 #[test]
 fn a_publish_goes_on_without_its_caller() {

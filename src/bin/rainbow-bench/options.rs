@@ -13,6 +13,7 @@ rainbow-bench WORKLOAD... [options]     load one or several servers and print wh
 
 Workloads
   send0         QoS 0 publish to one client
+  pipelined     QoS 0 publishes to 32 channels, 64 at once on one connection (--burst N)
   fanout        QoS 0 publish to 1 000 and 10 000 clients, 64 B and 1 KiB, alone and in bursts
   acked         QoS 1 publish to 1 000 clients, all acknowledge
   roundtrip     QoS 1 publish to one client and its acknowledgement, closed and open loop

@@ -1,6 +1,6 @@
 //! The HTTP API of rainbow-server on the control core: requests → what is done → answers (spec: sections 10 and 12). Reading
-//! requests and writing answers is the door's (`protocol::rainbow::api`, `answer`). [`begin`] takes a head, [`respond`] the
-//! whole request. `rainbow/signature.rs` says whether a call may be believed. Caller: `surface.rs`.
+//! requests and writing answers is the door's (`protocol::rainbow::api`, `answer`). [`begin`] takes a head, [`complete`] the
+//! whole request, [`perform`] carries it out. `rainbow/signature.rs` says whether a call may be believed. Caller: `surface.rs`.
 
 pub mod callback;
 mod signature;
@@ -97,25 +97,41 @@ fn request<'a>(head: &'a RequestHead, body: &'a [u8]) -> api::Request<'a> {
     }
 }
 
-/// Answers a request whose body is complete.
-pub async fn respond(
-    control: &Rc<Control>,
+/// A request that is known as a whole.
+pub struct Whole {
+    ask: Ask,
+    trust: Trust,
+    payload: Payload,
+}
+
+impl Whole {
+    /// A publish that nobody acknowledges: posted to the home of its name, in the order of calls, and answered when the home
+    /// has passed it on. What waits for clients, or changes who is where, holds up the calls behind it (spec: section 15).
+    pub fn may_overlap(&self) -> bool {
+        matches!(&self.ask, Ask::Send(ask) if ask.qos == Qos::AtMostOnce && ask.wire_type().is_some())
+    }
+}
+
+/// Takes a request whose body is complete; `Err` is its answer if there is nothing to do.
+pub fn complete(
+    control: &Control,
     head: &RequestHead,
     begun: Begun,
     body: Received,
     caller: &Caller,
-) -> HttpAnswer {
+) -> Result<Whole, HttpAnswer> {
     let payload = Payload {
         bytes: budget::hold::<BODIES>(body.bytes),
         sha256: body.sha256,
     };
-    let finished = api::finish(begun.call, &request(head, &payload.bytes), |signed| {
+    let ask = api::finish(begun.call, &request(head, &payload.bytes), |signed| {
         control.verify(signed, &payload.hashed(), caller, begun.at_micros)
-    });
-    match finished {
-        Ok(ask) => perform(control, ask, begun.trust, payload).await,
-        Err(answer) => answer,
-    }
+    })?;
+    Ok(Whole {
+        ask,
+        trust: begun.trust,
+        payload,
+    })
 }
 
 /// A body on its way to shards and peers.
@@ -131,8 +147,10 @@ impl Payload {
     }
 }
 
-async fn perform(control: &Rc<Control>, ask: Ask, trust: Trust, body: Payload) -> HttpAnswer {
-    match ask {
+/// Carries it out.
+pub async fn perform(control: &Rc<Control>, whole: Whole) -> HttpAnswer {
+    let (trust, body) = (whole.trust, whole.payload);
+    match whole.ask {
         Ask::Send(ask) => send(control, ask, body).await,
         Ask::Sub(ask) => sub(control, ask, body).await,
         Ask::Unsub(ask) => unsub(control, ask, body).await,

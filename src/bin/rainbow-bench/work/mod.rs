@@ -7,6 +7,7 @@ mod fanout;
 mod idle;
 mod interference;
 mod mixed;
+mod pipelined;
 mod upstream;
 
 use crate::Failure;
@@ -56,10 +57,11 @@ impl Case {
 }
 
 /// Workloads in the order of the report.
-const ALL: [&str; 10] = [
+const ALL: [&str; 11] = [
     "fanout",
     "echo",
     "send0",
+    "pipelined",
     "acked",
     "roundtrip",
     "upstream",
@@ -106,6 +108,7 @@ fn shards(options: &Options) -> Vec<Case> {
         echo::case(100, 1, ""),
     ];
     cases.extend(calls::cases("acked", options));
+    cases.push(pipelined::case(options));
     cases.extend(upstream::cases(options).pop());
     cases.extend(connect::cases(options));
     cases
@@ -142,6 +145,7 @@ fn push(cases: &mut Vec<Case>, name: &str, options: &Options) -> Result<(), Fail
         "fanout" => fanout::cases(options),
         "echo" => echo::cases(options),
         "send0" | "acked" | "roundtrip" => calls::cases(name, options),
+        "pipelined" => vec![pipelined::case(options)],
         "upstream" => upstream::cases(options),
         "connect" => connect::cases(options),
         "idle" => idle::cases(options),
