@@ -14,6 +14,7 @@ mod config;
 #[cfg(feature = "runtime")]
 mod core;
 mod deflate;
+mod gateway;
 mod http;
 mod proxy;
 mod query;
@@ -25,6 +26,7 @@ pub use config::ini;
 #[cfg(feature = "runtime")]
 pub use core::core_sockets;
 pub use deflate::deflate;
+pub use gateway::gateway_calls;
 pub use http::{http_body, http_request, http_response};
 pub use proxy::proxy;
 pub use query::query;
@@ -42,6 +44,7 @@ pub const TARGETS: &[Target] = &[
     ("core_sockets", core_sockets),
     ("datagrams", datagrams),
     ("deflate", deflate),
+    ("gateway_calls", gateway_calls),
     ("http_body", http_body),
     ("http_request", http_request),
     ("http_response", http_response),

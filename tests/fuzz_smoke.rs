@@ -117,8 +117,8 @@ macro_rules! smoke_tests {
 }
 
 smoke_tests! {
-    api_requests core_sockets datagrams deflate http_body http_request http_response ini packets proxy query replies shard_ops
-    ws_frames ws_messages
+    api_requests core_sockets datagrams deflate gateway_calls http_body http_request http_response ini packets proxy query replies
+    shard_ops ws_frames ws_messages
 }
 
 #[test]

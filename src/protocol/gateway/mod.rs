@@ -7,7 +7,9 @@
 //! | [`names`] | the sets its clients are in |
 //! | [`entry`] | how a client comes in |
 //! | [`session`] | one client |
+//! | [`api`] | what backends ask, over HTTP and in their answers |
 
+pub mod api;
 pub mod entry;
 pub mod names;
 pub mod session;
