@@ -1,8 +1,14 @@
 //! The command line: arguments → [`Command`], and the parts of it that only read a file and print.
 //!
 //! Options of the original stay (`-f`, `-p`, `-h`, spec §2); what it accepted by accident (`-p 70000`, exit code 0 without a
-//! file) is refused with exit code 2. Extra words are ignored, as there. Caller: `main.rs`, which acts on the command.
+//! file) is refused with exit code 2. Extra words are ignored, as there, but for the name of a subcommand in front, which `tool`
+//! takes. Caller: `main.rs`, which acts on the command.
 
+pub mod completions;
+pub mod given;
+pub mod table;
+
+use self::table::SERVER;
 use crate::config::ini::FILE_BYTES_MAX;
 use crate::config::{Config, ConfigError, Note, Origin, Overrides, Warning, render};
 use crate::io::clock::Clock;
@@ -59,19 +65,6 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-const USAGE: &str = "usage: rainbow-server -f FILE [-p PORT] [--takeover | --check-config]
-       rainbow-server --demo [-p PORT]
-       rainbow-server --print-config | --help | --version";
-
-const OPTIONS: &str = "  -f, --file FILE      settings (ini); --print-config writes one to start from
-  -p, --port PORT      port to listen on, 1..65535; beats the file
-      --takeover       take the listening sockets of the server that runs on this port; it closes its clients and ends
-      --check-config   explain the settings in force and exit: 0 if they are valid, else 2
-      --print-config   print a commented settings file and exit
-      --demo           serve with a built-in business server, on this machine only; needs no file
-  -h, --help           show this help and exit
-  -V, --version        show the version and exit";
-
 /// What the options said, before it is decided what that means.
 #[derive(Default)]
 struct Options {
@@ -120,11 +113,13 @@ fn decide(options: Options) -> Result<Command, Refusal> {
     match (file, check, demo) {
         (Some(file), true, _) => Ok(Command::CheckConfig { file, overrides }),
         (_, _, true) if takeover => Err(Refusal(format!(
-            "--takeover is not for --demo: leave one of them out\n{USAGE}"
+            "--takeover is not for --demo: leave one of them out\n{}",
+            SERVER.usage()
         ))),
         (None, false, true) => Ok(Command::Demo { overrides }),
         (Some(_), false, true) => Err(Refusal(format!(
-            "--demo brings its own settings and business server: leave -f out, or leave --demo out\n{USAGE}"
+            "--demo brings its own settings and business server: leave -f out, or leave --demo out\n{}",
+            SERVER.usage()
         ))),
         (Some(file), false, false) => Ok(Command::Run {
             file,
@@ -134,7 +129,7 @@ fn decide(options: Options) -> Result<Command, Refusal> {
         (None, ..) => {
             let advice =
                 "name the settings file with -f FILE; --print-config writes one to start from, --demo needs none";
-            Err(Refusal(format!("miss -f: {advice}\n{USAGE}")))
+            Err(Refusal(format!("miss -f: {advice}\n{}", SERVER.usage())))
         }
     }
 }
@@ -144,18 +139,19 @@ fn port(value: &str) -> Result<u16, Refusal> {
     let port = value.trim().parse().ok().filter(|port| *port != 0);
     port.ok_or_else(|| {
         Refusal(format!(
-            "-p: \"{}\" is not a port; use 1..65535\n{USAGE}",
-            value.escape_debug()
+            "-p: \"{}\" is not a port; use 1..65535\n{}",
+            value.escape_debug(),
+            SERVER.usage()
         ))
     })
 }
 
 fn usage(error: lexopt::Error) -> Refusal {
-    Refusal(format!("{error}\n{USAGE}"))
+    Refusal(format!("{error}\n{}", SERVER.usage()))
 }
 
 fn help() -> String {
-    format!("{USAGE}\n\n{OPTIONS}\n\n{}", render::help())
+    format!("{}\n\n{}\n\n{}", SERVER.usage(), SERVER.option_lines(), render::help())
 }
 
 fn version() -> String {
@@ -279,7 +275,7 @@ mod tests {
 
     fn refusal(args: &[&str]) -> String {
         let error = parse(args).expect_err("refused").to_string();
-        assert!(error.ends_with(USAGE), "{error}");
+        assert!(error.ends_with(&SERVER.usage()), "{error}");
         error.lines().next().unwrap_or_default().to_owned()
     }
 

@@ -1,7 +1,7 @@
 //! rainbow-server: a message gateway. See ARCHITECTURE.md for the threads, the layers and the walk of one message.
 //!
 //! Layers, each naming only layers to its right:
-//! `main → server → {control, cluster} → io → shard → protocol → engine → wire → {config, metrics} → {budget, limits, time,
+//! `main → tool → server → {control, cluster} → io → shard → protocol → engine → wire → {config, metrics} → {budget, limits, time,
 //! close}`
 //!
 //! Comments cite "spec" for docs/spec/rainbow.md, the measured behaviour of the server this one replaces.
@@ -31,4 +31,6 @@ pub mod protocol;
 pub mod server;
 pub mod shard;
 pub mod time;
+#[cfg(feature = "runtime")]
+pub mod tool;
 pub mod wire;

@@ -1,7 +1,7 @@
 //! The `rainbow-server` command: arguments → configuration → server.
 //!
-//! Exit codes: 0 done, or stopped in order; 1 the text that was asked for could not be written, or stopped by a second
-//! signal; 2 refused (command line, settings, this machine); 70 a core failed.
+//! Exit codes of the server: 0 done, or stopped in order; 1 the text that was asked for could not be written, or stopped by a
+//! second signal; 2 refused (command line, settings, this machine); 70 a core failed. Subcommands have their own (`tool`).
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -13,12 +13,17 @@ use rainbow_server::io::signals::Signals;
 use rainbow_server::io::{console, runtime, sys};
 use rainbow_server::log;
 use rainbow_server::server::{self, Service};
+use rainbow_server::tool;
 
 fn main() -> ExitCode {
     // Before anything else: until there is a thread that takes them, signals wait.
     sys::hold_signals();
     console::report_panics();
-    match cli::parse(std::env::args_os().skip(1)) {
+    let args: Vec<_> = std::env::args_os().skip(1).collect();
+    if let Some(code) = tool::run(&args) {
+        return ExitCode::from(code);
+    }
+    match cli::parse(args) {
         Ok(Command::Print(text)) => print(&text),
         Ok(Command::CheckConfig { file, overrides }) => check(&file, &overrides),
         Ok(Command::Run {

@@ -238,7 +238,7 @@ fn meeting_point(places: &Places, service: &Service) -> Result<Option<Dir>, Stri
 
 /// Descriptors the process will hold for itself: what it has inherited and opened, each listening socket with the copy for a
 /// successor, and what cores are made of.
-fn own_descriptors(config: &Config, workers: usize) -> usize {
+pub fn own_descriptors(config: &Config, workers: usize) -> usize {
     let tls = usize::from(config.tls_port.is_some());
     let listeners = config.bind.len() * (config.ports.len() + tls);
     let each = 2 * listeners + SHARD_DESCRIPTORS + tls * TLS_DESCRIPTORS;
@@ -254,7 +254,7 @@ const TLS_DESCRIPTORS: usize = 2;
 /// file being read.
 const OTHER_DESCRIPTORS: usize = 12;
 /// Descriptors that must be left for clients, callers and callbacks.
-const CLIENT_DESCRIPTORS_MIN: usize = 8;
+pub const CLIENT_DESCRIPTORS_MIN: usize = 8;
 
 /// The drivers of all cores, each once.
 fn drivers(ready: &[ReadyCore]) -> String {

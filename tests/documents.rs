@@ -2,6 +2,7 @@
 //! names tests that are there.
 #![cfg(feature = "runtime")]
 
+use rainbow_server::cli::table::COMMANDS;
 use rainbow_server::cli::{Command, parse};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -37,6 +38,38 @@ fn the_man_page_has_the_options_of_the_help() {
         .collect();
     assert!(long_options(options).contains("--check-config"), "{options}");
     assert_eq!(long_options(&described), long_options(options));
+}
+
+#[test]
+fn the_man_page_has_the_options_of_every_command() {
+    let page = read("packaging/rainbow-server.1")
+        .expect("man page")
+        .replace("\\-", "-");
+    let (_, commands) = page.split_once(".SH COMMANDS").expect("commands");
+    for command in COMMANDS.iter().filter(|command| !command.name.is_empty()) {
+        let (_, section) = commands
+            .split_once(&format!(".SS {}\n", command.name))
+            .expect(command.name);
+        let section = section.split("\n.S").next().unwrap_or_default();
+        let described: String = section
+            .lines()
+            .filter(|line| line.starts_with(".B"))
+            .flat_map(|line| [line, "\n"])
+            .collect();
+        let options = command.option_lines();
+        assert_eq!(
+            long_options(&described),
+            long_options(&heads(&options)),
+            "{}",
+            command.name
+        );
+    }
+}
+
+/// What stands in front of the texts.
+fn heads(options: &str) -> String {
+    let heads = options.lines().filter_map(|line| line.trim_start().split("  ").next());
+    heads.flat_map(|head| [head, "\n"]).collect()
 }
 
 /// File and name of every test that a document names as `file::test`, or as `::test` of the same file again.

@@ -16,7 +16,7 @@ pub const SEARCH_FIRST: u16 = crate::config::kind::PORT_DEFAULT;
 /// Last port of the search.
 pub const SEARCH_LAST: u16 = 2003;
 /// Connections the kernel may hold for us before accept; the system's own cap applies too.
-const BACKLOG: i32 = 4096;
+pub const BACKLOG: i32 = 4096;
 
 /// Listening sockets of every shard for one port.
 pub struct Listeners {

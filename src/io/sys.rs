@@ -451,6 +451,14 @@ pub fn raise_descriptor_limit() -> u64 {
     }
 }
 
+/// Whether a time service keeps the clock of this machine; `None` if the kernel does not tell this process.
+pub fn clock_is_kept() -> Option<bool> {
+    let mut state = std::mem::MaybeUninit::<libc::timex>::zeroed();
+    // SAFETY: all zeroes are a valid timex, and its modes 0 change nothing; the kernel fills it in.
+    let (code, state) = unsafe { (libc::adjtimex(state.as_mut_ptr()), state.assume_init()) };
+    (code >= 0).then_some(code != libc::TIME_ERROR && state.status & libc::STA_UNSYNC == 0)
+}
+
 /// Descriptors that are open now, counted one by one: for the start, when they are few.
 pub fn open_descriptors() -> usize {
     let own = std::fs::read_dir("/proc/self/fd").map(Iterator::count);

@@ -13,6 +13,7 @@ use source::{Named, Token, code, module_of, paths};
 const LAYERS: &[&[&str]] = &[
     &["main", "bin"],
     &["lib"],
+    &["tool"],
     &["server", "demo", "fuzzing"],
     &["control"],
     &["cluster"],
