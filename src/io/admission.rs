@@ -16,7 +16,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::memory::Memory;
@@ -248,6 +248,23 @@ impl Doorman {
         self.admission.addresses.hasher.hash_one(counted(far)).max(1)
     }
 
+    /// The address and port of the client of `slot`, connected from `peer`; port 0: only a proxy knows it. `None`: the
+    /// connection is gone already.
+    pub fn origin(
+        &self,
+        slot: u32,
+        peer: impl FnOnce() -> Option<SocketAddr>,
+        forwarded: Option<&[u8]>,
+    ) -> Option<SocketAddr> {
+        let told = self.arrivals.get(&slot).and_then(|arrival| arrival.told);
+        let near = told.map(|address| SocketAddr::new(address, 0)).or_else(peer)?;
+        let far = client_address(near.ip(), forwarded.unwrap_or_default(), |address| {
+            self.is_trusted(address)
+        });
+        let port = if far == near.ip() { near.port() } else { 0 };
+        Some(SocketAddr::new(far.to_canonical(), port))
+    }
+
     fn claim(&self, address: IpAddr, kind: Kind) -> Result<Option<Place>, Refused> {
         match self.config.connections_per_address {
             0 => Ok(None),
@@ -321,6 +338,20 @@ mod tests {
         let _first = doorman.arrive(ip("2001:db8:0:1::1"), None).unwrap();
         assert!(doorman.arrive(ip("2001:db8:0:1:ffff::2"), None).is_none());
         assert!(doorman.arrive(ip("2001:db8:0:2::1"), None).is_some());
+    }
+
+    #[test]
+    fn where_a_client_comes_from_is_asked_of_the_nearest_that_is_believed() {
+        let doorman = doorman(|_| {});
+        let origin = |peer: &str, forwarded: &[u8]| {
+            let peer = peer.parse::<SocketAddr>().ok();
+            let origin = doorman.origin(0, || peer, Some(forwarded));
+            origin.map(|origin| origin.to_string())
+        };
+        assert_eq!(origin("192.0.2.1:80", b"203.0.113.9").as_deref(), Some("192.0.2.1:80"));
+        assert_eq!(origin("10.0.0.1:80", b"203.0.113.9").as_deref(), Some("203.0.113.9:0"));
+        assert_eq!(origin("[::ffff:192.0.2.1]:80", b"").as_deref(), Some("192.0.2.1:80"));
+        assert_eq!(origin("", b""), None);
     }
 
     #[test]

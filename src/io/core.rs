@@ -388,7 +388,7 @@ impl<K: Kernel> Core<K> {
             told,
         } = handover;
         let arrival = match socket.peer() {
-            Some(peer) => self.sockets.borrow().doorman().arrive(peer, told),
+            Some(peer) => self.sockets.borrow().doorman().arrive(peer.ip(), told),
             // Gone already: the first read says so.
             None => Some(Arrival::default()),
         };

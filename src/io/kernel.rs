@@ -3,7 +3,7 @@
 //! nothing.
 
 use std::io::{self, IoSlice};
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::clock::Clock;
@@ -21,7 +21,7 @@ pub trait Socket {
     /// Ends both directions.
     fn shutdown(&self);
     /// Who is at the other end; `None` if nobody is any more.
-    fn peer(&self) -> Option<IpAddr>;
+    fn peer(&self) -> Option<SocketAddr>;
 }
 
 impl<T: AsFd> Socket for T {
@@ -41,8 +41,8 @@ impl<T: AsFd> Socket for T {
         sys::shutdown(self.as_fd());
     }
 
-    fn peer(&self) -> Option<IpAddr> {
-        sys::peer_address(self.as_fd()).map(|peer| peer.ip())
+    fn peer(&self) -> Option<SocketAddr> {
+        sys::peer_address(self.as_fd())
     }
 }
 

@@ -13,7 +13,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::io::{self, ErrorKind, IoSlice};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::task::Waker;
@@ -365,13 +365,18 @@ impl<K: Kernel> Sockets for SocketTable<K> {
     }
 
     fn admit(&mut self, client: ClientId, forwarded: Option<&[u8]>) -> Verdict {
-        let peer = || find(&mut self.entries, client).and_then(|(socket, _)| socket.peer());
+        let peer = || Some(find(&mut self.entries, client)?.0.peer()?.ip());
         self.doorman.admit(client.slot, peer, forwarded)
     }
 
     fn address(&mut self, client: ClientId, forwarded: Option<&[u8]>) -> u64 {
-        let peer = || find(&mut self.entries, client).and_then(|(socket, _)| socket.peer());
+        let peer = || Some(find(&mut self.entries, client)?.0.peer()?.ip());
         self.doorman.number(client.slot, peer, forwarded)
+    }
+
+    fn peer(&mut self, client: ClientId, forwarded: Option<&[u8]>) -> Option<SocketAddr> {
+        let peer = || find(&mut self.entries, client)?.0.peer();
+        self.doorman.origin(client.slot, peer, forwarded)
     }
 
     fn want_write(&mut self, client: ClientId) {

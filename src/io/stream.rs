@@ -50,7 +50,7 @@ impl Stream {
 
     /// Who is at the other end; `None` if nobody is any more.
     pub fn peer(&self) -> Option<IpAddr> {
-        self.descriptor().peer()
+        self.descriptor().peer().map(|peer| peer.ip())
     }
 
     /// What ends it from outside, as long as it is there.

@@ -6,6 +6,8 @@
 //! The shard goes through these steps for every door alike; the control core asks only whether a path is one. What a
 //! request must be for an upgrade is the same for all doors (`wire/ws/upgrade.rs`).
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 
 use super::{Actions, Context, DoorPolicy, Entry, Refused, Session, echo, gateway, rainbow};
@@ -46,12 +48,19 @@ impl Door {
         }
     }
 
-    /// What the door says to the request of a client. Steps in `out` are those of an [`Entry::Admit`], and notes.
-    pub fn knock(self, context: Context<'_>, head: &RequestHead, out: &mut Actions) -> Entry<Session> {
+    /// What the door says to the request of a client. `address` is where it connects from, for doors that want to know. Steps
+    /// in `out` are those of an [`Entry::Admit`], and notes.
+    pub fn knock(
+        self,
+        context: Context<'_>,
+        head: &RequestHead,
+        address: Option<SocketAddr>,
+        out: &mut Actions,
+    ) -> Entry<Session> {
         match self {
             Door::Rainbow => rainbow::entry::knock(context, head, out).map(Session::Rainbow),
             Door::Echo => echo::knock(head, out).map(Session::Echo),
-            Door::Gateway => gateway::entry::knock(context, head, out).map(Session::Gateway),
+            Door::Gateway => gateway::entry::knock(context, head, address, out).map(Session::Gateway),
         }
     }
 

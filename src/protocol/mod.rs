@@ -22,7 +22,7 @@ use crate::engine::name::Name;
 use crate::wire::ws;
 
 pub use door::Door;
-pub use words::{Action, Actions, Context, DoorPolicy, Entry, InflightFull, Note, Question, Refused, TimerKind};
+pub use words::{Action, Actions, Context, DoorPolicy, Entry, InflightFull, Names, Note, Question, Refused, TimerKind};
 
 /// The session of one admitted client: one variant per door.
 #[derive(Debug)]

@@ -16,9 +16,10 @@ use crate::engine::ack_data::LeftOut;
 use crate::engine::command::{CallbackRequest, Publish};
 use crate::engine::hook::Hook;
 use crate::engine::ids::{ClientId, DeliveryKey, IdentityKey};
-use crate::engine::name::Name;
+use crate::engine::name::{Name, Space};
+use crate::engine::registry::Members;
 use crate::metrics::Metric;
-use crate::time::Duration;
+use crate::time::{Duration, Instant};
 use crate::wire::deflate::Agreed;
 use crate::wire::http1::answer::HttpAnswer;
 use crate::wire::ws;
@@ -32,6 +33,34 @@ pub struct Context<'a> {
     pub identities: &'a IdentityKey,
     /// Settings in force.
     pub config: &'a Config,
+    /// The time.
+    pub now: Instant,
+    /// The sets its client is in.
+    pub names: Names<'a>,
+}
+
+/// The sets a client is in, as its shard has them.
+#[derive(Clone, Copy)]
+pub struct Names<'a> {
+    members: &'a Members,
+    slot: u32,
+}
+
+impl<'a> Names<'a> {
+    /// Those of the client of a slot.
+    pub fn of(members: &'a Members, slot: u32) -> Self {
+        Self { members, slot }
+    }
+
+    /// All of them, in no particular order.
+    pub fn iter(self) -> impl ExactSizeIterator<Item = &'a Name> {
+        self.members.channels_of(self.slot)
+    }
+
+    /// The one of a single-valued space.
+    pub fn the(self, space: Space) -> Option<&'a Name> {
+        self.iter().find(|name| name.space() == space)
+    }
 }
 
 /// What a session wants done, in order. Reused between calls.
@@ -145,6 +174,8 @@ pub struct DoorPolicy {
     pub ping_timeout: Duration,
     /// Silence after which it is closed; zero: never.
     pub idle_timeout: Duration,
+    /// The door wants to know where a client connects from.
+    pub wants_address: bool,
 }
 
 /// Something an operator can do something about. Counted each time, and said once a minute (`shard/notes.rs`).
@@ -168,6 +199,7 @@ impl DoorPolicy {
             ping_interval: config.ping_interval,
             ping_timeout: config.ping_timeout,
             idle_timeout: config.idle_timeout,
+            wants_address: false,
         }
     }
 

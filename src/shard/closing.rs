@@ -9,9 +9,10 @@ use crate::budget::Input;
 use crate::close::{CloseCause, CloseFrame};
 use crate::engine::command::{Command, Report};
 use crate::engine::ids::ClientId;
+use crate::engine::name::Name;
 use crate::limits::CLOSE_TIMEOUT;
 use crate::metrics::Metric;
-use crate::protocol::Session;
+use crate::protocol::{Actions, Session};
 use crate::time::Instant;
 use crate::wire::ws;
 
@@ -67,7 +68,7 @@ impl Shard {
             return;
         }
         self.begin_closing(id, cause, now, sockets);
-        self.close_socket(id, sockets);
+        self.close_socket(id, now, sockets);
     }
 
     /// Ends our direction of a closing client's TCP once everything is written and its own close frame is not awaited any
@@ -86,8 +87,8 @@ impl Shard {
     }
 
     /// The messages of a closing client may all have ended: hand over its close callback, free its slot.
-    pub(super) fn settle_closing(&mut self, id: ClientId) {
-        let context = context!(self, id);
+    pub(super) fn settle_closing(&mut self, id: ClientId, now: Instant) {
+        let context = context!(self, id, now);
         let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
             return;
         };
@@ -112,7 +113,7 @@ impl Shard {
     }
 
     /// Closes the socket of a closing client.
-    pub(super) fn close_socket(&mut self, id: ClientId, sockets: &mut dyn Sockets) {
+    pub(super) fn close_socket(&mut self, id: ClientId, now: Instant, sockets: &mut dyn Sockets) {
         let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
             return;
         };
@@ -124,7 +125,7 @@ impl Shard {
             client.tail = Input::new();
             self.forget_socket(id, sockets);
         }
-        self.settle_closing(id);
+        self.settle_closing(id, now);
     }
 
     /// The socket of a client is closed; once for every one that was accepted and not handed over.
@@ -138,7 +139,10 @@ impl Shard {
     }
 
     /// The business has admitted a client that had left meanwhile: tell it so.
-    pub(super) fn close_unborn(&mut self, id: ClientId, session: Session) {
+    pub(super) fn close_unborn(&mut self, id: ClientId, mut session: Session, names: &[Name], now: Instant) {
+        let mut nothing = Actions::default();
+        let context = context!(self, id, now);
+        session.on_closing(context, CloseCause::GoneDuringAuth, names.iter(), &mut nothing);
         if let Some(client) = self.clients.get_mut(id.slot, id.generation) {
             client.phase = Phase::Closing(Closing {
                 session: Some(session),
@@ -151,7 +155,7 @@ impl Shard {
                 finished: true,
             });
         }
-        self.settle_closing(id);
+        self.settle_closing(id, now);
     }
 
     /// Moves a client to `Closing`; false if it is there already. Memberships and deliveries end here.
@@ -190,7 +194,7 @@ impl Shard {
                 }
                 let mut actions = std::mem::take(&mut self.actions);
                 open.session.on_closing(
-                    context!(self, id),
+                    context!(self, id, now),
                     cause,
                     self.members.channels_of(id.slot),
                     &mut actions,
@@ -208,7 +212,7 @@ impl Shard {
                     closing.deflate = open.deflate;
                 }
                 tracing::debug!(cause = cause.label(), slot = id.slot, "client closes");
-                self.settle_closing(id);
+                self.settle_closing(id, now);
             }
         }
         true

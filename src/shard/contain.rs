@@ -52,9 +52,9 @@ impl Shard {
         if let Some(Phase::Closing(closing)) = self.phase_mut(id)
             && let Some(session) = closing.session.take()
         {
-            let callback = session.close_callback(context!(self, id));
+            let callback = session.close_callback(context!(self, id, now));
             self.reports.extend(callback.map(Report::Callback));
         }
-        self.settle_closing(id);
+        self.settle_closing(id, now);
     }
 }

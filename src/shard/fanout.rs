@@ -16,13 +16,13 @@ use std::sync::Arc;
 
 use foldhash::fast::SeedableRandomState;
 
-use super::Shard;
 use super::client::Client;
 use super::collected::{Batch, Collected, Entry};
 use super::copies::{Copies, OUTBOXES, Shared};
 use super::frames::{Frames, Outgoing};
 use super::recipients::{Recipient, SlotSet};
 use super::sockets::Sockets;
+use super::{Shard, context};
 use crate::budget;
 use crate::engine::command::{ClientSet, Publish, Qos, Report, Target};
 use crate::engine::ids::{ClientId, DeliveryKey};
@@ -496,11 +496,7 @@ impl Shard {
     fn frame_for(&mut self, target: Recipient, entry: &Entry, now: Instant, frames: &mut Frames) {
         let publish = &entry.publish;
         let client = self.client_id(target.slot, target.generation);
-        let context = crate::protocol::Context {
-            client,
-            identities: &self.identities,
-            config: &self.config,
-        };
+        let context = context!(self, client, now);
         let Some(open) = self
             .clients
             .get_mut(target.slot, target.generation)

@@ -13,7 +13,7 @@ use crate::close::CloseCause;
 use crate::engine::command::{CallbackFailure, CallbackOutcome, CallbackRequest, Report};
 use crate::engine::ids::ClientId;
 use crate::metrics::Metric;
-use crate::protocol::{Actions, Door, Entry, Question, Refused, Session};
+use crate::protocol::{Action, Actions, Door, Entry, Question, Refused, Session};
 use crate::time::Instant;
 use crate::wire::deflate::{self, Agreed};
 use crate::wire::http1::answer::{HttpAnswer, Manner};
@@ -90,11 +90,9 @@ impl Shard {
             return;
         };
         let (upgrade, keep, gone) = (**upgrade, std::mem::take(keep), *gone);
-        let admission = upgrade.door.answered(context!(self, id), keep, outcome, actions);
+        let admission = upgrade.door.answered(context!(self, id, now), keep, outcome, actions);
         if gone {
-            // What it would have joined is of no use any more.
-            actions.steps.clear();
-            return self.on_auth_gone(id, upgrade, admission);
+            return self.on_auth_gone(id, upgrade, admission, actions, now);
         }
         match admission {
             Ok(session) => {
@@ -172,13 +170,17 @@ impl Shard {
             self.answer(id, &answer, manner, now, sockets);
             return self.close_client(id, CloseCause::Refused, None, now, sockets);
         }
+        let forwarded = || head.headers.joined("x-forwarded-for");
+        let wants_address = self.policy(door).wants_address;
+        let address = wants_address
+            .then(|| sockets.peer(id, forwarded().as_deref()))
+            .flatten();
         let mut actions = std::mem::take(&mut self.actions);
-        match door.knock(context!(self, id), head, &mut actions) {
+        match door.knock(context!(self, id, now), head, address, &mut actions) {
             Entry::Ask(question) => {
                 self.begin_entry(id, self.upgrade(door, head, manner), question.keep.clone());
                 self.perform_steps(id, &mut actions, now, sockets);
-                let forwarded = head.headers.joined("x-forwarded-for");
-                self.ask(id, question, sockets.address(id, forwarded.as_deref()));
+                self.ask(id, question, sockets.address(id, forwarded().as_deref()));
             }
             Entry::Admit(session) => {
                 let upgrade = self.upgrade(door, head, manner);
@@ -270,11 +272,24 @@ impl Shard {
     }
 
     /// The client left while the business was asked: it is never registered. If the business said yes it is told.
-    fn on_auth_gone(&mut self, id: ClientId, upgrade: Upgrade, admission: Result<Session, Refused>) {
+    fn on_auth_gone(
+        &mut self,
+        id: ClientId,
+        upgrade: Upgrade,
+        admission: Result<Session, Refused>,
+        actions: &mut Actions,
+        now: Instant,
+    ) {
         self.metrics.add(Metric::AuthGone, 1);
+        // It never joins them, but its session may have to tell what it would have been in.
+        let joins = actions.steps.drain(..).filter_map(|step| match step {
+            Action::Join(name) | Action::Bind { name, .. } => Some(name),
+            _ => None,
+        });
+        let names: Vec<_> = joins.collect();
         // Whoever could not have become a client is not called back, gone or not.
         match (admission, upgrade.accept) {
-            (Ok(session), Ok(_)) => self.close_unborn(id, session),
+            (Ok(session), Ok(_)) => self.close_unborn(id, session, &names, now),
             _ => self.free(id),
         }
     }

@@ -191,7 +191,7 @@ impl Shard {
             if may_stop && let Some(run) = self.stops(id, is_short, rest.is_empty(), now) {
                 break run;
             }
-            let taken = match self.on_frame(id, rest, &mut actions) {
+            let taken = match self.on_frame(id, rest, &mut actions, now) {
                 Ok(taken) => taken,
                 Err(run) => break run,
             };
@@ -244,8 +244,8 @@ impl Shard {
     }
 
     /// Handles the first frame of `buffer`.
-    fn on_frame(&mut self, id: ClientId, buffer: &mut [u8], actions: &mut Actions) -> Result<Taken, Run> {
-        let context = context!(self, id);
+    fn on_frame(&mut self, id: ClientId, buffer: &mut [u8], actions: &mut Actions, now: Instant) -> Result<Taken, Run> {
+        let context = context!(self, id, now);
         let client = self.clients.get_mut(id.slot, id.generation).ok_or(Run::Closed)?;
         let Phase::Open(open) = &mut client.phase else {
             return Err(Run::Closed);

@@ -81,11 +81,13 @@ const CLOSES_PER_TURN: usize = 256;
 
 /// What a session sees of its shard; a macro because it borrows fields, not the whole shard.
 macro_rules! context {
-    ($shard:expr, $id:expr) => {
+    ($shard:expr, $id:expr, $now:expr) => {
         $crate::protocol::Context {
             client: $id,
             identities: &$shard.identities,
             config: &$shard.config,
+            now: $now,
+            names: $crate::protocol::Names::of(&$shard.members, $id.slot),
         }
     };
 }
@@ -467,7 +469,7 @@ impl Shard {
             Timer::Linger(id) => {
                 if let Some(Phase::Closing(closing)) = self.phase_mut(id) {
                     closing.linger = None;
-                    self.close_socket(id, sockets);
+                    self.close_socket(id, now, sockets);
                 }
             }
             Timer::Retry(key) => self.on_delivery_retry(key, now, sockets),
@@ -485,7 +487,7 @@ impl Shard {
         now: Instant,
         sockets: &mut dyn Sockets,
     ) {
-        let context = context!(self, id);
+        let context = context!(self, id, now);
         let mut actions = std::mem::take(&mut self.actions);
         match self
             .clients
@@ -503,7 +505,7 @@ impl Shard {
         }
         self.perform(id, &mut actions, now, sockets);
         self.actions = actions;
-        self.settle_closing(id);
+        self.settle_closing(id, now);
         self.resume_input(id, now, sockets);
     }
 

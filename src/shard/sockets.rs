@@ -2,6 +2,7 @@
 //! memory with short writes and resets.
 
 use std::io::IoSlice;
+use std::net::SocketAddr;
 
 use crate::engine::ids::ClientId;
 
@@ -42,6 +43,10 @@ pub trait Sockets {
     /// A number that stands for the address a client connects from, given the value of its `X-Forwarded-For`; 0: unknown.
     fn address(&mut self, _client: ClientId, _forwarded: Option<&[u8]>) -> u64 {
         0
+    }
+    /// Where a client connects from, given the value of its `X-Forwarded-For`; port 0: only a proxy knows it.
+    fn peer(&mut self, _client: ClientId, _forwarded: Option<&[u8]>) -> Option<SocketAddr> {
+        None
     }
     /// Close now. The client is not mentioned again.
     fn close(&mut self, client: ClientId);

@@ -8,7 +8,7 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, ErrorKind, IoSlice};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
 use crate::engine::ids::ClientId;
@@ -393,9 +393,9 @@ impl Socket for Plug {
         });
     }
 
-    fn peer(&self) -> Option<IpAddr> {
+    fn peer(&self) -> Option<SocketAddr> {
         let gone = self.net.wire(self.wire(), |wire| wire.reset);
-        (!gone).then_some(IpAddr::V4(Ipv4Addr::LOCALHOST))
+        (!gone).then_some(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)))
     }
 }
 

@@ -1,6 +1,8 @@
 //! How a client comes in. Any request that can be upgraded and has one of the paths is a client's; whatever else comes to
 //! this port is told what it is.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 use http::StatusCode;
 
@@ -31,7 +33,12 @@ pub(crate) fn policy(config: &Config) -> DoorPolicy {
 }
 
 /// Looks at the request of a client.
-pub(crate) fn knock(context: Context<'_>, head: &RequestHead, out: &mut Actions) -> Entry<Session> {
+pub(crate) fn knock(
+    context: Context<'_>,
+    head: &RequestHead,
+    _address: Option<SocketAddr>,
+    out: &mut Actions,
+) -> Entry<Session> {
     if let Err(reason) = upgrade::check(&head.headers) {
         return Entry::Answer(refused(not_upgraded(reason)));
     }
