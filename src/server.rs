@@ -19,7 +19,7 @@ use crate::engine::mailbox::{Receiver, mailbox};
 use crate::engine::registry::HomeHash;
 use crate::io::admission::Admission;
 use crate::io::clock::Clock;
-use crate::io::core::{self, CoreSetup};
+use crate::io::core::{self, CoreSetup, Via};
 use crate::io::listen::{self, Listeners, Place};
 use crate::io::mail::{ControlMail, Outlets, ShardMail};
 use crate::io::own_name::OwnName;
@@ -32,6 +32,7 @@ use crate::io::tls::{self, Identity};
 use crate::io::wake::Waker;
 use crate::limits::{MAILBOX_CAPACITY, SHARDS_MAX};
 use crate::metrics::{CoreMetrics, Labels};
+use crate::protocol::{Listener, ListenerId};
 use crate::shard;
 
 /// What is to be served.
@@ -128,8 +129,7 @@ pub fn start(service: Service, signals: &Signals) -> Result<Running, String> {
     let cpu = |number: usize| cpus.and_then(|cpus| cpus.get(number)).copied();
     let mut ready = Vec::new();
     let copies = sockets.copies()?;
-    let mut tls = sockets.tls.into_iter();
-    for ((number, inbox), listeners) in shard_inboxes.into_iter().enumerate().zip(sockets.plain) {
+    for ((number, inbox), listeners) in shard_inboxes.into_iter().enumerate().zip(sockets.per_shard) {
         let setup = CoreSetup {
             shard: shard::Setup {
                 id: ShardId(number as u16),
@@ -137,7 +137,7 @@ pub fn start(service: Service, signals: &Signals) -> Result<Running, String> {
                 ..shard.clone()
             },
             listeners,
-            tls: tls.next(),
+            identity: sockets.identity.clone(),
             mailbox: inbox.receiver,
             waker: inbox.waker,
             outlets: outlets.clone().counted(metrics[number].clone()),
@@ -161,7 +161,9 @@ pub fn start(service: Service, signals: &Signals) -> Result<Running, String> {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         ports = ?sockets.ports,
-        tls_port = sockets.tls_port,
+        tls_port = config.tls_port,
+        gateway_port = config.gateway.on.then_some(config.gateway.port),
+        gateway_tls_port = config.gateway.tls_port.filter(|_| config.gateway.on),
         workers = config.workers,
         pinned_to = ?cpus.unwrap_or_default(),
         driver = drivers(&ready),
@@ -239,17 +241,19 @@ fn meeting_point(places: &Places, service: &Service) -> Result<Option<Dir>, Stri
 /// Descriptors the process will hold for itself: what it has inherited and opened, each listening socket with the copy for a
 /// successor, and what cores are made of.
 pub fn own_descriptors(config: &Config, workers: usize) -> usize {
-    let tls = usize::from(config.tls_port.is_some());
-    let listeners = config.bind.len() * (config.ports.len() + tls);
-    let each = 2 * listeners + SHARD_DESCRIPTORS + tls * TLS_DESCRIPTORS;
+    let each = Listener::all(config).into_iter().map(|listener| {
+        let tls = usize::from(listener.tls_port.is_some());
+        let sockets = listener.addresses.len() * (listener.ports.len() + tls);
+        2 * sockets + (1 + tls) * LISTENER_DESCRIPTORS
+    });
+    let each = each.sum::<usize>() + SHARD_DESCRIPTORS;
     sys::open_descriptors() + workers * each + OTHER_DESCRIPTORS
 }
 
-/// Of a shard's core: eventfd and a copy, ring or epoll, two epolls and their copies, two to wait for its listeners, one kept to
-/// refuse with.
-const SHARD_DESCRIPTORS: usize = 10;
-/// Two more to wait for its listeners with TLS.
-const TLS_DESCRIPTORS: usize = 2;
+/// Of a shard's core: eventfd and a copy, ring or epoll, two epolls and their copies, one kept to refuse with.
+const SHARD_DESCRIPTORS: usize = 8;
+/// Two to wait for the sockets of a listener without TLS, and two for those with.
+const LISTENER_DESCRIPTORS: usize = 2;
 /// Of the control core and the rest: eventfd and a copy, ring or epoll, four for name look-ups, the cluster, takeover, one kept, a
 /// file being read.
 const OTHER_DESCRIPTORS: usize = 12;
@@ -324,13 +328,16 @@ fn tell(outlets: &mut Outlets, mail: ControlMail) {
     }
 }
 
-/// The listening sockets, by shard.
+/// The listening sockets of one shard.
+type ShardListeners = Vec<(Via, Vec<TcpListener>)>;
+
+/// All listening sockets.
 struct Sockets {
-    /// Ports without TLS, the main one first.
+    /// Ports of the main listener without TLS, the first one first.
     ports: Vec<u16>,
-    plain: Vec<Vec<TcpListener>>,
-    tls_port: Option<u16>,
-    tls: Vec<TlsListeners>,
+    per_shard: Vec<ShardListeners>,
+    /// For those with TLS.
+    identity: Option<Identity>,
     /// Whose they were.
     predecessor: Option<Predecessor>,
 }
@@ -340,13 +347,94 @@ impl Sockets {
     fn open(config: &Config, takes_over: Option<&Places>) -> Result<Self, String> {
         let address = SocketAddr::new(config.bind[0], config.ports[0]);
         let mut predecessor = takes_over.map(|places| Predecessor::ask(places, address)).transpose()?;
-        let mut inherited = match &mut predecessor {
+        let inherited = match &mut predecessor {
             Some(predecessor) => std::mem::take(&mut predecessor.listeners),
             None => Vec::new(),
         };
-        let (ports, plain) = bind(config, takes_over.is_some(), &mut inherited)?;
-        let (tls_port, tls) = bind_tls(config, &mut inherited)?.unzip();
-        for listener in inherited {
+        let identity = tls::load(config).map_err(|fault| format!("{}: {}", fault.key, fault.text))?;
+        let mut binding = Binding {
+            config,
+            searches: takes_over.is_none(),
+            inherited,
+            per_shard: (0..config.workers).map(|_| Vec::new()).collect(),
+        };
+        let mut ports = Vec::new();
+        for listener in Listener::all(config) {
+            let bound = binding.bind(&listener, identity.is_some())?;
+            if listener.id == ListenerId::MAIN {
+                ports = bound;
+            }
+        }
+        binding.let_go();
+        Ok(Self {
+            ports,
+            per_shard: binding.per_shard,
+            identity,
+            predecessor,
+        })
+    }
+
+    /// A copy of each, for the process that will replace this one.
+    fn copies(&self) -> Result<Vec<OwnedFd>, String> {
+        let all = self.per_shard.iter().flatten().flat_map(|(_, listeners)| listeners);
+        let copies: io::Result<_> = all.map(|listener| Ok(listener.try_clone()?.into())).collect();
+        copies.map_err(|error| format!("a listening socket cannot be copied: {error}"))
+    }
+}
+
+/// The listening sockets while they are bound.
+struct Binding<'a> {
+    config: &'a Config,
+    /// A process that takes over does not search: its port is known.
+    searches: bool,
+    /// Those of the server before this one that have found no place yet.
+    inherited: Vec<TcpListener>,
+    per_shard: Vec<ShardListeners>,
+}
+
+impl Binding<'_> {
+    /// Binds every port of a listener for every shard; its ports without TLS in the end.
+    fn bind(&mut self, listener: &Listener, has_identity: bool) -> Result<Vec<u16>, String> {
+        let place = Place {
+            addresses: &listener.addresses,
+            missing: self.config.bind_missing == BindMissing::Warn,
+            shards: self.config.workers,
+        };
+        let (id, label) = (listener.id, listener.label);
+        let mut ports = Vec::new();
+        let mut plain: Vec<_> = (0..self.config.workers).map(|_| Vec::new()).collect();
+        for port in listener.ports.iter().copied() {
+            let bound = if self.searches && listener.searches {
+                listen::bind_or_search(port, place)?
+            } else {
+                let bound = listen::bind(port, place, &mut self.inherited);
+                let per_shard = bound.map_err(|refused| format!("{label}{refused}"))?;
+                Listeners { port, per_shard }
+            };
+            ports.push(bound.port);
+            for (shard, sockets) in plain.iter_mut().zip(bound.per_shard) {
+                shard.extend(sockets);
+            }
+        }
+        self.take(id, false, plain);
+        // A search would hide the port from the clients that know its number.
+        if let Some(port) = listener.tls_port.filter(|_| has_identity) {
+            let bound = listen::bind(port, place, &mut self.inherited);
+            let bound = bound.map_err(|refused| format!("{label}tls_port: {refused}"))?;
+            self.take(id, true, bound);
+        }
+        Ok(ports)
+    }
+
+    fn take(&mut self, listener: ListenerId, secure: bool, bound: Vec<Vec<TcpListener>>) {
+        for (shard, sockets) in self.per_shard.iter_mut().zip(bound) {
+            shard.push((Via { listener, secure }, sockets));
+        }
+    }
+
+    /// Says which of the sockets of the server before this one are not used any more.
+    fn let_go(&mut self) {
+        for listener in self.inherited.drain(..) {
             let address = listener
                 .local_addr()
                 .map_or_else(|_| "?".into(), |address| address.to_string());
@@ -355,70 +443,7 @@ impl Sockets {
                 "no longer listened on: the settings of the server before this one named it, these do not"
             );
         }
-        Ok(Self {
-            ports,
-            plain,
-            tls_port,
-            tls: tls.unwrap_or_default(),
-            predecessor,
-        })
     }
-
-    /// A copy of each, for the process that will replace this one.
-    fn copies(&self) -> Result<Vec<OwnedFd>, String> {
-        let tls = self.tls.iter().flat_map(|(listeners, _)| listeners);
-        let all = self.plain.iter().flatten().chain(tls);
-        let copies: io::Result<_> = all.map(|listener| Ok(listener.try_clone()?.into())).collect();
-        copies.map_err(|error| format!("a listening socket cannot be copied: {error}"))
-    }
-}
-
-fn place(config: &Config) -> Place<'_> {
-    Place {
-        addresses: &config.bind,
-        missing: config.bind_missing == BindMissing::Warn,
-        shards: config.workers,
-    }
-}
-
-/// Binds every port for every shard; listeners by shard. A process that takes over does not search: its port is known.
-fn bind(
-    config: &Config,
-    takeover: bool,
-    inherited: &mut Vec<TcpListener>,
-) -> Result<(Vec<u16>, Vec<Vec<TcpListener>>), String> {
-    let mut ports = Vec::new();
-    let mut per_shard: Vec<Vec<TcpListener>> = (0..config.workers).map(|_| Vec::new()).collect();
-    for port in config.ports.iter().copied() {
-        let bound = if takeover || !config.port_search {
-            let bound = listen::bind(port, place(config), inherited);
-            bound
-                .map(|per_shard| Listeners { port, per_shard })
-                .map_err(|refused| refused.to_string())?
-        } else {
-            listen::bind_or_search(port, place(config))?
-        };
-        ports.push(bound.port);
-        for (shard, listeners) in per_shard.iter_mut().zip(bound.per_shard) {
-            shard.extend(listeners);
-        }
-    }
-    Ok((ports, per_shard))
-}
-
-/// Listening sockets of one shard, and what to serve them with.
-type TlsListeners = (Vec<TcpListener>, Identity);
-
-/// Binds the TLS port for every shard, and reads its certificates; `None` without one.
-fn bind_tls(config: &Config, inherited: &mut Vec<TcpListener>) -> Result<Option<(u16, Vec<TlsListeners>)>, String> {
-    let identity = tls::load(config).map_err(|fault| format!("{}: {}", fault.key, fault.text))?;
-    let Some((port, identity)) = config.tls_port.zip(identity) else {
-        return Ok(None);
-    };
-    // A search would hide the port from the clients that know its number.
-    let per_shard = listen::bind(port, place(config), inherited).map_err(|refused| format!("tls_port: {refused}"))?;
-    let per_shard = per_shard.into_iter().map(|listeners| (listeners, identity.clone()));
-    Ok(Some((port, per_shard.collect())))
 }
 
 type Mailboxes = (Vec<Inbox<ShardMail>>, Inbox<ControlMail>, Outlets);

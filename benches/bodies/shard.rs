@@ -16,6 +16,7 @@ use rainbow_server::engine::name::Name;
 use rainbow_server::engine::receipt::Tickets;
 use rainbow_server::engine::registry::HomeHash;
 use rainbow_server::metrics::{CoreMetrics, Labels};
+use rainbow_server::protocol::ListenerId;
 use rainbow_server::protocol::rainbow::packet::{Form, Packet};
 use rainbow_server::shard::{Sent, Setup, Shard, Sockets};
 use rainbow_server::time::{Duration, Instant};
@@ -101,7 +102,7 @@ impl World {
         let mut head = b"GET /connect/ HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nX-DEVICEID: d\r\nX-CLIENT-OS: o\r\n\r\n"
             .to_vec();
-        let Some(client) = self.shard.on_accept(NOW) else {
+        let Some(client) = self.shard.on_accept(ListenerId::MAIN, NOW) else {
             panic!("the shard has room");
         };
         self.shard.on_bytes(client, &mut head, NOW, &mut self.sink);

@@ -345,7 +345,9 @@ impl Loader<'_> {
                 let text = format!("{port} is the port without TLS too; choose another one");
                 self.fail("tls_port", self.line("tls_port"), text);
             }
-            None if certs > 0 => self.warn("tls_cert", cert_line, "has no effect without tls_port"),
+            None if certs > 0 && !self.config.listens_with_tls() => {
+                self.warn("tls_cert", cert_line, "has no effect without tls_port")
+            }
             _ => {}
         }
         let pair = [

@@ -470,6 +470,11 @@ impl Config {
         kept
     }
 
+    /// Whether certificates are listened with.
+    pub fn listens_with_tls(&self) -> bool {
+        self.tls_port.is_some() || self.gateway.on && self.gateway.tls_port.is_some()
+    }
+
     /// The setting with this label.
     pub fn setting(&self, label: &str) -> Option<&Setting> {
         self.settings.iter().find(|setting| setting.name == label)

@@ -29,7 +29,7 @@ use crate::io::mail::{Handover, ShardMail};
 use crate::io::stream::Stream;
 use crate::limits::LINGERING_MAX;
 use crate::metrics::Metric;
-use crate::protocol::Door;
+use crate::protocol::ListenerId;
 use crate::wire::date::http_date;
 use crate::wire::http1::answer::{HttpAnswer, Manner};
 use crate::wire::http1::{self, RequestHead};
@@ -70,14 +70,15 @@ async fn sweep(control: Rc<Control>) {
 
 /// Starts to serve a connection that a shard handed over.
 pub fn serve(control: &Rc<Control>, handover: Handover) {
-    let told = handover.told;
+    let origin = (handover.told, handover.listener);
     match Stream::adopt(handover) {
-        Ok((stream, bytes)) => drop(monoio::spawn(run(control.clone(), stream, bytes, told))),
+        Ok((stream, bytes)) => drop(monoio::spawn(run(control.clone(), stream, bytes, origin))),
         Err(error) => tracing::warn!(%error, "an API connection could not be taken over"),
     }
 }
 
-async fn run(control: Rc<Control>, stream: Stream, bytes: Vec<u8>, told: Option<IpAddr>) {
+async fn run(control: Rc<Control>, stream: Stream, bytes: Vec<u8>, origin: (Option<IpAddr>, ListenerId)) {
+    let (told, listener) = origin;
     let address = told.or_else(|| stream.peer());
     let config = control.config();
     let watch = Watch::new(stream.plug(), Caller::new(address, &config), control.clock.now());
@@ -91,6 +92,7 @@ async fn run(control: Rc<Control>, stream: Stream, bytes: Vec<u8>, told: Option<
         stream,
         watch,
         told,
+        listener,
         input: bytes.into(),
         output: budget::Answer::new(),
         written: 0,
@@ -123,6 +125,8 @@ struct Connection {
     watch: Rc<Watch>,
     /// The address a PROXY header told, for when the connection turns out to be a client.
     told: Option<IpAddr>,
+    /// Where it came in.
+    listener: ListenerId,
     /// Received, not processed.
     input: Input,
     /// Answers not written yet.
@@ -179,7 +183,7 @@ impl Connection {
     /// Takes one request, and answers it unless calls behind it may begin before.
     async fn request(&mut self) -> Result<(), End> {
         let head = self.head().await?;
-        if Door::at(head.path(), &self.control.config()).is_some() {
+        if self.listener.door(head.path(), &self.control.config()).is_some() {
             self.settle().await?;
             return Err(if self.write().await { End::HandBack } else { End::Broken });
         }
@@ -434,7 +438,7 @@ impl Connection {
         let control = &self.control;
         let shards = control.outlets.borrow().shards().max(1);
         let shard = control.next_shard.replace((control.next_shard.get() + 1) % shards);
-        match self.stream.hand_over(self.input.into_vec(), self.told) {
+        match self.stream.hand_over(self.input.into_vec(), self.told, self.listener) {
             Ok(handover) => control.post_mail(ShardId(shard as u16), ShardMail::Adopt(handover)),
             Err(error) => tracing::warn!(%error, "a client could not be handed to a shard"),
         }

@@ -13,6 +13,7 @@ use crate::io::sys;
 use crate::io::takeover::{Offer, Successor};
 use crate::limits::ACCEPT_PAUSE;
 use crate::metrics::Metric;
+use crate::protocol::ListenerId;
 use crate::wire::http1::RequestHead;
 
 /// Pace of looking whether everything is done.
@@ -87,6 +88,7 @@ fn serve_successor(control: &Rc<Control>, port: TcpListener) -> io::Result<()> {
                         bytes: Vec::new(),
                         tls: None,
                         told: None,
+                        listener: ListenerId::MAIN,
                     },
                 ),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

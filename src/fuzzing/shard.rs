@@ -20,6 +20,7 @@ use crate::engine::ids::{ClientId, IdentityKey, ShardId, Ticket};
 use crate::engine::name::Name;
 use crate::engine::registry::HomeHash;
 use crate::metrics::{CoreMetrics, Labels};
+use crate::protocol::ListenerId;
 use crate::protocol::rainbow::api;
 use crate::shard::{Input, Sent, Setup, Shard, Sockets};
 use crate::time::{Duration, Instant};
@@ -188,7 +189,7 @@ impl World {
 
     fn accept(&mut self, shard: usize) {
         let now = self.now;
-        if let Some(id) = self.shards[shard].on_accept(now) {
+        if let Some(id) = self.shards[shard].on_accept(ListenerId::MAIN, now) {
             self.nets[shard].room.insert(id, usize::MAX);
             self.clients.push(id);
         }
@@ -239,7 +240,7 @@ impl World {
         }
         let now = self.now;
         let input = self.shards[shard].on_bytes(id, bytes, now, &mut self.nets[shard]);
-        if let Input::HandOver(_) = input {
+        if let Input::HandOver(..) = input {
             self.nets[shard].room.remove(&id);
         }
         self.end_turn(shard);

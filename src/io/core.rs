@@ -14,6 +14,8 @@ mod greet;
 mod header;
 mod input;
 
+pub use accept::Via;
+
 use std::cell::{Cell, RefCell};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -39,6 +41,7 @@ use crate::engine::mailbox::{Receiver, Wake};
 use crate::limits::{
     CONGESTION_PAUSE, FANOUT_SLICES_PER_ROUND, FANOUT_SLICES_PER_SHARED_ROUND, MAILBOX_BATCH, RECEIVE_SCRATCH_BYTES,
 };
+use crate::protocol::ListenerId;
 use crate::shard::{Shard, Sockets};
 use crate::time::Instant;
 
@@ -49,10 +52,10 @@ const WALL_CLOCK_AGE: Duration = Duration::from_secs(1);
 pub struct CoreSetup {
     /// The engine's part.
     pub shard: crate::shard::Setup,
-    /// Its listening sockets.
-    pub listeners: Vec<std::net::TcpListener>,
-    /// Its listening sockets for TLS, and what to serve them with.
-    pub tls: Option<(Vec<std::net::TcpListener>, Identity)>,
+    /// Its listening sockets, and how connections come in there.
+    pub listeners: Vec<(Via, Vec<std::net::TcpListener>)>,
+    /// What to serve those with that speak TLS.
+    pub identity: Option<Identity>,
     /// Its mailbox.
     pub mailbox: Receiver<ShardMail>,
     /// What wakes it.
@@ -95,7 +98,6 @@ pub async fn run(setup: CoreSetup) {
         Ok(sleeper) => sleeper,
         Err(error) => panic!("the core's eventfd cannot be used: {error}"),
     };
-    let (tls_listeners, identity) = setup.tls.unzip();
     let kernel = match Host::new(READY_BATCH, setup.clock) {
         Ok(kernel) => kernel,
         Err(error) => panic!("the core's epolls cannot be made: {error}"),
@@ -109,9 +111,10 @@ pub async fn run(setup: CoreSetup) {
         setup.waker,
         scratch,
     );
-    core.identity.replace(identity);
-    core.listen(setup.listeners, false);
-    core.listen(tls_listeners.unwrap_or_default(), true);
+    core.identity.replace(setup.identity);
+    for (via, listeners) in setup.listeners {
+        core.listen(listeners, via);
+    }
     monoio::spawn(tick(core.clone(), setup.clock));
     let readiness = core.sockets.borrow().kernel().readiness();
     match readiness.and_then(|(input, room)| Ok((waitable(input)?, waitable(room)?))) {
@@ -351,17 +354,17 @@ impl<K: Kernel> Core<K> {
         outlets.kick();
     }
 
-    /// Takes a connection in; `bytes` were read from it already. Gives it back if there is no room for it, with whether it
+    /// Takes a connection in that came in there; `bytes` were read from it already. Gives it back if there is no room for it, with whether it
     /// speaks TLS.
     pub fn adopt(
         self: &Rc<Self>,
         socket: K::Socket,
         mut bytes: Vec<u8>,
         tls: Option<Box<Session>>,
-        arrival: Arrival,
+        (listener, arrival): (ListenerId, Arrival),
     ) -> Option<(K::Socket, bool)> {
         let now = self.now();
-        let accepted = self.shard.borrow_mut().on_accept(now);
+        let accepted = self.shard.borrow_mut().on_accept(listener, now);
         let Some(client) = accepted else {
             return Some((socket, tls.is_some()));
         };
@@ -386,6 +389,7 @@ impl<K: Kernel> Core<K> {
             bytes,
             tls,
             told,
+            listener,
         } = handover;
         let arrival = match socket.peer() {
             Some(peer) => self.sockets.borrow().doorman().arrive(peer.ip(), told),
@@ -393,7 +397,7 @@ impl<K: Kernel> Core<K> {
             None => Some(Arrival::default()),
         };
         match arrival {
-            Some(arrival) => self.adopt(socket, bytes, tls, arrival),
+            Some(arrival) => self.adopt(socket, bytes, tls, (listener, arrival)),
             None => Some((socket, tls.is_some())),
         }
     }

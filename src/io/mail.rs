@@ -10,6 +10,7 @@ use super::wake::Waker;
 use crate::config::Config;
 use crate::engine::command::{Command, Report};
 use crate::engine::outlets;
+use crate::protocol::ListenerId;
 
 /// To a shard.
 #[derive(Debug)]
@@ -54,6 +55,8 @@ pub struct Handover<S = OwnedFd> {
     pub tls: Option<Box<Session>>,
     /// The client's address, if a PROXY header told it.
     pub told: Option<IpAddr>,
+    /// Where it came in.
+    pub listener: ListenerId,
 }
 
 /// What the operator asks for.

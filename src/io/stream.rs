@@ -14,6 +14,7 @@ use super::kernel::Socket;
 use super::mail::Handover;
 use super::sys;
 use super::tls::{End, Scratch, Session};
+use crate::protocol::ListenerId;
 
 /// An open connection.
 pub struct Stream {
@@ -33,14 +34,15 @@ impl Stream {
     }
 
     /// Makes it ready for another core. `bytes` were received but not used.
-    /// `told` is what a PROXY header told of the client.
-    pub fn hand_over(self, bytes: Vec<u8>, told: Option<IpAddr>) -> io::Result<Handover> {
+    /// `told` is what a PROXY header told of the client; `listener` is where it came in.
+    pub fn hand_over(self, bytes: Vec<u8>, told: Option<IpAddr>, listener: ListenerId) -> io::Result<Handover> {
         // The runtime keeps its own reference to the descriptor, so the other core gets a second one.
         Ok(Handover {
             socket: self.descriptor().try_clone_to_owned()?,
             bytes,
             tls: self.tls,
             told,
+            listener,
         })
     }
 

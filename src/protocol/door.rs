@@ -1,7 +1,7 @@
 //! Which door a request leads to, and what a client has to pass there before its session begins.
 //!
 //! ```text
-//!   path ── Door::at ──▶ door ── knock ──▶ Entry (words.rs) ── answered ──▶ session
+//!   listener, path ──▶ door ── knock ──▶ Entry (words.rs) ── answered ──▶ session
 //! ```
 //! The shard goes through these steps for every door alike; the control core asks only whether a path is one. What a
 //! request must be for an upgrade is the same for all doors (`wire/ws/upgrade.rs`).
@@ -39,12 +39,12 @@ impl Door {
         }
     }
 
-    /// The door behind a path, if there is one.
-    pub fn at(path: &[u8], config: &Config) -> Option<Door> {
-        match path {
-            rainbow::entry::PATH if config.rainbow => Some(Door::Rainbow),
-            echo::PATH if config.echo => Some(Door::Echo),
-            _ => None,
+    /// Whether a path leads here, on a listener that has this door (`listener.rs`).
+    pub fn serves(self, path: &[u8], config: &Config) -> bool {
+        match self {
+            Door::Rainbow => path == rainbow::entry::PATH && config.rainbow,
+            Door::Echo => path == echo::PATH && config.echo,
+            Door::Gateway => gateway::entry::serves(path, config),
         }
     }
 

@@ -10,6 +10,7 @@
 pub mod door;
 pub mod echo;
 pub mod gateway;
+pub mod listener;
 pub mod rainbow;
 pub mod serial;
 mod words;
@@ -22,6 +23,7 @@ use crate::engine::name::Name;
 use crate::wire::ws;
 
 pub use door::Door;
+pub use listener::{Listener, ListenerId};
 pub use words::{Action, Actions, Context, DoorPolicy, Entry, InflightFull, Names, Note, Question, Refused, TimerKind};
 
 /// The session of one admitted client: one variant per door.

@@ -160,7 +160,7 @@ pub struct Refused {
 
 /// How the connections of a door are treated. The shard makes one of each door's from the settings, at start and at reload,
 /// and asks the table: nothing is kept with a client but its door.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct DoorPolicy {
     /// Longest message of a client, in bytes.
     pub message_max: usize,
@@ -170,8 +170,10 @@ pub struct DoorPolicy {
     pub compression: bool,
     /// Silence after which a client is sent a ping; zero: never.
     pub ping_interval: Duration,
-    /// Time it then has to say something.
+    /// Time it then has to say something; zero: any.
     pub ping_timeout: Duration,
+    /// That ping, framed: a websocket ping, or a message for clients that are to see it.
+    pub ping: Bytes,
     /// Silence after which it is closed; zero: never.
     pub idle_timeout: Duration,
     /// The door wants to know where a client connects from.
@@ -198,6 +200,7 @@ impl DoorPolicy {
             compression: config.compression,
             ping_interval: config.ping_interval,
             ping_timeout: config.ping_timeout,
+            ping: framed(ws::Opcode::Ping, b""),
             idle_timeout: config.idle_timeout,
             wants_address: false,
         }
@@ -211,6 +214,13 @@ impl DoorPolicy {
             rsv1: deflate.is_some(),
         }
     }
+}
+
+/// A whole frame.
+pub(crate) fn framed(opcode: ws::Opcode, payload: &[u8]) -> Bytes {
+    let mut frame = Vec::new();
+    ws::push_frame(&mut frame, opcode, payload);
+    frame.into()
 }
 
 impl<S> Entry<S> {

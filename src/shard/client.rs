@@ -19,7 +19,7 @@ use crate::engine::ids::{ClientId, DeliveryKey};
 use crate::engine::outbox::Outbox;
 use crate::engine::wheel::TimerId;
 use crate::metrics::{CoreMetrics, Metric};
-use crate::protocol::{Door, Session, TimerKind};
+use crate::protocol::{Door, ListenerId, Session, TimerKind};
 use crate::time::Instant;
 use crate::wire::deflate::Agreed;
 use crate::wire::http1::answer::Manner;
@@ -68,6 +68,8 @@ pub struct Client {
 pub enum Phase {
     /// Waiting for a request head.
     Handshaking {
+        /// Where the connection came in.
+        listener: ListenerId,
         /// Runs out with [`crate::close::CloseCause::HandshakeTimeout`], or earlier with `TlsSilent`.
         deadline: TimerId,
     },
@@ -91,6 +93,8 @@ pub enum Phase {
 pub struct Upgrade {
     /// Where the client wants in.
     pub door: Door,
+    /// Where its connection came in.
+    pub listener: ListenerId,
     /// Whether the request can become a websocket; told only to those who are admitted (spec: section 3).
     pub accept: Result<AcceptKey, NoUpgrade>,
     /// The compression it would have.
@@ -164,9 +168,9 @@ pub enum Timer {
 
 impl Client {
     /// A connection just accepted.
-    pub fn new(deadline: TimerId) -> Self {
+    pub fn new(listener: ListenerId, deadline: TimerId) -> Self {
         Self {
-            phase: Phase::Handshaking { deadline },
+            phase: Phase::Handshaking { listener, deadline },
             tail: Input::new(),
             outbox: Outbox::default(),
             active: Instant::ZERO,

@@ -182,7 +182,7 @@ impl Shard {
         let liveness = client.liveness.take();
         self.count_close(cause);
         match phase {
-            Phase::Handshaking { deadline } => {
+            Phase::Handshaking { deadline, .. } => {
                 self.count_handshaking(false);
                 self.wheel.cancel(deadline);
             }

@@ -13,7 +13,7 @@ use crate::close::CloseCause;
 use crate::engine::command::{CallbackFailure, CallbackOutcome, CallbackRequest, Report};
 use crate::engine::ids::ClientId;
 use crate::metrics::Metric;
-use crate::protocol::{Action, Actions, Door, Entry, Question, Refused, Session};
+use crate::protocol::{Action, Actions, Door, Entry, ListenerId, Question, Refused, Session};
 use crate::time::Instant;
 use crate::wire::deflate::{self, Agreed};
 use crate::wire::http1::answer::{HttpAnswer, Manner};
@@ -28,9 +28,10 @@ impl Shard {
             let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
                 return Input::Gone;
             };
-            if !matches!(client.phase, Phase::Handshaking { .. }) || client.tail.is_empty() {
-                return self.input_state(id);
-            }
+            let listener = match client.phase {
+                Phase::Handshaking { listener, .. } if !client.tail.is_empty() => listener,
+                _ => return self.input_state(id),
+            };
             let head = match http1::parse_request(&client.tail, self.config.head_bytes) {
                 Ok(None) => return Input::Continue,
                 Ok(Some(head)) => head,
@@ -40,16 +41,20 @@ impl Shard {
                     return self.input_state(id);
                 }
             };
-            let Some(door) = Door::at(head.path(), &self.config) else {
+            let Some(door) = listener.door(head.path(), &self.config) else {
+                if !listener.has_api() {
+                    self.refuse_head(id, &HttpAnswer::page(http::StatusCode::NOT_FOUND), now, sockets);
+                    return self.input_state(id);
+                }
                 if client.outbox.is_empty() {
-                    return self.hand_over(id);
+                    return self.hand_over(id, listener);
                 }
                 // An answer to an earlier request is still on its way out and would be cut: the peer asks again.
                 self.close_client(id, CloseCause::Refused, None, now, sockets);
                 return self.input_state(id);
             };
             client.tail.consume(head.head_len);
-            self.on_connect(id, door, &head, now, sockets);
+            self.on_connect(id, (listener, door), &head, now, sockets);
         }
     }
 
@@ -103,7 +108,7 @@ impl Shard {
             }
             Err(refused) => {
                 self.count_unasked(&refused, outcome);
-                self.refuse_after_auth(id, &refused, upgrade.manner, now, sockets);
+                self.refuse_after_auth(id, &refused, (upgrade.listener, upgrade.manner), now, sockets);
             }
         }
     }
@@ -139,7 +144,7 @@ impl Shard {
                     answer: reason.answer(),
                     cause: CloseCause::Refused,
                 };
-                return self.refuse_after_auth(id, &refused, upgrade.manner, now, sockets);
+                return self.refuse_after_auth(id, &refused, (upgrade.listener, upgrade.manner), now, sockets);
             }
         };
         self.open(id, session, &upgrade);
@@ -157,7 +162,14 @@ impl Shard {
         self.note_admitted(id);
     }
 
-    fn on_connect(&mut self, id: ClientId, door: Door, head: &RequestHead, now: Instant, sockets: &mut dyn Sockets) {
+    fn on_connect(
+        &mut self,
+        id: ClientId,
+        at: (ListenerId, Door),
+        head: &RequestHead,
+        now: Instant,
+        sockets: &mut dyn Sockets,
+    ) {
         let mut manner = Manner::of(head);
         // A body would be taken for frames, or for the next request.
         let has_body = !matches!(head.framing, Framing::None | Framing::Length(0));
@@ -171,19 +183,19 @@ impl Shard {
             return self.close_client(id, CloseCause::Refused, None, now, sockets);
         }
         let forwarded = || head.headers.joined("x-forwarded-for");
-        let wants_address = self.policy(door).wants_address;
+        let wants_address = self.policy(at.1).wants_address;
         let address = wants_address
             .then(|| sockets.peer(id, forwarded().as_deref()))
             .flatten();
         let mut actions = std::mem::take(&mut self.actions);
-        match door.knock(context!(self, id, now), head, address, &mut actions) {
+        match at.1.knock(context!(self, id, now), head, address, &mut actions) {
             Entry::Ask(question) => {
-                self.begin_entry(id, self.upgrade(door, head, manner), question.keep.clone());
+                self.begin_entry(id, self.upgrade(at, head, manner), question.keep.clone());
                 self.perform_steps(id, &mut actions, now, sockets);
                 self.ask(id, question, sockets.address(id, forwarded().as_deref()));
             }
             Entry::Admit(session) => {
-                let upgrade = self.upgrade(door, head, manner);
+                let upgrade = self.upgrade(at, head, manner);
                 self.begin_entry(id, upgrade, Bytes::new());
                 self.admit(id, upgrade, session, &mut actions, now, sockets);
             }
@@ -195,9 +207,10 @@ impl Shard {
         self.actions = actions;
     }
 
-    fn upgrade(&self, door: Door, head: &RequestHead, manner: Manner) -> Upgrade {
+    fn upgrade(&self, (listener, door): (ListenerId, Door), head: &RequestHead, manner: Manner) -> Upgrade {
         Upgrade {
             door,
+            listener,
             accept: upgrade::check(&head.headers),
             deflate: self.policy(door).compression.then(|| agreement(head)).flatten(),
             manner,
@@ -212,7 +225,7 @@ impl Shard {
             gone: false,
         };
         if let Some(phase) = self.phase_mut(id)
-            && let Phase::Handshaking { deadline } = std::mem::replace(phase, authorising)
+            && let Phase::Handshaking { deadline, .. } = std::mem::replace(phase, authorising)
         {
             self.count_handshaking(false);
             self.wheel.cancel(deadline);
@@ -298,7 +311,7 @@ impl Shard {
         &mut self,
         id: ClientId,
         refused: &Refused,
-        mut manner: Manner,
+        (listener, mut manner): (ListenerId, Manner),
         now: Instant,
         sockets: &mut dyn Sockets,
     ) {
@@ -310,7 +323,7 @@ impl Shard {
         let deadline = self
             .wheel
             .insert(now + self.config.handshake_timeout, Timer::Handshake(id));
-        client.phase = Phase::Handshaking { deadline };
+        client.phase = Phase::Handshaking { listener, deadline };
         self.count_handshaking(true);
         self.answer(id, &refused.answer, manner, now, sockets);
         if manner.keep_alive {
@@ -365,25 +378,25 @@ impl Shard {
     /// Another timer takes the place of the one that ends the handshake.
     fn rearm(&mut self, id: ClientId, at: Instant, timer: Timer) {
         let client = self.clients.get_mut(id.slot, id.generation);
-        if let Some(Phase::Handshaking { deadline }) = client.map(|client| &mut client.phase) {
+        if let Some(Phase::Handshaking { deadline, .. }) = client.map(|client| &mut client.phase) {
             let old = std::mem::replace(deadline, self.wheel.insert(at, timer));
             self.wheel.cancel(old);
         }
     }
 
     /// Not a client: free the slot and give everything to the control core.
-    fn hand_over(&mut self, id: ClientId) -> Input {
+    fn hand_over(&mut self, id: ClientId, listener: ListenerId) -> Input {
         let Some(mut client) = self.clients.remove(id.slot, id.generation) else {
             return Input::Gone;
         };
-        if let Phase::Handshaking { deadline } = client.phase {
+        if let Phase::Handshaking { deadline, .. } = client.phase {
             self.count_handshaking(false);
             self.wheel.cancel(deadline);
         }
         client.outbox.clear(&mut self.pool);
         self.metrics.add(Metric::HandedOver, 1);
         self.metrics.sub(Metric::ConnectionsOpen, 1);
-        Input::HandOver(client.tail.into_vec())
+        Input::HandOver(client.tail.into_vec(), listener)
     }
 
     fn date(&self, now: Instant) -> [u8; 29] {

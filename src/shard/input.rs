@@ -13,7 +13,7 @@ use crate::close::CloseCause;
 use crate::engine::ids::ClientId;
 use crate::limits::EARLY_BYTES_MAX;
 use crate::metrics::Metric;
-use crate::protocol::Actions;
+use crate::protocol::{Actions, ListenerId};
 use crate::time::Instant;
 use crate::wire::ws;
 
@@ -32,7 +32,7 @@ pub enum Input {
     /// Stop reading until [`Sockets::resume`].
     Pause,
     /// This is not a client: give the socket and these bytes to the control core. The slot is free already.
-    HandOver(Vec<u8>),
+    HandOver(Vec<u8>, ListenerId),
     /// The client is gone; the socket was closed through [`Sockets::close`].
     Gone,
 }

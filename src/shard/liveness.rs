@@ -15,7 +15,6 @@ use crate::engine::ids::ClientId;
 use crate::metrics::Metric;
 use crate::protocol::DoorPolicy;
 use crate::time::{Duration, Instant};
-use crate::wire::ws;
 
 /// How long a client had been silent, in milliseconds and more than zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +53,9 @@ fn judge(silence: Duration, pinged: Option<Silence>, policy: &DoorPolicy) -> Ver
     // Zero is off.
     let until = |limit: Duration| (!limit.is_zero()).then(|| limit.saturating_sub(silence));
     let is_due = !ping.is_zero() && silence >= ping;
+    if policy.ping_timeout.is_zero() {
+        return judge_unanswered(silence, pinged, until(idle), ping);
+    }
     let next = match pinged.map(|at| at.duration() + policy.ping_timeout) {
         Some(end) if silence >= end => return Verdict::Close(CloseCause::PingTimeout),
         Some(end) => Some(end - silence),
@@ -63,6 +65,21 @@ fn judge(silence: Duration, pinged: Option<Silence>, policy: &DoorPolicy) -> Ver
     };
     match [until(idle), next].into_iter().flatten().min() {
         Some(rest) if pinged.is_none() && is_due => Verdict::Ping(rest),
+        Some(rest) => Verdict::Wait(rest),
+        None => Verdict::Unwatched,
+    }
+}
+
+/// The same where pings need no answer: one is due an interval after the one before. `idle`: what is left until the client is
+/// closed.
+fn judge_unanswered(silence: Duration, pinged: Option<Silence>, idle: Option<Duration>, ping: Duration) -> Verdict {
+    let due = (!ping.is_zero()).then(|| pinged.map_or(ping, |at| at.duration() + ping));
+    let (is_due, next) = match due {
+        Some(due) if silence >= due => (true, Some(ping)),
+        due => (false, due.map(|due| due - silence)),
+    };
+    match [idle, next].into_iter().flatten().min() {
+        Some(rest) if is_due => Verdict::Ping(rest),
         Some(rest) => Verdict::Wait(rest),
         None => Verdict::Unwatched,
     }
@@ -100,8 +117,8 @@ impl Shard {
                 client.liveness = Some(self.wheel.insert(now + rest, Timer::Liveness(id)));
                 self.metrics.add(Metric::PingsSent, 1);
                 self.metrics.add(Metric::FramesOut, 1);
-                let (header, len) = ws::header(ws::Opcode::Ping, 0);
-                self.write(id, &Outgoing::Copied(&header[..len]), now, sockets);
+                let ping = self.policies[door as usize].ping.clone();
+                self.write(id, &Outgoing::Copied(&ping), now, sockets);
             }
             Verdict::Close(cause) => self.close_client(id, cause, None, now, sockets),
             Verdict::Unwatched => {}
@@ -173,5 +190,30 @@ mod tests {
         // Switched off after the ping: it still has its time.
         assert_eq!(judge(31, Some(30), 0, 0), wait(4));
         assert_eq!(judge(10, None, 30, 20), wait(10));
+    }
+
+    #[test]
+    fn verdicts_where_pings_need_no_answer() {
+        let judge = |silence, pinged: Option<u64>, ping, idle| {
+            let pinged = pinged.map(|secs| Silence::new(Duration::from_secs(secs)));
+            let policy = DoorPolicy {
+                ping_timeout: Duration::ZERO,
+                ..policy(ping, idle)
+            };
+            judge(Duration::from_secs(silence), pinged, &policy)
+        };
+        let (wait, ping) = (
+            |secs| Verdict::Wait(Duration::from_secs(secs)),
+            |secs| Verdict::Ping(Duration::from_secs(secs)),
+        );
+        assert_eq!((judge(0, None, 30, 0), judge(30, None, 30, 0)), (wait(30), ping(30)));
+        assert_eq!(
+            (judge(31, Some(30), 30, 0), judge(60, Some(30), 30, 0)),
+            (wait(29), ping(30))
+        );
+        assert_eq!(judge(95, Some(60), 30, 0), ping(30), "however late");
+        assert_eq!(judge(60, Some(30), 30, 70), ping(10));
+        assert_eq!(judge(70, Some(60), 30, 70), Verdict::Close(CloseCause::IdleTimeout));
+        assert_eq!(judge(7, None, 0, 0), Verdict::Unwatched);
     }
 }

@@ -61,7 +61,7 @@ use crate::engine::registry::{HomeHash, Interest, Members, Online};
 use crate::engine::slots::Slots;
 use crate::engine::wheel::Wheel;
 use crate::metrics::{CoreMetrics, Metric};
-use crate::protocol::{Actions, Door, DoorPolicy, Session};
+use crate::protocol::{Actions, Door, DoorPolicy, ListenerId, Session};
 use crate::time::Instant;
 use crate::wire::deflate::Codec;
 
@@ -226,8 +226,8 @@ impl Shard {
         self.config = config;
     }
 
-    /// A connection was accepted. `None`: refuse it, the server is full or stopping.
-    pub fn on_accept(&mut self, now: Instant) -> Option<ClientId> {
+    /// A connection was accepted by this listener. `None`: refuse it, the server is full or stopping.
+    pub fn on_accept(&mut self, listener: ListenerId, now: Instant) -> Option<ClientId> {
         if !self.has_room() {
             self.count_close(CloseCause::Overloaded);
             return None;
@@ -238,14 +238,12 @@ impl Shard {
         let (shard, wheel) = (self.id, &mut self.wheel);
         let deadline = now + self.config.handshake_timeout;
         let (slot, generation) = self.clients.insert_with(|slot, generation| {
-            Client::new(wheel.insert(
-                deadline,
-                Timer::Handshake(ClientId {
-                    shard,
-                    slot,
-                    generation,
-                }),
-            ))
+            let id = ClientId {
+                shard,
+                slot,
+                generation,
+            };
+            Client::new(listener, wheel.insert(deadline, Timer::Handshake(id)))
         });
         Some(self.client_id(slot, generation))
     }

@@ -1,8 +1,8 @@
 //! Starts the binary under test with a temporary ini file on a port of its own, and kills it when dropped.
 //!
 //! Ready means: the child process owns a listening socket on the wanted port (read from /proc, whatever the log says) and
-//! answers `/hello/`. When the port is taken meanwhile, or the server listens elsewhere (its port search), the start
-//! is repeated on another port.
+//! answers `/hello/` (or `/healthz`, without rainbow's door). When the port is taken meanwhile, or the server listens elsewhere
+//! (its port search), the start is repeated on another port.
 
 use super::business::Business;
 use super::{http, ms, ports};
@@ -27,6 +27,9 @@ static NEXT_DIR: AtomicU32 = AtomicU32::new(0);
 #[derive(Clone)]
 pub struct Builder {
     config: Vec<(String, String)>,
+    /// Lines of the section that switches the gateway on, if it is to be.
+    gateway: Option<Vec<(String, String)>>,
+    gateway_port: Option<Arc<ports::Port>>,
     args: Vec<String>,
     env: Vec<(String, String)>,
     /// Without a file, with the built-in business server.
@@ -55,6 +58,8 @@ impl Builder {
         let sockets = Path::new(env!("CARGO_TARGET_TMPDIR")).join("takeover");
         Self {
             config: vec![("takeover_dir".into(), sockets.display().to_string())],
+            gateway: None,
+            gateway_port: None,
             args: Vec::new(),
             env: Vec::new(),
             demo: false,
@@ -62,6 +67,28 @@ impl Builder {
             names_port: true,
             through: Vec::new(),
         }
+    }
+
+    /// The gateway alone, for this machine only, on a port of its own; every event goes nowhere.
+    pub fn gateway() -> Self {
+        Self::bare().set("bind", "127.0.0.1").with_gateway()
+    }
+
+    /// Switches the gateway on, on a port of its own. Servers started from one builder have the same.
+    pub fn with_gateway(mut self) -> Self {
+        let port = Arc::new(ports::claim());
+        let number = port.number;
+        self.gateway = Some(Vec::new());
+        self.gateway_port = Some(port);
+        self.of_gateway("port", number)
+    }
+
+    /// Sets or replaces a key of the gateway.
+    pub fn of_gateway(mut self, key: &str, value: impl ToString) -> Self {
+        let lines = self.gateway.get_or_insert_default();
+        lines.retain(|(k, _)| k != key);
+        lines.push((key.into(), value.to_string()));
+        self
     }
 
     /// `--demo` instead of a configuration file.
@@ -143,8 +170,7 @@ impl Builder {
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("server-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&dir).expect("temporary directory");
         let (ini, log) = (dir.join("server.ini"), dir.join("server.log"));
-        let lines: String = self.config.iter().map(|(k, v)| format!("{k} = {v}\n")).collect();
-        std::fs::write(&ini, format!("[main]\n{lines}")).expect("ini file");
+        std::fs::write(&ini, self.text()).expect("ini file");
         let file = File::create(&log).expect("log file");
         let port = self.port.clone().unwrap_or_else(|| Arc::new(ports::claim()));
         let exe = env!("CARGO_BIN_EXE_rainbow-server");
@@ -173,10 +199,21 @@ impl Builder {
         Server {
             child,
             port,
+            gateway_port: self.gateway_port.clone(),
+            has_rainbow: self.demo || self.config.iter().any(|(key, _)| key.ends_with("_url")),
             dir,
             ini,
             log,
         }
+    }
+
+    /// The configuration file.
+    pub fn text(&self) -> String {
+        let lines =
+            |lines: &[(String, String)]| -> String { lines.iter().map(|(k, v)| format!("{k} = {v}\n")).collect() };
+        let gateway = self.gateway.as_deref();
+        let gateway = gateway.map(|section| format!("[gateway]\n{}", lines(section)));
+        format!("[main]\n{}{}", lines(&self.config), gateway.unwrap_or_default())
     }
 }
 
@@ -184,6 +221,8 @@ impl Builder {
 pub struct Server {
     child: Child,
     port: Arc<ports::Port>,
+    gateway_port: Option<Arc<ports::Port>>,
+    has_rainbow: bool,
     dir: PathBuf,
     pub ini: PathBuf,
     log: PathBuf,
@@ -193,6 +232,11 @@ impl Server {
     /// The port it was told to listen on.
     pub fn port(&self) -> u16 {
         self.port.number
+    }
+
+    /// The port of the gateway's clients; panics where there is no gateway.
+    pub fn gateway_port(&self) -> u16 {
+        self.gateway_port.as_ref().expect("the gateway is on").number
     }
 
     /// Process id.
@@ -345,7 +389,8 @@ impl Server {
     }
 
     fn says_hello(&self) -> bool {
-        http::call(self.port(), &http::Request::get("/hello/"), ms(2_000)).is_ok_and(|r| r.status == 200)
+        let path = if self.has_rainbow { "/hello/" } else { "/healthz" };
+        http::call(self.port(), &http::Request::get(path), ms(2_000)).is_ok_and(|r| r.status == 200)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use rainbow_server::close::CloseCause;
 use rainbow_server::engine::ids::ClientId;
+use rainbow_server::protocol::ListenerId;
 use rainbow_server::shard::Input;
 use rainbow_server::time::Duration;
 
@@ -18,7 +19,7 @@ pub const JUST_NOW: Duration = Duration::from_secs(1);
 impl World {
     pub fn accept(&mut self, number: usize) {
         let (now, shard) = (self.now, self.conns[number].shard);
-        let accepted = self.shards[shard].on_accept(now);
+        let accepted = self.shards[shard].on_accept(ListenerId::MAIN, now);
         self.plan_tick(shard);
         let delay = self.rng.within(100_000, 3_000_000);
         self.plan_in(delay, Event::Act(number));
@@ -138,7 +139,7 @@ impl World {
             Input::Continue => {}
             // The turn may have resumed it already.
             Input::Pause => conn.was_paused = true,
-            Input::Gone | Input::HandOver(_) => conn.over = true,
+            Input::Gone | Input::HandOver(..) => conn.over = true,
         }
         if input == Input::Pause {
             let resumed = std::mem::take(&mut self.socket(id).resumed);

@@ -16,6 +16,7 @@ use rainbow_server::engine::ids::{ClientId, IdentityKey, ShardId, Ticket};
 use rainbow_server::engine::name::Name;
 use rainbow_server::engine::registry::{HomeHash, Presence};
 use rainbow_server::metrics::{CoreMetrics, Labels};
+use rainbow_server::protocol::ListenerId;
 use rainbow_server::shard::{Input, Setup, Shard};
 use rainbow_server::time::{Duration, Instant};
 
@@ -249,7 +250,9 @@ impl Rig {
 
     pub fn accept(&mut self, shard: u16) -> ClientId {
         let now = self.now;
-        let id = self.shards[usize::from(shard)].on_accept(now).expect("accepted");
+        let id = self.shards[usize::from(shard)]
+            .on_accept(ListenerId::MAIN, now)
+            .expect("accepted");
         self.nets[usize::from(shard)].sockets.insert(id, Socket::default());
         id
     }

@@ -10,6 +10,7 @@ mod authority;
 mod certificates;
 mod clients;
 mod files;
+mod gateway;
 mod hostile;
 mod limits;
 mod memory;

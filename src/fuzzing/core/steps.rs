@@ -15,6 +15,7 @@ use crate::fuzzing::Input8;
 use crate::fuzzing::shard::{CHANNELS, outcome};
 use crate::io::admission::Arrival;
 use crate::io::mail::{Handover, ShardMail};
+use crate::protocol::ListenerId;
 use crate::protocol::rainbow::api;
 use crate::time::Duration;
 use crate::wire::ws;
@@ -61,10 +62,12 @@ impl World {
         if self.known.len() < WIRES_MAX {
             self.known.push(Known::default());
             // Refused if the server is full.
-            drop(
-                self.core
-                    .adopt(self.net.connect(), Vec::new(), None, Arrival::default()),
-            );
+            drop(self.core.adopt(
+                self.net.connect(),
+                Vec::new(),
+                None,
+                (ListenerId::MAIN, Arrival::default()),
+            ));
         }
     }
 
@@ -217,6 +220,7 @@ impl World {
             bytes,
             tls: None,
             told: None,
+            listener: ListenerId::MAIN,
         };
         self.to_core.post_shard(ShardId(0), ShardMail::Adopt(handover));
         self.to_core.kick();

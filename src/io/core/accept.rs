@@ -13,21 +13,31 @@ use crate::io::sys;
 use crate::io::tls::Session;
 use crate::io::wake::Waker;
 use crate::limits::{ACCEPT_PAUSE, SOCKET_UNSENT_BYTES_MAX};
+use crate::protocol::ListenerId;
 
 /// Connections taken from one listening socket before the others get their turn: each costs a handshake.
 const ACCEPTS_PER_TURN: usize = 16;
 
+/// How a connection came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Via {
+    /// By which listener.
+    pub listener: ListenerId,
+    /// With TLS.
+    pub secure: bool,
+}
+
 /// Accepts until the server stops. The listening sockets are not given to the ring: see [`sys::watch`].
-pub(super) async fn accept(core: Rc<Core>, listeners: Vec<std::net::TcpListener>, ready: TcpStream, secure: bool) {
+pub(super) async fn accept(core: Rc<Core>, listeners: Vec<std::net::TcpListener>, ready: TcpStream, via: Via) {
     while !core.stopped.get() {
-        if secure {
+        if via.secure {
             core.handshake_room().await;
         }
         if ready.readable(false).await.is_err() || core.stopped.get() {
             return;
         }
         for listener in &listeners {
-            if let Err(error) = core.accept_some(listener, secure) {
+            if let Err(error) = core.accept_some(listener, via) {
                 tracing::warn!(%error, "accept failed");
                 // Trying again at once would spin while descriptors or memory are short.
                 monoio::time::sleep(ACCEPT_PAUSE).await;
@@ -38,17 +48,17 @@ pub(super) async fn accept(core: Rc<Core>, listeners: Vec<std::net::TcpListener>
 
 impl Core {
     /// Takes connections that wait, a bounded number per turn.
-    pub(super) fn accept_some(self: &Rc<Self>, listener: &std::net::TcpListener, secure: bool) -> std::io::Result<()> {
-        let room = if secure { self.handshakes_left() } else { usize::MAX };
+    pub(super) fn accept_some(self: &Rc<Self>, listener: &std::net::TcpListener, via: Via) -> std::io::Result<()> {
+        let room = if via.secure { self.handshakes_left() } else { usize::MAX };
         for _ in 0..room.min(ACCEPTS_PER_TURN) {
             match listener.accept() {
-                Ok((stream, peer)) => self.greet(stream, peer.ip(), secure)?,
+                Ok((stream, peer)) => self.greet(stream, peer.ip(), via)?,
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
                 // The peer gave up while it waited.
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) if greet::is_descriptor_shortage(&error) => {
-                    if !self.refuse_with_reserve(listener, secure)? {
+                    if !self.refuse_with_reserve(listener, via.secure)? {
                         return Ok(());
                     }
                 }
@@ -71,7 +81,7 @@ impl Core {
     }
 
     /// Begins to accept. Errors end the core: nothing would ever be served.
-    pub(super) fn listen(self: &Rc<Self>, listeners: Vec<std::net::TcpListener>, secure: bool) {
+    pub(super) fn listen(self: &Rc<Self>, listeners: Vec<std::net::TcpListener>, via: Via) {
         if listeners.is_empty() {
             return;
         }
@@ -89,7 +99,7 @@ impl Core {
         match watch() {
             Ok((stop, ready)) => {
                 self.accepting.borrow_mut().push(stop);
-                monoio::spawn(accept(self.clone(), listeners, ready, secure));
+                monoio::spawn(accept(self.clone(), listeners, ready, via));
             }
             Err(error) => panic!("the listening sockets cannot be used: {error}"),
         }

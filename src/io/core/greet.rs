@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use monoio::net::TcpStream;
 
-use super::{Core, header};
+use super::{Core, Via, header};
 use crate::io::mail::ControlMail;
 use crate::io::sys;
 use crate::limits::LINGERING_MAX;
@@ -59,7 +59,7 @@ pub fn is_descriptor_shortage(error: &io::Error) -> bool {
 
 impl Core {
     /// A connection was accepted.
-    pub(super) fn greet(self: &Rc<Self>, stream: std::net::TcpStream, peer: IpAddr, secure: bool) -> io::Result<()> {
+    pub(super) fn greet(self: &Rc<Self>, stream: std::net::TcpStream, peer: IpAddr, via: Via) -> io::Result<()> {
         let (config, expects_header) = {
             let sockets = self.sockets.borrow();
             (
@@ -70,15 +70,15 @@ impl Core {
         limit_silence(&stream, config.tcp_user_timeout);
         let _ = stream.set_nodelay(true);
         if !expects_header {
-            self.let_in(stream.into(), peer, None, secure)?;
+            self.let_in(stream.into(), peer, None, via)?;
         } else if self.greeting.waiting.get() >= config.handshakes_max.div_ceil(config.workers.max(1)) {
             self.sockets.borrow().doorman().count(Metric::RefusedHandshakes);
-            self.refuse(stream.into(), secure);
+            self.refuse(stream.into(), via.secure);
         } else {
             let stream = TcpStream::from_std(stream)?;
             self.greeting.waiting.set(self.greeting.waiting.get() + 1);
             let core = self.clone();
-            monoio::spawn(async move { header::await_header(core, stream, peer, secure, &config).await });
+            monoio::spawn(async move { header::await_header(core, stream, peer, via, &config).await });
         }
         Ok(())
     }
@@ -89,17 +89,17 @@ impl Core {
         socket: OwnedFd,
         peer: IpAddr,
         told: Option<IpAddr>,
-        secure: bool,
+        via: Via,
     ) -> io::Result<()> {
         let arrival = self.sockets.borrow().doorman().arrive(peer, told);
         match arrival {
             Some(arrival) => {
-                let tls = if secure { Some(self.session()?) } else { None };
-                if let Some((socket, secure)) = self.adopt(socket, Vec::new(), tls, arrival) {
+                let tls = if via.secure { Some(self.session()?) } else { None };
+                if let Some((socket, secure)) = self.adopt(socket, Vec::new(), tls, (via.listener, arrival)) {
                     self.refuse(socket, secure);
                 }
             }
-            None => self.refuse(socket, secure),
+            None => self.refuse(socket, via.secure),
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use std::rc::Rc;
 
 use monoio::net::TcpStream;
 
-use super::Core;
+use super::{Core, Via};
 use crate::config::Config;
 use crate::io::sys;
 use crate::metrics::Metric;
@@ -49,7 +49,7 @@ enum Incoming {
 }
 
 /// Waits for the header of a connection, then lets the connection in.
-pub(super) async fn await_header(core: Rc<Core>, stream: TcpStream, peer: IpAddr, secure: bool, config: &Config) {
+pub(super) async fn await_header(core: Rc<Core>, stream: TcpStream, peer: IpAddr, via: Via, config: &Config) {
     let told = receive(&core, &stream, config).await;
     core.greeting.waiting.set(core.greeting.waiting.get() - 1);
     match told {
@@ -57,7 +57,7 @@ pub(super) async fn await_header(core: Rc<Core>, stream: TcpStream, peer: IpAddr
             // The runtime keeps its own reference to the descriptor.
             let socket = sys::descriptor(&stream).try_clone_to_owned();
             drop(stream);
-            if let Err(error) = socket.and_then(|socket| core.let_in(socket, peer, told, secure)) {
+            if let Err(error) = socket.and_then(|socket| core.let_in(socket, peer, told, via)) {
                 tracing::warn!(%error, "a connection could not be taken in");
             }
         }

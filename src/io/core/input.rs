@@ -116,7 +116,7 @@ impl<K: Kernel> Core<K> {
         match input {
             Input::Continue => return Received::More,
             Input::Gone | Input::Pause => {}
-            Input::HandOver(bytes) => {
+            Input::HandOver(bytes, listener) => {
                 let removed = self.sockets.borrow_mut().remove(client);
                 if let Some(Removed { socket, tls, told }) = removed {
                     let mut outlets = self.outlets.borrow_mut();
@@ -125,6 +125,7 @@ impl<K: Kernel> Core<K> {
                         bytes,
                         tls,
                         told,
+                        listener,
                     }));
                     outlets.kick();
                 }

@@ -20,7 +20,7 @@ pub struct Expiry {
 
 /// Of every file with certificates of ours that is in use and can be read.
 pub fn expiries(config: &Config) -> Vec<Expiry> {
-    let listening = config.tls_cert.iter().filter(|_| config.tls_port.is_some());
+    let listening = config.tls_cert.iter().filter(|_| config.listens_with_tls());
     let listening = listening.map(|file| ("tls_cert", file));
     let calling = config.callback_cert.iter().map(|file| ("callback_cert", file));
     let expiry = |(key, file): (_, &PathBuf)| {

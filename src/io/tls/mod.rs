@@ -46,7 +46,7 @@ pub struct Fault {
     pub text: String,
 }
 
-/// Reads the files of `tls_cert` and `tls_key`; `None` without `tls_port`, or if a reload has taken the certificates away but
+/// Reads the files of `tls_cert` and `tls_key`; `None` without a `tls_port`, or if a reload has taken the certificates away but
 /// not the port, which stays until the restart. Blocks on files: for start and reload.
 ///
 /// # Errors
@@ -66,7 +66,7 @@ pub fn load(config: &Config) -> Result<Option<Identity>, Fault> {
 /// The certificates to listen with, and what is to be said about them.
 fn pairs(config: &Config) -> Result<(Vec<Arc<CertifiedKey>>, Vec<Fault>), Fault> {
     let (mut certificates, mut remarks) = (Vec::new(), Vec::new());
-    if config.tls_port.is_some() {
+    if config.listens_with_tls() {
         for (cert, key) in config.tls_cert.iter().zip(&config.tls_key) {
             let (certified, said) = files::certified(("tls_cert", cert), ("tls_key", key), &provider())?;
             certificates.push(Arc::new(certified));

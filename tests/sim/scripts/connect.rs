@@ -2,6 +2,7 @@
 
 use rainbow_server::engine::command::{CallbackFailure, CallbackOutcome, Qos};
 use rainbow_server::engine::hook::Event;
+use rainbow_server::protocol::ListenerId;
 use rainbow_server::shard::Input;
 use rainbow_server::time::Duration;
 
@@ -168,7 +169,7 @@ fn other_requests_are_handed_over_with_everything_read() {
     assert_eq!(rig.bytes(id, &head[..10]), Input::Continue);
     let rest = [&head[10..], b"abcGET /hello/ HTTP/1.1\r\n\r\n"].concat();
     let all = [&head[..10], &rest].concat();
-    assert_eq!(rig.bytes(id, &rest), Input::HandOver(all));
+    assert_eq!(rig.bytes(id, &rest), Input::HandOver(all, ListenerId::MAIN));
     assert_eq!(rig.shards[0].connections(), 0);
     assert_eq!(rig.shards[0].next_deadline(), None, "its timer is gone");
     assert!(!rig.socket(id).closed, "the socket lives on elsewhere");
@@ -180,7 +181,7 @@ fn a_refused_request_and_then_an_api_call() {
     let id = rig.accept(0);
     let api = b"GET /hello/ HTTP/1.1\r\n\r\n";
     let both = [b"GET /connect/ HTTP/1.1\r\n\r\n", &api[..]].concat();
-    assert_eq!(rig.bytes(id, &both), Input::HandOver(api.to_vec()));
+    assert_eq!(rig.bytes(id, &both), Input::HandOver(api.to_vec(), ListenerId::MAIN));
     assert_eq!(rig.status(id), 401);
 }
 
@@ -192,7 +193,7 @@ fn an_answer_still_on_its_way_is_not_lost_to_a_hand_over() {
     let both = b"GET /connect/ HTTP/1.1\r\n\r\nGET /hello/ HTTP/1.1\r\n\r\n";
     let input = rig.bytes(id, both);
     assert!(
-        !matches!(input, Input::HandOver(_)),
+        !matches!(input, Input::HandOver(..)),
         "bytes of the first answer wait here"
     );
     rig.make_room(id, usize::MAX);
@@ -284,7 +285,7 @@ fn the_server_is_full() {
     rig.shards[0].reload(config.into());
     rig.accept(0);
     let second = rig.accept(0);
-    assert_eq!(rig.shards[0].on_accept(now), None);
+    assert_eq!(rig.shards[0].on_accept(ListenerId::MAIN, now), None);
     rig.end(second);
     rig.accept(0);
 }

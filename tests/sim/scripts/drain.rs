@@ -3,6 +3,7 @@
 use rainbow_server::engine::command::Command;
 use rainbow_server::engine::hook::Event;
 use rainbow_server::engine::ids::{ClientId, ShardId};
+use rainbow_server::protocol::ListenerId;
 use rainbow_server::time::Duration;
 
 use crate::rig::{ADMITTED, Rig, reply};
@@ -59,7 +60,7 @@ fn everybody_goes_and_is_told_once() {
     assert_eq!(rig.drained, 2, "an empty shard is drained at once");
     assert!(rig.shards.iter().all(|shard| shard.next_deadline().is_none()));
     let now = rig.now;
-    assert_eq!(rig.shards[0].on_accept(now), None);
+    assert_eq!(rig.shards[0].on_accept(ListenerId::MAIN, now), None);
 }
 
 #[test]
@@ -159,7 +160,7 @@ fn handshakes_are_cut_at_half_time() {
     rig.advance(Duration::from_millis(20));
     assert!(rig.socket(asking).closed && rig.socket(silent).closed);
     let now = rig.now;
-    assert_eq!(rig.shards[0].on_accept(now), None);
+    assert_eq!(rig.shards[0].on_accept(ListenerId::MAIN, now), None);
     assert_eq!(rig.drained, 0, "the business server has not answered");
     rig.answer(&asked, reply(200, &[], ADMITTED));
     rig.answer(&asked_too, reply(200, &[], "{\"status\":\"no\"}"));
