@@ -141,3 +141,35 @@ fn the_doctor_sees_that_files_and_ports_are_short() {
     assert_eq!(findings(&out, "open files")[0].0, "problem", "{out}");
     assert!(findings(&out, "port")[0].1.contains("is taken"), "{out}");
 }
+
+/// A file for the gateway alone: its port and its URL, and nothing of rainbow's.
+#[test]
+fn the_doctor_looks_at_the_gateway() {
+    let business = Business::start();
+    business.reply("/event/", Reply::ok(""));
+    let free = ports::claim();
+    let taken = TcpListener::bind("127.0.0.1:0").expect("port");
+    let taken = taken.local_addr().expect("address").port();
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("doctor-gateway-{}.ini", std::process::id()));
+    let text = |port: u16| {
+        let url = format!("http://127.0.0.1:{}/event/", business.port());
+        format!(
+            "[main]\nbind = 127.0.0.1\nhttp_port = {}\n[gateway]\nport = {port}\nurl = {url}\nsecret = s\n",
+            free.number
+        )
+    };
+    for (port, level, exit) in [(ports::claim().number, "ok", 0), (taken, "problem", 1)] {
+        std::fs::write(&file, text(port)).expect("settings");
+        let (code, out, said) = doctor(&file, &["--connect"]);
+        assert_eq!(code, exit, "{out}{said}");
+        let found = findings(&out, "port");
+        assert!(found[0].0 == level && found[0].1.contains(&port.to_string()), "{out}");
+        assert!(findings(&out, "gateway url")[0].1.contains("200 to OPTIONS"), "{out}");
+        assert!(
+            findings(&out, "connect_url").is_empty() && findings(&out, "connect").is_empty(),
+            "{out}"
+        );
+    }
+    let _ = std::fs::remove_file(&file);
+    assert_eq!(business.requests().len(), 2);
+}

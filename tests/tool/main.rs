@@ -6,6 +6,7 @@ mod clients;
 #[path = "../common/mod.rs"]
 mod common;
 mod doctor;
+mod shells;
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};

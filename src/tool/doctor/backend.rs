@@ -1,8 +1,8 @@
 //! The backend: found, reached, answers; whether clocks and secrets agree.
 //!
-//! Without `--connect` each URL gets a signed OPTIONS request: no handler acts on it, and it goes the way the calls go, through
-//! the same proxies to the same application. With it, `connect_url` is asked about a client that does not exist, and
-//! `close_url` is told that it has gone, so that the backend's books are right again.
+//! Without `--connect` each URL gets an OPTIONS request, signed where it is rainbow's: no handler acts on it, and it goes the
+//! way the calls go, through the same proxies to the same application. With it, `connect_url` is asked about a client that does
+//! not exist, and `close_url` is told that it has gone, so that the backend's books are right again.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use http::Method;
 use super::{Report, http_date};
 use crate::config::{Config, Endpoint};
 use crate::io::clock;
-use crate::tool::call::{self, Answer, Request};
+use crate::tool::call::{Answer, Request, exchange};
 use crate::tool::line::Trust;
 use crate::tool::place::{random, sign};
 use crate::wire::json;
@@ -20,21 +20,35 @@ const DEVICE: &[u8] = b"rainbow-server-doctor";
 
 /// Asks all URLs.
 pub fn examine(report: &mut Report, config: &Config, connects: bool) {
-    let urls = [
+    let rainbow = [
         ("connect_url", Some(&config.connect_url), None),
         ("forward_url", Some(&config.forward_url), Some(1)),
         ("close_url", config.close_url.as_ref(), None),
     ];
-    for (name, url, kind) in urls {
+    let gateway = &config.gateway;
+    let gateway = [
+        ("gateway url", gateway.url.as_ref(), None),
+        ("gateway connect_url", gateway.connect_url.as_ref(), None),
+        ("gateway message_url", gateway.message_url.as_ref(), None),
+        ("gateway close_url", gateway.close_url.as_ref(), None),
+    ];
+    let rainbow = rainbow.into_iter().filter(|_| config.rainbow);
+    for (name, url, kind) in rainbow.chain(gateway.into_iter().filter(|_| config.gateway.on)) {
         let Some(url) = url else { continue };
         let target = url.request_target(kind, "");
         let began = clock::instant();
-        match ask(config, url, &Method::OPTIONS, &target, &[]) {
+        let is_rainbow = !name.starts_with("gateway");
+        let asked = if is_rainbow {
+            ask(config, url, &Method::OPTIONS, &target, &[])
+        } else {
+            call(config, url, &Method::OPTIONS, target.as_bytes(), &[])
+        };
+        match asked {
             Ok(answer) => judge(report, config, name, &answer, began),
             Err(why) => report.problem(name, format!("{url}: {why}"), advice(&why)),
         }
     }
-    if connects {
+    if connects && config.rainbow {
         connect(report, config);
     }
 }
@@ -56,14 +70,25 @@ fn ask(
         b"",
     );
     signed.map_err(|failure| failure.text)?;
+    call(config, url, method, &target, headers)
+}
+
+/// A request as it is. Errors in words.
+fn call(
+    config: &Config,
+    url: &Endpoint,
+    method: &Method,
+    target: &[u8],
+    headers: &[(&str, &[u8])],
+) -> Result<Answer, String> {
     let request = Request {
         method,
-        target: &target,
+        target,
         headers,
         body: b"",
     };
     let within = Duration::from_micros(u64::try_from(config.callback_timeout.as_micros()).unwrap_or(u64::MAX));
-    call::exchange(url, Trust::of(config), request, within).map_err(|error| match error.kind() {
+    exchange(url, Trust::of(config), request, within).map_err(|error| match error.kind() {
         std::io::ErrorKind::TimedOut | std::io::ErrorKind::WouldBlock => {
             format!("no answer within callback_timeout ({} s)", within.as_secs())
         }
@@ -94,7 +119,17 @@ fn judge(report: &mut Report, config: &Config, name: &str, answer: &Answer, bega
     } else if complaint(answer) == Some("60001") {
         refused(report, name);
     } else {
-        report.ok(name, format!("answers ({status} to a signed OPTIONS, {took} ms)"));
+        report.ok(
+            name,
+            format!(
+                "answers ({status} to {}, {took} ms)",
+                if name.starts_with("gateway") {
+                    "OPTIONS"
+                } else {
+                    "a signed OPTIONS"
+                }
+            ),
+        );
     }
     clocks(report, config, name, answer);
 }

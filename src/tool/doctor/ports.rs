@@ -17,17 +17,36 @@ const WITHIN: Duration = Duration::from_secs(3);
 
 /// Tries to listen on each port as the server would.
 pub fn examine(report: &mut Report, config: &Config) {
-    let place = Place {
-        addresses: &config.bind,
+    let place = |addresses| Place {
+        addresses,
         missing: config.bind_missing == BindMissing::Warn,
         shards: 1,
     };
+    if config.gateway.on {
+        let own = &config.gateway.bind;
+        let addresses = if own.is_empty() { &config.bind } else { own };
+        for port in [Some(config.gateway.port), config.gateway.tls_port]
+            .into_iter()
+            .flatten()
+        {
+            match listen::bind(port, place(addresses), &mut Vec::new()) {
+                Ok(_) => report.ok("port", format!("{port} is free on {}", join(addresses))),
+                Err(_) if serves(config) => {
+                    report.ok("port", format!("{port} is taken, by the server that runs, it seems"));
+                }
+                Err(refused) => report.problem("port", refused.to_string(), ""),
+            }
+        }
+    }
+    let place = place(&config.bind);
     for port in config.ports.iter().copied().chain(config.tls_port) {
         match listen::bind(port, place, &mut Vec::new()) {
-            Ok(_) => report.ok("port", format!("{port} is free on {}", addresses(&config.bind))),
+            Ok(_) => report.ok("port", format!("{port} is free on {}", join(&config.bind))),
             Err(_) if Some(port) != config.tls_port && is_rainbow(&local(config), port) => {
                 report.ok("port", format!("{port}: a rainbow-server runs there"));
-                signature(report, config, port);
+                if config.rainbow {
+                    signature(report, config, port);
+                }
             }
             Err(_) if config.tls_port == Some(port) && serves(config) => {
                 report.ok("port", format!("{port} is taken, by the server that runs, it seems"));
@@ -44,7 +63,7 @@ pub fn examine(report: &mut Report, config: &Config) {
     }
 }
 
-fn addresses(bind: &[IpAddr]) -> String {
+fn join(bind: &[IpAddr]) -> String {
     let bind: Vec<_> = bind.iter().map(ToString::to_string).collect();
     bind.join(", ")
 }
