@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use super::hook::Hook;
 use super::ids::{ClientId, ShardId, Ticket};
-use super::name::Name;
+use super::name::{Name, Space};
 use super::registry::Presence;
 use crate::close::CloseCause;
 use crate::time::Instant;
@@ -87,17 +87,111 @@ pub enum Command {
         /// Whom to answer.
         ticket: Ticket,
     },
+    /// To the owning shard: take the client out of the set it is in of a single-valued space, whichever that is. Answered
+    /// by [`Report::Done`].
+    Unbind {
+        /// The client.
+        client: ClientId,
+        /// Single-valued ([`super::name::Space::single`]).
+        space: Space,
+        /// Whom to answer.
+        ticket: Ticket,
+    },
+    /// To the owning shard: change what the client's session keeps. Answered by [`Report::Done`].
+    Edit {
+        /// The client.
+        client: ClientId,
+        /// How.
+        edit: Edit,
+        /// Whom to answer.
+        ticket: Ticket,
+    },
     /// To the owning shard: end the connection. Answered by [`Report::Done`].
     Close {
         /// The client.
         client: ClientId,
-        /// Why.
-        cause: CloseCause,
+        /// How.
+        order: Box<CloseOrder>,
         /// Whom to answer.
         ticket: Ticket,
     },
     /// Close every client, accept no more. Answered by [`Report::Drained`] when the last slot is free.
     Drain,
+}
+
+/// A change of what a client's session keeps. Its door knows what it means, the engine does not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edit {
+    /// The door's own number for what is to be done with `patch`.
+    pub verb: u8,
+    /// What it is done with.
+    pub patch: Bytes,
+}
+
+/// How a connection is to be ended: the farewell and then the close frame go behind everything that waits for the client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CloseOrder {
+    /// What is counted, and what the client is told if there is no `code`.
+    pub cause: CloseCause,
+    /// Code of the close frame; one that must not travel (RFC 6455 §7.4) is left out.
+    pub code: Option<u16>,
+    /// Reason of the close frame, if there is a `code`; UTF-8, of which [`CloseOrder::REASON_BYTES_MAX`] are sent.
+    pub reason: Bytes,
+    /// A last message: its tag and its payload. Left out if the client has too much waiting already.
+    pub farewell: Option<(u16, Bytes)>,
+    /// Neither is sent, nor what waits: TCP ends at once.
+    pub force: bool,
+}
+
+impl CloseOrder {
+    /// What a close frame holds beside its code (RFC 6455 §5.5).
+    pub const REASON_BYTES_MAX: usize = 123;
+
+    /// A close frame as the cause has it.
+    pub fn new(cause: CloseCause) -> Self {
+        Self {
+            cause,
+            code: None,
+            reason: Bytes::new(),
+            farewell: None,
+            force: false,
+        }
+    }
+}
+
+/// What became of a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// There is no such client (any more).
+    NoClient,
+    /// It was not made.
+    Refused(Why),
+    /// It was so already.
+    Unchanged,
+    /// It was made.
+    Changed,
+    /// It was made, and ended what the client was in before, of this single-valued space.
+    Replaced(Name),
+    /// What the session keeps now, in the door's own words.
+    Edited(Bytes),
+}
+
+/// Why a change was not made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// The client is in `channels_max` sets.
+    TooManyChannels,
+    /// The session would keep more than it may.
+    Full,
+    /// The door does not understand it; a phrase that says what.
+    Invalid(&'static str),
+}
+
+impl Done {
+    /// Whether it is now as was asked for.
+    pub const fn is_so(&self) -> bool {
+        !matches!(self, Done::NoClient | Done::Refused(_))
+    }
 }
 
 /// From a shard to the control core.
@@ -123,12 +217,12 @@ pub enum Report {
         /// Each once, in order of connecting.
         platforms: Vec<Presence>,
     },
-    /// A [`Command::Join`], `Leave`, `Occupy` or `Close` took effect, or found no such client.
+    /// What a [`Command::Join`], `Leave`, `Occupy`, `Unbind`, `Edit` or `Close` came to; sent once.
     Done {
         /// Of the command.
         ticket: Ticket,
-        /// False: no such client.
-        found: bool,
+        /// What it did.
+        done: Done,
     },
     /// Ask the business.
     Callback(CallbackRequest),

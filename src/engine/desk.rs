@@ -1,5 +1,6 @@
 //! The desk of a control core: everybody who asks something of the shards, and of other nodes, and waits for the answer.
-//! Verbs come in ([`Desk::publish`], [`Desk::change`], [`Desk::close`], [`Desk::list`]), what shards and nodes say comes in
+//! Verbs come in ([`Desk::publish`], [`Desk::change`], [`Desk::unbind`],
+//! [`Desk::edit`], [`Desk::close`], [`Desk::list`]), what shards and nodes say comes in
 //! ([`Desk::on_report`], [`Desk::on_remote`]), and the time ([`Desk::on_deadline`]); commands, questions to other nodes and
 //! answers go out ([`Desk::poll_output`]). The core carries them, and knows nothing else about it.
 //!
@@ -33,15 +34,14 @@ use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 
 use self::listing::Listing;
-use super::command::{Command, Publish, Report, Tell};
+use super::command::{CloseOrder, Command, Done, Edit, Publish, Report, Tell};
 use super::ids::{ClientId, DeskId, NodeEpoch, ShardId, Ticket};
-use super::name::Name;
+use super::name::{Name, Space};
 use super::receipt::{Answer, Deadline, Question, Receipts, Tickets};
 use super::registry::HomeHash;
 use super::remote::{Inbound, Outbound};
 use super::wheel::{TimerId, Wheel};
 use crate::budget::Claim;
-use crate::close::CloseCause;
 use crate::limits::DESK_QUESTIONS_MAX;
 use crate::time::Instant;
 
@@ -85,10 +85,10 @@ pub enum Output {
 pub enum Told {
     /// How a publish ended.
     Published(Answer),
-    /// Whether there is such a client.
+    /// What became of a change.
     Done {
         /// On this node.
-        found: bool,
+        done: Done,
         /// What other nodes say, in the order of their answers.
         others: Vec<Inbound>,
     },
@@ -137,7 +137,7 @@ struct Asked {
 #[derive(Debug)]
 enum Here {
     Waiting,
-    Done(bool),
+    Done(Done),
     Listed {
         channels: Vec<(Name, u64)>,
         /// For as long as other nodes are waited for.
@@ -223,7 +223,7 @@ impl Desk {
                 },
             ),
             (_, None) => {
-                self.on_done(ticket, false);
+                self.on_done(ticket, Done::NoClient);
                 return Some(ticket);
             }
             (Change::Join, Some(client)) => (
@@ -248,10 +248,29 @@ impl Desk {
     }
 
     /// Ends the connection of a client.
-    pub fn close(&mut self, caller: Caller, client: ClientId, cause: CloseCause) -> Option<Ticket> {
+    pub fn close(&mut self, caller: Caller, client: ClientId, order: CloseOrder) -> Option<Ticket> {
+        let order = Box::new(order);
+        self.change_client(caller, client, |ticket| Command::Close { client, order, ticket })
+    }
+
+    /// Takes a client out of the set it is in of a single-valued space.
+    pub fn unbind(&mut self, caller: Caller, client: ClientId, space: Space) -> Option<Ticket> {
+        self.change_client(caller, client, |ticket| Command::Unbind { client, space, ticket })
+    }
+
+    /// Changes what a client's session keeps.
+    pub fn edit(&mut self, caller: Caller, client: ClientId, edit: Edit) -> Option<Ticket> {
+        self.change_client(caller, client, |ticket| Command::Edit { client, edit, ticket })
+    }
+
+    fn change_client(
+        &mut self,
+        caller: Caller,
+        client: ClientId,
+        command: impl FnOnce(Ticket) -> Command,
+    ) -> Option<Ticket> {
         let ticket = self.open(caller, None)?;
-        let command = Command::Close { client, cause, ticket };
-        self.post(client.shard, command);
+        self.post(client.shard, command(ticket));
         Some(ticket)
     }
 
@@ -283,7 +302,7 @@ impl Desk {
                 let answer = self.receipts.on_online(ticket, shards, &platforms);
                 self.end_publish(ticket, answer);
             }
-            Report::Done { ticket, found } => self.on_done(ticket, found),
+            Report::Done { ticket, done } => self.on_done(ticket, done),
             Report::Census { ticket, channels, next } => self.on_page(ticket, channels, next),
             Report::Callback(_) | Report::Drained { .. } => {}
         }
@@ -371,9 +390,9 @@ impl Desk {
         self.outputs.push_back(Output::Post(shard, command));
     }
 
-    fn on_done(&mut self, ticket: Ticket, found: bool) {
+    fn on_done(&mut self, ticket: Ticket, done: Done) {
         if let Some(asked) = self.questions.get_mut(&ticket) {
-            asked.here = Here::Done(found);
+            asked.here = Here::Done(done);
             self.end_question(ticket);
         }
     }
@@ -391,7 +410,7 @@ impl Desk {
         } = entry.remove();
         let told = match here {
             Here::Listed { channels, .. } => Told::Listed { channels, others },
-            Here::Done(found) => Told::Done { found, others },
+            Here::Done(done) => Told::Done { done, others },
             Here::Waiting => return,
         };
         self.answer(caller, told);

@@ -31,6 +31,7 @@ pub mod name;
 pub mod outbox;
 pub mod outlets;
 pub mod publish;
+pub mod query;
 pub mod receipt;
 pub mod registry;
 pub mod remote;

@@ -316,7 +316,7 @@ impl World {
                 self.events.push(format!("{part:?}"));
             }
             Report::Online { .. } => panic!("nobody asked"),
-            Report::Done { ticket, found } => self.events.push(format!("{ticket:?} {found}")),
+            Report::Done { ticket, done } => self.events.push(format!("{ticket:?} {done:?}")),
             Report::Census { .. } => {}
             Report::Drained { .. } => self.drained += 1,
         }

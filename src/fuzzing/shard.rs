@@ -12,8 +12,8 @@ use super::Input8;
 use crate::close::CloseCause;
 use crate::config::{Config, Overrides};
 use crate::engine::command::{
-    AtDeadline, CallbackFailure, CallbackOutcome, CallbackReply, CallbackRequest, ClientSet, Command, Publish, Qos,
-    Report,
+    AtDeadline, CallbackFailure, CallbackOutcome, CallbackReply, CallbackRequest, ClientSet, CloseOrder, Command,
+    Publish, Qos, Report,
 };
 use crate::engine::hook::Event;
 use crate::engine::ids::{ClientId, IdentityKey, ShardId, Ticket};
@@ -177,7 +177,7 @@ impl World {
                         client.shard,
                         Command::Close {
                             client,
-                            cause: CloseCause::Kicked,
+                            order: Box::new(CloseOrder::new(CloseCause::Kicked)),
                             ticket,
                         },
                     );

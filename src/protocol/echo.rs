@@ -4,14 +4,14 @@
 //!
 //! With `?room=NAME` a message goes to everybody who came in with that name, the sender included: from client to clients
 //! without HTTP, by the same ways as everything that is published. With `&receipt=TEXT` the sender is answered that each time,
-//! once the message is on its way; with `&farewell=TEXT` the room hears that, and the cause, when the client goes. A room is in
+//! once the message is on its way (it is also what the session keeps, for those who ask and change it); with `&farewell=TEXT` the room hears that, and the cause, when the client goes. A room is in
 //! a space of its own, no other door's channel.
 
 use bytes::Bytes;
 
 use crate::close::CloseCause;
 use crate::config::Config;
-use crate::engine::command::Publish;
+use crate::engine::command::{Edit, Publish, Why};
 use crate::engine::name::{Name, Space};
 use crate::protocol::{Action, Actions, DoorPolicy, Entry, Refused};
 use crate::wire::http1::RequestHead;
@@ -23,6 +23,13 @@ pub const PATH: &[u8] = b"/echo/";
 
 /// Where rooms are.
 const ROOMS: Space = Space::many(2);
+
+/// Verbs of [`Session::on_edit`].
+const SET: u8 = 0;
+const APPEND: u8 = 1;
+
+/// Longest receipt that can be made of one.
+const RECEIPT_BYTES_MAX: usize = 1024;
 
 /// What RFC 6455 wants refused is refused, whatever the settings let other clients do.
 pub(crate) fn policy(config: &Config) -> DoorPolicy {
@@ -96,6 +103,27 @@ impl Session {
         let text = Bytes::from(text);
         let publishes = names.map(|name| Publish::untold(name.clone(), ws::Opcode::Binary as u16, text.clone()));
         out.steps.extend(publishes.map(Action::Publish));
+    }
+}
+
+impl Session {
+    /// The receipt.
+    pub(crate) fn data(&self) -> Bytes {
+        self.receipt.clone().unwrap_or_default()
+    }
+
+    /// [`SET`]: another receipt; [`APPEND`]: more of it.
+    pub(crate) fn on_edit(&mut self, edit: &Edit) -> Result<Bytes, Why> {
+        let receipt = match edit.verb {
+            SET => edit.patch.clone(),
+            APPEND => [&self.data()[..], &edit.patch].concat().into(),
+            _ => return Err(Why::Invalid("a receipt is set or appended to")),
+        };
+        if receipt.len() > RECEIPT_BYTES_MAX {
+            return Err(Why::Full);
+        }
+        self.receipt = Some(receipt.clone()).filter(|receipt| !receipt.is_empty());
+        Ok(receipt)
     }
 }
 

@@ -15,16 +15,19 @@ pub mod rainbow;
 pub mod serial;
 mod words;
 
-use crate::close::CloseCause;
+use bytes::Bytes;
+
 use crate::config::Config;
-use crate::engine::command::{CallbackOutcome, CallbackRequest, Publish};
+use crate::engine::command::{CallbackOutcome, CallbackRequest, Edit, Publish, Why};
 use crate::engine::ids::{DeliveryKey, Identity};
 use crate::engine::name::Name;
 use crate::wire::ws;
 
 pub use door::Door;
 pub use listener::{Listener, ListenerId};
-pub use words::{Action, Actions, Context, DoorPolicy, Entry, InflightFull, Names, Note, Question, Refused, TimerKind};
+pub use words::{
+    Action, Actions, Context, DoorPolicy, Ending, Entry, InflightFull, Names, Note, Question, Refused, TimerKind,
+};
 
 /// The session of one admitted client: one variant per door.
 #[derive(Debug)]
@@ -153,19 +156,38 @@ impl Session {
         }
     }
 
-    /// The client begins to go away, because of `cause`; `names` are what it is in, all but for the last time. Comes before
+    /// The client begins to go away, as `ending` says; `names` are what it is in, all but for the last time. Comes before
     /// everything else that ends: what is published here is heard by those who stay.
     pub fn on_closing<'a>(
         &mut self,
         _context: Context<'_>,
-        cause: CloseCause,
+        ending: &Ending,
         names: impl Iterator<Item = &'a Name>,
         out: &mut Actions,
     ) {
         match self {
             Session::Rainbow(_) => {}
-            Session::Echo(session) => session.on_closing(cause, names, out),
+            Session::Echo(session) => session.on_closing(ending.cause, names, out),
             Session::Gateway(_) => {}
+        }
+    }
+
+    /// What this session keeps of its client, for those who ask; the door says what it is.
+    pub fn data(&self) -> Bytes {
+        match self {
+            Session::Rainbow(_) | Session::Gateway(_) => Bytes::new(),
+            Session::Echo(session) => session.data(),
+        }
+    }
+
+    /// Changes what this session keeps of its client; what it is then.
+    ///
+    /// # Errors
+    /// Nothing was changed, and why.
+    pub fn on_edit(&mut self, _context: Context<'_>, edit: &Edit) -> Result<Bytes, Why> {
+        match self {
+            Session::Rainbow(_) | Session::Gateway(_) => Err(Why::Invalid("this door keeps no data")),
+            Session::Echo(session) => session.on_edit(edit),
         }
     }
 

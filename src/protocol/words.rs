@@ -13,7 +13,7 @@ use bytes::Bytes;
 use crate::close::CloseCause;
 use crate::config::Config;
 use crate::engine::ack_data::LeftOut;
-use crate::engine::command::{CallbackRequest, Publish};
+use crate::engine::command::{CallbackRequest, CloseOrder, Publish};
 use crate::engine::hook::Hook;
 use crate::engine::ids::{ClientId, DeliveryKey, IdentityKey};
 use crate::engine::name::{Name, Space};
@@ -107,6 +107,53 @@ pub enum Action {
     Disarm(TimerKind),
     /// Something that the operator should know of.
     Note(Note),
+}
+
+/// How a client goes, as its session hears of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// Why.
+    pub cause: CloseCause,
+    /// Code of the close frame, which is the client's own if it sent one first. `None`: what the cause has ([`CloseCause::frame`]).
+    pub code: Option<u16>,
+    /// The reason that goes with the code.
+    pub reason: Bytes,
+    /// Somebody has ordered it, neither the client nor this server.
+    pub is_ordered: bool,
+}
+
+impl From<CloseCause> for Ending {
+    fn from(cause: CloseCause) -> Self {
+        Self {
+            cause,
+            code: None,
+            reason: Bytes::new(),
+            is_ordered: false,
+        }
+    }
+}
+
+impl Ending {
+    /// As somebody has ordered it, but for what must not travel in a close frame.
+    pub fn ordered(order: &CloseOrder) -> Self {
+        let code = order.code.filter(|code| ws::is_valid_close_code(*code));
+        let reason = code.map(|_| cut(&order.reason)).unwrap_or_default();
+        Self {
+            cause: order.cause,
+            code,
+            reason,
+            is_ordered: true,
+        }
+    }
+}
+
+/// As much text as a close frame may hold.
+fn cut(reason: &Bytes) -> Bytes {
+    let text = match str::from_utf8(reason) {
+        Ok(text) => text,
+        Err(error) => str::from_utf8(reason.get(..error.valid_up_to()).unwrap_or_default()).unwrap_or_default(),
+    };
+    reason.slice(..text.floor_char_boundary(CloseOrder::REASON_BYTES_MAX))
 }
 
 /// One of a session's timers.

@@ -2,17 +2,20 @@
 //! fail; a close frame is sent where the cause has one; messages still on their way to the business end; the close callback is handed to the
 //! control core, exactly once for every client the business had admitted; the slot is freed.
 
+use bytes::Bytes;
+
 use super::client::{Closing, Phase, Timer};
+use super::frames::{Frames, Outgoing};
 use super::sockets::Sockets;
 use super::{Shard, context};
 use crate::budget::Input;
 use crate::close::{CloseCause, CloseFrame};
-use crate::engine::command::{Command, Report};
+use crate::engine::command::{CloseOrder, Command, Done, Publish, Report};
 use crate::engine::ids::ClientId;
 use crate::engine::name::Name;
 use crate::limits::CLOSE_TIMEOUT;
 use crate::metrics::Metric;
-use crate::protocol::{Actions, Session};
+use crate::protocol::{Actions, Ending, Session};
 use crate::time::Instant;
 use crate::wire::ws;
 
@@ -28,10 +31,74 @@ impl Shard {
         now: Instant,
         sockets: &mut dyn Sockets,
     ) {
-        if !self.begin_closing(id, cause, now, sockets) {
+        let ending = Ending {
+            code: code.filter(|_| cause.frame() == CloseFrame::Given),
+            ..Ending::from(cause)
+        };
+        self.close_with(id, &ending, now, sockets);
+    }
+
+    /// Ends a client as somebody has ordered it.
+    pub(super) fn close_by_order(
+        &mut self,
+        id: ClientId,
+        order: &CloseOrder,
+        now: Instant,
+        sockets: &mut dyn Sockets,
+    ) -> Done {
+        let client = self.clients.get_mut(id.slot, id.generation);
+        if id.shard != self.id || !client.is_some_and(|client| client.is_open()) {
+            return Done::NoClient;
+        }
+        let ending = Ending::ordered(order);
+        if order.force {
+            self.drop_with(id, &ending, now, sockets);
+            return Done::Changed;
+        }
+        if let Some((tag, payload)) = &order.farewell {
+            self.say_farewell(id, *tag, payload, now);
+        }
+        self.close_with(id, &ending, now, sockets);
+        Done::Changed
+    }
+
+    /// Queues a last message; nothing if the client has too much waiting already. It is written with the close frame.
+    fn say_farewell(&mut self, id: ClientId, tag: u16, payload: &Bytes, now: Instant) {
+        let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
+            return;
+        };
+        client.make_room(&self.config, &mut self.pool, &self.metrics);
+        let Some(open) = client.open() else { return };
+        let publish = Publish::untold(Name::channel(b""), tag, payload.clone());
+        let (mut frames, deflate) = (Frames::default(), open.deflate);
+        open.session.shared_head(&publish, frames.head());
+        if deflate.is_some() {
+            frames.head().extend_from_slice(payload);
+            self.pack_reply(id, frames.head());
+        } else {
+            frames.push_payload(payload);
+        }
+        let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
+            return;
+        };
+        // One message may always wait, however large.
+        let bytes_max = match client.outbox.is_empty() {
+            true => usize::MAX,
+            false => self.config.outbox_bytes,
+        };
+        let out = Outgoing::Frames(&frames);
+        if out.queue(0, &mut client.outbox, bytes_max, &mut self.pool).is_ok() {
+            client.outbox.tag(out.len(), false, now);
+            self.metrics.add(Metric::FramesOut, 1);
+        }
+    }
+
+    /// The same as [`Shard::close_client`], with what the close frame says.
+    pub(super) fn close_with(&mut self, id: ClientId, ending: &Ending, now: Instant, sockets: &mut dyn Sockets) {
+        if !self.begin_closing(id, ending, now, sockets) {
             return;
         }
-        let frame = self.close_frame(cause, code);
+        let frame = self.close_frame(ending);
         let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
             return;
         };
@@ -47,13 +114,14 @@ impl Shard {
         if let Phase::Closing(closing) = &mut client.phase {
             closing.linger = Some(linger);
         }
-        let write_armed = client.write_armed;
+        // An order comes while mail that replies in the outbox rely on has not left: they are written at the end of the turn.
+        let waits = client.write_armed || client.dirty && ending.is_ordered;
         if client.paused {
             client.pause(false, &self.metrics);
             sockets.resume(id);
         }
         self.on_closing_bytes(id, sockets);
-        if !write_armed {
+        if !waits {
             self.flush(id, now, sockets);
         }
     }
@@ -67,7 +135,11 @@ impl Shard {
             }
             return;
         }
-        self.begin_closing(id, cause, now, sockets);
+        self.drop_with(id, &Ending::from(cause), now, sockets);
+    }
+
+    fn drop_with(&mut self, id: ClientId, ending: &Ending, now: Instant, sockets: &mut dyn Sockets) {
+        self.begin_closing(id, ending, now, sockets);
         self.close_socket(id, now, sockets);
     }
 
@@ -142,7 +214,7 @@ impl Shard {
     pub(super) fn close_unborn(&mut self, id: ClientId, mut session: Session, names: &[Name], now: Instant) {
         let mut nothing = Actions::default();
         let context = context!(self, id, now);
-        session.on_closing(context, CloseCause::GoneDuringAuth, names.iter(), &mut nothing);
+        session.on_closing(context, &CloseCause::GoneDuringAuth.into(), names.iter(), &mut nothing);
         if let Some(client) = self.clients.get_mut(id.slot, id.generation) {
             client.phase = Phase::Closing(Closing {
                 session: Some(session),
@@ -159,7 +231,8 @@ impl Shard {
     }
 
     /// Moves a client to `Closing`; false if it is there already. Memberships and deliveries end here.
-    fn begin_closing(&mut self, id: ClientId, cause: CloseCause, now: Instant, sockets: &mut dyn Sockets) -> bool {
+    fn begin_closing(&mut self, id: ClientId, ending: &Ending, now: Instant, sockets: &mut dyn Sockets) -> bool {
+        let cause = ending.cause;
         let Some(client) = self.clients.get_mut(id.slot, id.generation) else {
             return false;
         };
@@ -167,7 +240,11 @@ impl Shard {
             return false;
         }
         // Only after a close frame of ours does the client answer with its own.
-        let answered = matches!(cause.frame(), CloseFrame::None | CloseFrame::Given);
+        let answered = match cause.frame() {
+            CloseFrame::None => ending.code.is_none(),
+            CloseFrame::Given => true,
+            CloseFrame::Empty | CloseFrame::Code(..) | CloseFrame::Restart(_) => false,
+        };
         let closing = Closing {
             session: None,
             decoder: ws::Decoder::new(),
@@ -195,7 +272,7 @@ impl Shard {
                 let mut actions = std::mem::take(&mut self.actions);
                 open.session.on_closing(
                     context!(self, id, now),
-                    cause,
+                    ending,
                     self.members.channels_of(id.slot),
                     &mut actions,
                 );
@@ -231,7 +308,7 @@ impl Shard {
     }
 
     /// Tells the home of a channel that this shard has its first member or lost its last one.
-    pub(super) fn tell_interest(&mut self, channel: crate::engine::name::Name, joined: bool) {
+    pub(super) fn tell_interest(&mut self, channel: Name, joined: bool) {
         let home = self.home.home_of(&channel);
         if home == self.id {
             self.interest.note(&channel, self.id, joined);
@@ -247,15 +324,16 @@ impl Shard {
         }
     }
 
-    /// The close frame of a cause, or nothing.
-    fn close_frame(&mut self, cause: CloseCause, code: Option<u16>) -> Vec<u8> {
+    /// The close frame of an ending, or nothing.
+    fn close_frame(&mut self, ending: &Ending) -> Vec<u8> {
         let mut frame = Vec::new();
-        let payload = match cause.frame() {
-            CloseFrame::None => return frame,
-            CloseFrame::Empty => Vec::new(),
-            CloseFrame::Given => code.map(|code| code.to_be_bytes().to_vec()).unwrap_or_default(),
-            CloseFrame::Code(code, reason) => [&code.to_be_bytes(), reason.as_bytes()].concat(),
-            CloseFrame::Restart(code) => [&code.to_be_bytes(), self.reconnect_after().as_bytes()].concat(),
+        let payload = match (ending.cause.frame(), ending.code) {
+            (CloseFrame::Given, code) => code.map(|code| code.to_be_bytes().to_vec()).unwrap_or_default(),
+            (_, Some(code)) => [&code.to_be_bytes(), &ending.reason[..]].concat(),
+            (CloseFrame::None, None) => return frame,
+            (CloseFrame::Empty, None) => Vec::new(),
+            (CloseFrame::Code(code, reason), None) => [&code.to_be_bytes(), reason.as_bytes()].concat(),
+            (CloseFrame::Restart(code), None) => [&code.to_be_bytes(), self.reconnect_after().as_bytes()].concat(),
         };
         let (header, len) = ws::header(ws::Opcode::Close, payload.len());
         frame.extend_from_slice(&header[..len]);

@@ -3,6 +3,8 @@
 //! A client whose session wants no more input is paused: its socket is not read until the session has room again. Nothing
 //! is dropped; TCP tells the client.
 
+use bytes::Bytes;
+
 use super::client::{Client, Phase};
 use super::frames::Outgoing;
 use super::rate::Rate;
@@ -13,7 +15,7 @@ use crate::close::CloseCause;
 use crate::engine::ids::ClientId;
 use crate::limits::EARLY_BYTES_MAX;
 use crate::metrics::Metric;
-use crate::protocol::{Actions, ListenerId};
+use crate::protocol::{Actions, Ending, ListenerId};
 use crate::time::Instant;
 use crate::wire::ws;
 
@@ -58,7 +60,7 @@ enum Run {
     /// Enough was inflated in this turn.
     Spent,
     /// The client closes, with the code of its close frame.
-    End(Option<u16>),
+    End(Box<Ending>),
     /// The client's stream cannot be followed any further.
     Violation(ws::Error),
     /// The client is not open any more.
@@ -224,7 +226,7 @@ impl Shard {
                     client.pause(paused, &self.metrics);
                 }
             }
-            Run::End(code) => self.close_client(id, CloseCause::ClientClosed, code, now, sockets),
+            Run::End(ending) => self.close_with(id, &ending, now, sockets),
             Run::Violation(error) => self.on_violation(id, error, now, sockets),
         }
         used
@@ -286,7 +288,7 @@ impl Shard {
             }
             ws::Step::Pong(_) => open.session.on_pong(actions),
             ws::Step::Close(frame) => {
-                return Err(Run::End(frame.map(|frame| frame.code)));
+                return Err(Run::End(Box::new(ended_by(frame))));
             }
         }
         self.metrics.add(Metric::FramesIn, 1);
@@ -342,6 +344,16 @@ impl Shard {
             Some(client) if client.paused => Input::Pause,
             Some(_) => Input::Continue,
         }
+    }
+}
+
+/// The client has said that it goes.
+fn ended_by(frame: Option<ws::CloseFrame<'_>>) -> Ending {
+    Ending {
+        cause: CloseCause::ClientClosed,
+        code: frame.map(|frame| frame.code),
+        reason: frame.map_or_else(Bytes::new, |frame| Bytes::copy_from_slice(frame.reason.as_bytes())),
+        is_ordered: false,
     }
 }
 

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::Shard;
 use super::client::Client;
+use super::{Shard, context};
 use crate::config::Config;
-use crate::engine::command::{Any, Command, Publish, Report, Target, Tell};
+use crate::engine::command::{Any, Command, Done, Edit, Publish, Report, Target, Tell, Why};
 use crate::engine::ids::{ClientId, ShardId, Ticket};
-use crate::engine::name::Name;
+use crate::engine::name::{Name, Space};
 use crate::engine::registry::{Join, Leave, Presence};
 use crate::limits::{CENSUS_PAGE_CHANNELS, SHARDS_MAX};
 use crate::metrics::Metric;
@@ -69,22 +69,25 @@ impl Shard {
         }
     }
 
-    /// Puts an admitted client into a set. False if there is no such client, or it is in `channels_max` channels; of a
-    /// single-valued space it leaves the one it is in, and that does not count as a channel.
-    pub(super) fn join(&mut self, id: ClientId, name: Name, now: Instant) -> bool {
+    /// Puts an admitted client into a set. Of a single-valued space it leaves the one it is in, and that does not count as a
+    /// channel.
+    pub(super) fn join(&mut self, id: ClientId, name: Name, now: Instant) -> Done {
         if !self.is_open(id) {
-            return false;
+            return Done::NoClient;
         }
+        let mut other = None;
         if name.space().is_single() {
-            self.leave_other(id, &name);
+            other = self.leave_other(id, &name);
         } else if self.is_in_too_many(id, &name) {
             self.note(&too_many(), now);
-            return false;
+            return Done::Refused(Why::TooManyChannels);
         }
-        if let Join::New { first: true } = self.members.join(id.slot, &name) {
-            self.tell_interest(name, true);
+        match self.members.join(id.slot, &name) {
+            Join::Already => return Done::Unchanged,
+            Join::New { first: true } => self.tell_interest(name, true),
+            Join::New { first: false } => {}
         }
-        true
+        other.map_or(Done::Changed, Done::Replaced)
     }
 
     fn is_in_too_many(&self, id: ClientId, name: &Name) -> bool {
@@ -95,32 +98,62 @@ impl Shard {
             && !self.members.contains(id.slot, name)
     }
 
-    /// Of a single-valued space a client keeps no other name.
-    fn leave_other(&mut self, id: ClientId, name: &Name) {
-        let is_other = |other: &&Name| other.space() == name.space() && *other != name;
-        let other = self.members.channels_of(id.slot).find(is_other).cloned();
-        if let Some(other) = other {
-            self.leave(id, &other);
+    /// Of a single-valued space a client keeps no other name; the one it had.
+    fn leave_other(&mut self, id: ClientId, name: &Name) -> Option<Name> {
+        let other = self.name_in(id, name.space()).filter(|other| other != name)?;
+        self.leave(id, &other);
+        Some(other)
+    }
+
+    /// Takes a client out of the set it is in of a single-valued space.
+    pub(super) fn unbind(&mut self, id: ClientId, space: Space) -> Done {
+        if !self.is_open(id) {
+            return Done::NoClient;
         }
+        let name = self.name_in(id, space).filter(|_| space.is_single());
+        name.map_or(Done::Unchanged, |name| {
+            self.leave(id, &name);
+            Done::Replaced(name)
+        })
+    }
+
+    /// The first name of a space that a client has.
+    fn name_in(&self, id: ClientId, space: Space) -> Option<Name> {
+        let mut names = self.members.channels_of(id.slot);
+        names.find(|name| name.space() == space).cloned()
     }
 
     /// The same as [`Shard::join`], and the client is online on `platform` until it is gone.
     pub(super) fn bind(&mut self, id: ClientId, name: Name, platform: Bytes, now: Instant) {
-        if self.join(id, name, now) {
+        if self.join(id, name, now).is_so() {
             let since = i64::try_from(now.as_micros()).unwrap_or(i64::MAX);
             self.online.insert(id.slot, Presence { since, platform });
         }
     }
 
-    /// Takes a client out of a channel. False if there is no such client.
-    pub(super) fn leave(&mut self, id: ClientId, channel: &Name) -> bool {
+    /// Takes a client out of a channel.
+    pub(super) fn leave(&mut self, id: ClientId, channel: &Name) -> Done {
         if !self.is_open(id) {
-            return false;
+            return Done::NoClient;
         }
-        if let Leave::Left { emptied: true } = self.members.leave(id.slot, channel) {
-            self.tell_interest(channel.clone(), false);
+        match self.members.leave(id.slot, channel) {
+            Leave::No => return Done::Unchanged,
+            Leave::Left { emptied: true } => self.tell_interest(channel.clone(), false),
+            Leave::Left { emptied: false } => {}
         }
-        true
+        Done::Changed
+    }
+
+    /// Changes what a client's session keeps.
+    pub(super) fn edit(&mut self, id: ClientId, edit: &Edit, now: Instant) -> Done {
+        let context = context!(self, id, now);
+        let Some(open) = self.clients.get_mut(id.slot, id.generation).and_then(Client::open) else {
+            return Done::NoClient;
+        };
+        match open.session.on_edit(context, edit) {
+            Ok(kept) => Done::Edited(kept),
+            Err(why) => Done::Refused(why),
+        }
     }
 
     /// This shard is the home of the channel: empties it on all shards, then puts `client` in. Publishes pass through here
@@ -139,10 +172,13 @@ impl Shard {
             }
         }
         match client {
-            None => self.report(Report::Done { ticket, found: false }),
+            None => self.report(Report::Done {
+                ticket,
+                done: Done::NoClient,
+            }),
             Some(client) if client.shard == self.id => {
-                let found = self.join(client, channel, now);
-                self.report(Report::Done { ticket, found });
+                let done = self.join(client, channel, now);
+                self.report(Report::Done { ticket, done });
             }
             Some(client) => self.commands.push((
                 client.shard,

@@ -54,7 +54,7 @@ use foldhash::fast::SeedableRandomState;
 
 use crate::close::CloseCause;
 use crate::config::Config;
-use crate::engine::command::{CallbackOutcome, Command, Report};
+use crate::engine::command::{CallbackOutcome, Command, Done, Report};
 use crate::engine::ids::{ClientId, IdentityKey, ShardId};
 use crate::engine::outbox::Pool;
 use crate::engine::registry::{HomeHash, Interest, Members, Online};
@@ -284,16 +284,16 @@ impl Shard {
                 channel,
                 ticket,
             } => {
-                let found = self.join(client, channel, now);
-                self.report(Report::Done { ticket, found });
+                let done = self.join(client, channel, now);
+                self.report(Report::Done { ticket, done });
             }
             Command::Leave {
                 client,
                 channel,
                 ticket,
             } => {
-                let found = self.leave(client, &channel);
-                self.report(Report::Done { ticket, found });
+                let done = self.leave(client, &channel);
+                self.report(Report::Done { ticket, done });
             }
             Command::Occupy {
                 channel,
@@ -310,15 +310,20 @@ impl Shard {
                 }
             }
             Command::Census { cursor, ticket } => self.census(cursor, ticket),
-            Command::Close { client, cause, ticket } => {
-                let found = self
-                    .clients
-                    .get_mut(client.slot, client.generation)
-                    .is_some_and(|c| c.open().is_some());
-                if found {
-                    self.close_client(client, cause, None, now, sockets);
-                }
-                self.report(Report::Done { ticket, found });
+            Command::Unbind { client, space, ticket } => {
+                let done = self.unbind(client, space);
+                self.report(Report::Done { ticket, done });
+            }
+            Command::Edit { client, edit, ticket } => {
+                let step = |shard: &mut Self, _: &mut dyn Sockets| shard.edit(client, &edit, now);
+                let done = self.contained(client, now, sockets, step).unwrap_or(Done::NoClient);
+                self.report(Report::Done { ticket, done });
+            }
+            Command::Close { client, order, ticket } => {
+                let step =
+                    |shard: &mut Self, sockets: &mut dyn Sockets| shard.close_by_order(client, &order, now, sockets);
+                let done = self.contained(client, now, sockets, step).unwrap_or(Done::Changed);
+                self.report(Report::Done { ticket, done });
             }
             Command::Drain => self.begin_drain(now),
         }

@@ -1,7 +1,7 @@
 //! Bugs planted into the surroundings of the shards, to see that the oracle notices.
 
 use rainbow_server::close::CloseCause;
-use rainbow_server::engine::command::{CallbackOutcome, CallbackRequest, Command, Report};
+use rainbow_server::engine::command::{CallbackOutcome, CallbackRequest, CloseOrder, Command, Report};
 use rainbow_server::engine::hook::Event;
 use rainbow_server::engine::ids::{ClientId, ShardId, Ticket};
 use rainbow_server::engine::name::Name;
@@ -286,7 +286,8 @@ impl World {
                     ..Ticket::default()
                 },
             );
-            self.post(client.shard, Command::Close { client, cause, ticket }, Vec::new());
+            let order = Box::new(CloseOrder::new(cause));
+            self.post(client.shard, Command::Close { client, order, ticket }, Vec::new());
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use rainbow_server::close::CloseCause;
-use rainbow_server::engine::command::{CallbackRequest, ClientSet, Command, Publish, Qos, Report};
+use rainbow_server::engine::command::{CallbackRequest, ClientSet, CloseOrder, Command, Publish, Qos, Report};
 use rainbow_server::engine::desk::{Caller, Change, Desk, Elsewhere, Output, Told};
 use rainbow_server::engine::ids::{ClientId, DeskId, NodeEpoch, Ticket};
 use rainbow_server::engine::name::Name;
@@ -264,7 +264,9 @@ impl World {
                 }
                 self.answer_publish(number, answer);
             }
-            (Asked::Question(question, changes), Told::Done { found, .. }) => self.on_done(question, changes, found),
+            (Asked::Question(question, changes), Told::Done { done, .. }) => {
+                self.on_done(question, changes, done.is_so())
+            }
             (Asked::Question(question, changes), Told::Listed { channels, .. }) => {
                 if channels.iter().any(|(_, members)| *members == 0) {
                     self.blame("an empty channel in a list".into());
@@ -352,7 +354,8 @@ impl World {
         let Some(client) = self.some_client() else { return };
         let caller = self.question(format!("kick {client:?}"), Vec::new());
         self.conns[self.by_client[&client]].leaving = true;
-        self.control.desk.close(caller, client, CloseCause::Kicked);
+        let order = CloseOrder::new(CloseCause::Kicked);
+        self.control.desk.close(caller, client, order);
         self.carry(Vec::new());
     }
 

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use rainbow_server::close::CloseCause;
 use rainbow_server::config::{Config, Overrides};
 use rainbow_server::engine::command::{
-    AtDeadline, CallbackFailure, CallbackOutcome, CallbackReply, CallbackRequest, ClientSet, Command, Part, Publish,
-    Qos, Report,
+    AtDeadline, CallbackFailure, CallbackOutcome, CallbackReply, CallbackRequest, ClientSet, Command, Done, Part,
+    Publish, Qos, Report,
 };
 use rainbow_server::engine::hook::Event;
 use rainbow_server::engine::ids::{ClientId, IdentityKey, ShardId, Ticket};
@@ -96,7 +96,7 @@ pub struct Rig {
     pub callbacks: VecDeque<CallbackRequest>,
     pub parts: Vec<Part>,
     pub published: HashMap<Ticket, u32>,
-    pub done: HashMap<Ticket, bool>,
+    pub done: HashMap<Ticket, Done>,
     pub census: Vec<Page>,
     pub online: Vec<(Ticket, Vec<Presence>)>,
     pub drained: usize,
@@ -178,7 +178,7 @@ impl Rig {
                     assert!(self.published.insert(ticket, shards).is_none());
                 }
                 Report::Online { ticket, platforms, .. } => self.online.push((ticket, platforms)),
-                Report::Done { ticket, found } => assert!(self.done.insert(ticket, found).is_none()),
+                Report::Done { ticket, done } => assert!(self.done.insert(ticket, done).is_none()),
                 Report::Census { channels, next, .. } => self.census.push((channels, next)),
                 Report::Drained { .. } => self.drained += 1,
             }
@@ -389,6 +389,10 @@ impl Rig {
     }
 
     pub fn ask(&mut self, shard: ShardId, command: impl FnOnce(Ticket) -> Command) -> bool {
+        self.change(shard, command).is_so()
+    }
+
+    pub fn change(&mut self, shard: ShardId, command: impl FnOnce(Ticket) -> Command) -> Done {
         let ticket = self.ticket();
         self.run(shard, command(ticket));
         self.done.remove(&ticket).expect("an answer")

@@ -254,11 +254,11 @@ async fn bad_type(control: &Rc<Control>, ask: &SendAsk) -> HttpAnswer {
 
 async fn sub(control: &Rc<Control>, ask: SubAsk, body: Payload) -> HttpAnswer {
     let change = if ask.occupy { Change::Occupy } else { Change::Join };
-    let Told::Done { found, others } = changed(control, change, Verb::Join, ask, &body).await else {
+    let Told::Done { done, others } = changed(control, change, Verb::Join, ask, &body).await else {
         return no_room();
     };
     let mut tally = SubTally::default();
-    tally.add_local(found);
+    tally.add_local(done.is_so());
     others.iter().for_each(|inbound| tally.add_peer(inbound));
     tally.answer()
 }

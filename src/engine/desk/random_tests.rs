@@ -130,7 +130,10 @@ fn reports(command: Command, choice: u8) -> Box<dyn Iterator<Item = Report>> {
             next: (cursor < u32::from(choice) % 3).then_some(cursor + 1),
         })),
         Command::Join { ticket, .. } | Command::Leave { ticket, .. } | Command::Occupy { ticket, .. } => {
-            Box::new((0..2).map(move |_| Report::Done { ticket, found: true }))
+            Box::new((0..2).map(move |_| Report::Done {
+                ticket,
+                done: Done::Changed,
+            }))
         }
         other => panic!("nobody asks for {other:?}"),
     }

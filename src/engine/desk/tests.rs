@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::*;
+use crate::close::CloseCause;
 use crate::engine::command::{AtDeadline, ClientSet, Part, Qos};
 use crate::engine::receipt::PeerPart;
 use crate::engine::remote::Verb;
@@ -70,7 +71,7 @@ fn answers(desk: &mut Desk) -> Vec<(u64, String)> {
 fn describe(told: &Told) -> String {
     match told {
         Told::Published(answer) => format!("{:?} {}", answer.status, answer.done),
-        Told::Done { found, others } => format!("found {found}, {} others", others.len()),
+        Told::Done { done, others } => format!("{done:?}, {} others", others.len()),
         Told::Listed { channels, others } => format!("{} channels, {} others", channels.len(), others.len()),
         Told::NoRoom => "no room".into(),
     }
@@ -247,13 +248,19 @@ fn a_change_waits_for_its_shard_and_every_node() {
     };
     desk.on_remote(ticket, complaint.clone());
     assert!(outputs(&mut desk).is_empty());
-    desk.on_report(Report::Done { ticket, found: true });
+    desk.on_report(Report::Done {
+        ticket,
+        done: Done::Changed,
+    });
     let told = outputs(&mut desk);
     assert!(
-        matches!(&told[..], [Output::Answer(Caller(1), Told::Done { found: true, others })] if *others == [complaint]),
+        matches!(&told[..], [Output::Answer(Caller(1), Told::Done { done: Done::Changed, others })] if *others == [complaint]),
         "{told:?}"
     );
-    desk.on_report(Report::Done { ticket, found: true });
+    desk.on_report(Report::Done {
+        ticket,
+        done: Done::Changed,
+    });
     assert!(outputs(&mut desk).is_empty(), "told once");
 }
 
@@ -262,14 +269,14 @@ fn who_is_unknown_here_is_asked_for_elsewhere_only() {
     let mut desk = desk(2);
     for change in [Change::Join, Change::Leave] {
         desk.change(Caller(1), change, None, channel(), None);
-        assert_eq!(answers(&mut desk), [(1, "found false, 0 others".into())], "{change:?}");
+        assert_eq!(answers(&mut desk), [(1, "NoClient, 0 others".into())], "{change:?}");
     }
     let ticket = desk
         .change(Caller(2), Change::Leave, None, channel(), elsewhere(1, Verb::Leave))
         .unwrap();
     assert!(matches!(&outputs(&mut desk)[..], [Output::Ask(..)]));
     desk.on_remote(ticket, Inbound::Nothing);
-    assert_eq!(answers(&mut desk), [(2, "found false, 1 others".into())]);
+    assert_eq!(answers(&mut desk), [(2, "NoClient, 1 others".into())]);
     desk.change(Caller(3), Change::Occupy, None, channel(), None);
     assert!(
         matches!(
@@ -335,7 +342,7 @@ fn who_finds_no_room_is_told() {
     let mut desk = desk(1);
     desk.questions_max = 3;
     for caller in 0..2 {
-        desk.close(Caller(caller), client(), CloseCause::Kicked);
+        desk.close(Caller(caller), client(), CloseOrder::new(CloseCause::Kicked));
     }
     let ticket = desk.publish(Caller(3), None, draft(Qos::ExactlyOnce)).unwrap();
     outputs(&mut desk);

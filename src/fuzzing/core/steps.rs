@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{COUNTED, Known, WIRES_MAX, World};
 use crate::close::CloseCause;
-use crate::engine::command::{AtDeadline, CallbackOutcome, CallbackRequest, Command};
+use crate::engine::command::{AtDeadline, CallbackOutcome, CallbackRequest, CloseOrder, Command};
 use crate::engine::command::{ClientSet, Publish, Qos};
 use crate::engine::hook::Event;
 use crate::engine::ids::{ClientId, ShardId, Ticket};
@@ -193,7 +193,7 @@ impl World {
         if let (Some(client), ticket) = (self.client(input), self.ticket()) {
             self.post(Command::Close {
                 client,
-                cause: CloseCause::Kicked,
+                order: Box::new(CloseOrder::new(CloseCause::Kicked)),
                 ticket,
             });
         }

@@ -1,9 +1,9 @@
 //! How clients end (spec sections 9, 13 and 14).
 
 use rainbow_server::close::CloseCause;
-use rainbow_server::engine::command::{Command, Qos};
+use rainbow_server::engine::command::{CloseOrder, Command, Done, Qos};
 use rainbow_server::engine::hook::Event;
-use rainbow_server::engine::ids::ShardId;
+use rainbow_server::engine::ids::{ClientId, ShardId};
 use rainbow_server::shard::Input;
 
 use crate::rig::{Rig, reply};
@@ -50,7 +50,7 @@ fn the_api_closes_a_client() {
     let id = rig.connect(0, &["c"]);
     let close = |ticket| Command::Close {
         client: id,
-        cause: CloseCause::Kicked,
+        order: Box::new(CloseOrder::new(CloseCause::Kicked)),
         ticket,
     };
     assert!(rig.ask(ShardId(0), close));
@@ -78,7 +78,7 @@ fn a_close_answer_does_not_cut_what_is_still_on_its_way() {
     rig.publish("c", Qos::AtMostOnce, b"on its way", 10);
     rig.ask(ShardId(0), |ticket| Command::Close {
         client: id,
-        cause: CloseCause::Kicked,
+        order: Box::new(CloseOrder::new(CloseCause::Kicked)),
         ticket,
     });
     // The client closes by itself at the same time.
@@ -160,4 +160,138 @@ fn frames_before_a_broken_one_count() {
     assert_eq!(rig.bytes(id, &bytes), Input::Gone);
     assert_eq!(&rig.message().body[..], b"good");
     assert_eq!(rig.frames(id), [Frame::Pong(b"x".to_vec())]);
+}
+
+fn ordered(code: Option<u16>, reason: &'static str) -> CloseOrder {
+    CloseOrder {
+        code,
+        reason: reason.into(),
+        farewell: Some((7, "bye".into())),
+        ..CloseOrder::new(CloseCause::Kicked)
+    }
+}
+
+fn order(rig: &mut Rig, client: ClientId, order: CloseOrder) -> Done {
+    rig.change(client.shard, |ticket| Command::Close {
+        client,
+        order: Box::new(order),
+        ticket,
+    })
+}
+
+#[test]
+fn a_farewell_comes_behind_what_waits_and_before_the_close_frame() {
+    for lines in ["", "outbox_bytes=64k"] {
+        let mut rig = Rig::with(1, lines);
+        let id = rig.connect(0, &["c"]);
+        rig.socket(id).room = 4;
+        rig.publish("c", Qos::AtMostOnce, b"waits", 10);
+        assert_eq!(order(&mut rig, id, ordered(Some(4001), "enough")), Done::Changed);
+        assert_eq!(order(&mut rig, id, ordered(Some(4002), "again")), Done::NoClient);
+        rig.publish("c", Qos::AtMostOnce, b"too late", 10);
+        rig.make_room(id, usize::MAX);
+        let frames = rig.frames(id);
+        let [Frame::Packet(_), Frame::Packet(farewell), Frame::Close(close)] = &frames[..] else {
+            panic!("{frames:?}")
+        };
+        assert!(matches!(farewell, wire::Packet::Send { msgtype: 7, payload, .. } if payload == b"bye"));
+        assert_eq!(close, b"\x0f\xa1enough");
+        assert!(!rig.socket(id).finished, "its answer is waited for");
+        rig.callback(Event::Close);
+    }
+}
+
+#[test]
+fn what_must_not_travel_in_a_close_frame_is_left_out() {
+    let long = "é".repeat(100);
+    for (code, reason, sent) in [
+        (Some(1006), "no code", b"\x03\xe8kicked".to_vec()),
+        (None, "no code", b"\x03\xe8kicked".to_vec()),
+        (Some(1000), "", b"\x03\xe8".to_vec()),
+        (Some(4000), &long[..], [b"\x0f\xa0", &long.as_bytes()[..122]].concat()),
+    ] {
+        let mut rig = Rig::new(1);
+        let id = rig.connect(0, &[]);
+        let wanted = CloseOrder {
+            code,
+            reason: reason.to_owned().into(),
+            ..CloseOrder::new(CloseCause::Kicked)
+        };
+        order(&mut rig, id, wanted);
+        assert_eq!(rig.frames(id), [Frame::Close(sent)]);
+    }
+}
+
+#[test]
+fn a_farewell_that_finds_no_room_does_not_change_why_the_client_goes() {
+    let mut rig = Rig::with(1, "outbox_bytes=64k");
+    let id = rig.connect(0, &["c"]);
+    rig.socket(id).room = 0;
+    rig.publish("c", Qos::AtMostOnce, &[b'x'; 70_000], 10);
+    let long = CloseOrder {
+        farewell: Some((7, vec![b'y'; 100].into())),
+        ..ordered(Some(4001), "enough")
+    };
+    assert_eq!(order(&mut rig, id, long), Done::Changed);
+    rig.make_room(id, usize::MAX);
+    let frames = rig.frames(id);
+    assert!(
+        matches!(&frames[..], [Frame::Packet(_), Frame::Close(close)] if close == b"\x0f\xa1enough"),
+        "{frames:?}"
+    );
+}
+
+#[test]
+fn by_force_tcp_ends_at_once() {
+    let mut rig = Rig::new(2);
+    let id = rig.connect(1, &["c"]);
+    rig.socket(id).room = 4;
+    rig.publish("c", Qos::AtMostOnce, b"never read", 10);
+    let forced = CloseOrder {
+        force: true,
+        ..ordered(Some(4001), "enough")
+    };
+    assert_eq!(order(&mut rig, id, forced), Done::Changed);
+    assert!(rig.socket(id).closed);
+    assert_eq!(rig.socket(id).out.len(), 4, "nothing more was written");
+    rig.callback(Event::Close);
+    assert_eq!(rig.shards[1].connections(), 0);
+}
+
+/// A close frame that an order sends is written at the end of the turn if replies of the client wait for it: their mail has
+/// not left yet.
+#[test]
+fn an_order_does_not_let_replies_overtake_their_mail() {
+    let mut rig = Rig::new(2);
+    let name = rig.channel_at(1);
+    let id = rig.connect(0, &[]);
+    rig.bytes(id, &wire::send(false, 1, 1, 2, b"m"));
+    let message = rig.message();
+    let (client, token) = (id, message.token);
+    rig.corked = true;
+    let joined = reply(200, &[("rainbowclientchannel", &name)], "joined");
+    let ticket = rig.ticket();
+    rig.batch(
+        0,
+        [
+            Command::CallbackDone {
+                client,
+                token,
+                outcome: joined,
+            },
+            Command::Close {
+                client,
+                order: Box::new(ordered(Some(4001), "enough")),
+                ticket,
+            },
+        ],
+    );
+    assert!(rig.socket(id).out.is_empty(), "the home has not heard of it");
+    rig.corked = false;
+    rig.settle();
+    let frames = rig.frames(id);
+    assert!(
+        matches!(&frames[..], [Frame::Packet(_), Frame::Packet(_), Frame::Close(_)]),
+        "{frames:?}"
+    );
 }

@@ -1,5 +1,6 @@
 //! Frame scripts: one behaviour each, with a virtual clock, through the public interface of the shard.
 
+mod changes;
 mod channels;
 mod closing;
 mod connect;
