@@ -18,6 +18,7 @@ use rainbow_server::engine::registry::HomeHash;
 use rainbow_server::metrics::{CoreMetrics, Labels};
 use rainbow_server::protocol::ListenerId;
 use rainbow_server::protocol::rainbow::packet::{Form, Packet};
+use rainbow_server::shard::turn::{self, Length, Shell};
 use rainbow_server::shard::{Sent, Setup, Shard, Sockets};
 use rainbow_server::time::{Duration, Instant};
 use rainbow_server::wire::ws::{Opcode, client_frame};
@@ -51,6 +52,22 @@ impl Sockets for Sink {
     fn resume(&mut self, _: ClientId) {}
     fn finish(&mut self, _: ClientId) {}
     fn close(&mut self, _: ClientId) {}
+}
+
+impl Shell for World {
+    type Sockets = Sink;
+
+    fn shard(&mut self) -> (&mut Shard, &mut Sink) {
+        (&mut self.shard, &mut self.sink)
+    }
+
+    fn post(&mut self) {
+        self.reports.append(self.shard.mail().reports);
+    }
+
+    fn is_congested(&self) -> bool {
+        false
+    }
 }
 
 /// A shard with open clients in one channel.
@@ -90,11 +107,10 @@ impl World {
     }
 
     fn turn(&mut self) {
-        while self.shard.end_turn(false, NOW, &mut self.sink) {}
+        while turn::turn(self, Length::Long, NOW, |_, _, _| ()).more {}
     }
 
     fn reports(&mut self) -> std::vec::Drain<'_, Report> {
-        self.shard.take_reports(&mut self.reports);
         self.reports.drain(..)
     }
 
@@ -217,7 +233,7 @@ fn acknowledge(world: &mut World) {
         let mut ack = [0x82, 0x83, 0, 0, 0, 0, 0x20, high, low];
         let client = world.clients[*slot as usize];
         world.shard.on_bytes(client, &mut ack, NOW, &mut world.sink);
-        world.shard.end_turn(false, NOW, &mut world.sink);
+        let _ = turn::turn(world, Length::Long, NOW, |_, _, _| ());
     }
     world.sink.ids = ids;
     world.sink.ids.clear();

@@ -22,6 +22,7 @@ use crate::engine::registry::HomeHash;
 use crate::metrics::{CoreMetrics, Labels};
 use crate::protocol::ListenerId;
 use crate::protocol::rainbow::api;
+use crate::shard::turn::{self, Length, Mail, Shell};
 use crate::shard::{Input, Sent, Setup, Shard, Sockets};
 use crate::time::{Duration, Instant};
 use crate::wire::ws;
@@ -88,6 +89,33 @@ impl Sockets for Net {
 struct Answers {
     shards: Option<u32>,
     parts: u32,
+}
+
+/// A shard of the world in its turn.
+struct Turning<'a> {
+    world: &'a mut World,
+    shard: usize,
+}
+
+impl Shell for Turning<'_> {
+    type Sockets = Net;
+
+    fn shard(&mut self) -> (&mut Shard, &mut Net) {
+        (&mut self.world.shards[self.shard], &mut self.world.nets[self.shard])
+    }
+
+    fn post(&mut self) {
+        let Mail { commands, reports } = self.world.shards[self.shard].mail();
+        let (commands, reports) = (std::mem::take(commands), std::mem::take(reports));
+        for (target, command) in commands {
+            self.world.post(target, command);
+        }
+        reports.into_iter().for_each(|report| self.world.on_report(report));
+    }
+
+    fn is_congested(&self) -> bool {
+        false
+    }
 }
 
 struct World {
@@ -238,20 +266,19 @@ impl World {
         if !self.nets[shard].room.contains_key(&id) {
             return;
         }
-        let now = self.now;
-        let input = self.shards[shard].on_bytes(id, bytes, now, &mut self.nets[shard]);
-        if let Input::HandOver(..) = input {
-            self.nets[shard].room.remove(&id);
-        }
-        self.end_turn(shard);
+        self.turn(shard, |shard, net, now| {
+            if let Input::HandOver(..) = shard.on_bytes(id, bytes, now, net) {
+                net.room.remove(&id);
+            }
+        });
     }
 
     fn gone(&mut self, id: ClientId) {
         let shard = id.shard.index();
         if self.nets[shard].room.contains_key(&id) {
-            let now = self.now;
-            self.shards[shard].on_end(id, CloseCause::ClientGone, now, &mut self.nets[shard]);
-            self.end_turn(shard);
+            self.turn(shard, |shard, net, now| {
+                shard.on_end(id, CloseCause::ClientGone, now, net)
+            });
         }
     }
 
@@ -357,14 +384,11 @@ impl World {
     }
 
     fn deliver(&mut self, shard: usize, count: usize) {
-        let now = self.now;
-        for _ in 0..count {
-            let Some(command) = self.mail[shard].pop_front() else {
-                break;
-            };
-            self.shards[shard].on_command(command, now, &mut self.nets[shard]);
-        }
-        self.end_turn(shard);
+        let count = count.min(self.mail[shard].len());
+        let mail: Vec<_> = self.mail[shard].drain(..count).collect();
+        self.turn(shard, |shard, net, now| {
+            mail.into_iter().for_each(|command| shard.on_command(command, now, net));
+        });
     }
 
     fn writable(&mut self, shard: usize) {
@@ -375,29 +399,22 @@ impl World {
                 None => {}
             }
         }
-        self.end_turn(shard);
+        self.turn(shard, |_, _, _| ());
     }
 
     fn pass(&mut self, span: Duration) {
         self.now = self.now + span;
-        let now = self.now;
         for shard in 0..self.shards.len() {
-            while self.shards[shard].on_tick(now, &mut self.nets[shard]) {}
-            self.end_turn(shard);
+            self.turn(shard, |shard, net, now| while shard.on_tick(now, net) {});
         }
     }
 
-    fn end_turn(&mut self, shard: usize) {
+    /// A turn, and those that follow from it at once.
+    fn turn(&mut self, shard: usize, call: impl FnOnce(&mut Shard, &mut Net, Instant)) {
         let now = self.now;
-        while self.shards[shard].end_turn(false, now, &mut self.nets[shard]) {}
-        let (mut commands, mut reports) = (Vec::new(), Vec::new());
-        self.shards[shard].take_commands(&mut commands);
-        self.shards[shard].take_reports(&mut reports);
-        for (target, command) in commands {
-            self.post(target, command);
-        }
-        for report in reports {
-            self.on_report(report);
+        let mut more = turn::turn(&mut Turning { world: self, shard }, Length::Long, now, call).more;
+        while more {
+            more = turn::turn(&mut Turning { world: self, shard }, Length::Long, now, |_, _, _| ()).more;
         }
     }
 

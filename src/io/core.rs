@@ -1,8 +1,6 @@
 //! One shard's core: the shell that feeds its shard from sockets, mailbox and clock, and takes what it leaves for others.
 //!
-//! Every entry is a *turn* ([`Core::turn`]): call the shard, post what it left for other cores, end the turn (deliveries
-//! and replies are written), post again. Posting before writing is what makes "whoever has seen the answer can rely on its
-//! effects" true across cores: while mail waits for room in a full mailbox, replies wait as well.
+//! Every entry is a *turn* ([`crate::shard::turn`]).
 //!
 //! Tasks of a core: one for the listeners of each kind (plain, TLS), one that reads all clients, one for all that wait to
 //! write, the mailbox, the ticker. Clients are not waited for one by one on the ring: the core's epolls know who has
@@ -16,7 +14,7 @@ mod input;
 
 pub use accept::Via;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -35,14 +33,14 @@ use super::tls::{Identity, Session};
 use super::wake::{Sleeper, Waker};
 use crate::close::CloseCause;
 use crate::config::Config;
-use crate::engine::command::{Command, Report};
-use crate::engine::ids::ShardId;
+use crate::engine::command::Command;
 use crate::engine::mailbox::{Receiver, Wake};
 use crate::limits::{
     CONGESTION_PAUSE, FANOUT_SLICES_PER_ROUND, FANOUT_SLICES_PER_SHARED_ROUND, MAILBOX_BATCH, RECEIVE_SCRATCH_BYTES,
 };
 use crate::protocol::ListenerId;
-use crate::shard::{Shard, Sockets};
+use crate::shard::Shard;
+use crate::shard::turn::{self, Length, Mail, Shell, Turned};
 use crate::time::Instant;
 
 /// How old the time of day of `Date` headers may be.
@@ -82,8 +80,6 @@ pub struct Core<K: Kernel = Host> {
     waker: Waker,
     /// The shard has more to do than fitted into its last turn.
     more: Cell<bool>,
-    commands: RefCell<Vec<(ShardId, Command)>>,
-    reports: RefCell<Vec<Report>>,
     /// Wake the tasks that accept.
     accepting: RefCell<Vec<Waker>>,
     stopped: Cell<bool>,
@@ -216,6 +212,37 @@ impl Core {
     }
 }
 
+/// A core in a turn of its shard.
+struct Turning<'a, K: Kernel> {
+    core: &'a Core<K>,
+    shard: RefMut<'a, Shard>,
+    sockets: RefMut<'a, SocketTable<K>>,
+}
+
+impl<K: Kernel> Shell for Turning<'_, K> {
+    type Sockets = SocketTable<K>;
+
+    fn shard(&mut self) -> (&mut Shard, &mut SocketTable<K>) {
+        (&mut self.shard, &mut self.sockets)
+    }
+
+    fn post(&mut self) {
+        let Mail { commands, reports } = self.shard.mail();
+        let mut outlets = self.core.outlets.borrow_mut();
+        for (target, command) in commands.drain(..) {
+            outlets.post_shard(target, ShardMail::Command(command));
+        }
+        for report in reports.drain(..) {
+            outlets.post_control(ControlMail::Report(report));
+        }
+        outlets.kick();
+    }
+
+    fn is_congested(&self) -> bool {
+        self.core.congested()
+    }
+}
+
 impl<K: Kernel> Core<K> {
     /// A core with nobody in it, which receives up to `scratch` bytes at a time.
     pub fn new(
@@ -237,8 +264,6 @@ impl<K: Kernel> Core<K> {
             wall_clock_at: Cell::new(Instant::ZERO),
             waker,
             more: Cell::new(false),
-            commands: RefCell::default(),
-            reports: RefCell::default(),
             accepting: RefCell::default(),
             stopped: Cell::new(false),
             greeting: greet::Greeting::default(),
@@ -294,34 +319,36 @@ impl<K: Kernel> Core<K> {
 
     /// One turn of the shard.
     fn turn<R>(self: &Rc<Self>, call: impl FnOnce(&mut Shard, &mut SocketTable<K>, Instant) -> R) -> R {
-        self.turn_until(call, Shard::end_short_turn)
+        self.turn_of(Length::Short, call)
     }
 
     /// A turn in which large fan-outs go on.
     fn long_turn<R>(self: &Rc<Self>, call: impl FnOnce(&mut Shard, &mut SocketTable<K>, Instant) -> R) -> R {
-        self.turn_until(call, Shard::end_turn)
+        self.turn_of(Length::Long, call)
     }
 
-    fn turn_until<R>(
+    fn turn_of<R>(
         self: &Rc<Self>,
+        length: Length,
         call: impl FnOnce(&mut Shard, &mut SocketTable<K>, Instant) -> R,
-        end: fn(&mut Shard, bool, Instant, &mut dyn Sockets) -> bool,
     ) -> R {
         let now = self.now();
         let result = {
-            let mut shard = self.shard.borrow_mut();
-            let mut sockets = self.sockets.borrow_mut();
+            let mut turning = Turning {
+                core: self,
+                shard: self.shard.borrow_mut(),
+                sockets: self.sockets.borrow_mut(),
+            };
             if now >= self.wall_clock_at.get() {
                 self.wall_clock_at.set(now + WALL_CLOCK_AGE);
-                shard.set_wall_clock(sockets.kernel().unix_micros(), now);
+                let unix_micros = turning.sockets.kernel().unix_micros();
+                turning.shard.set_wall_clock(unix_micros, now);
             }
-            let result = call(&mut shard, &mut sockets, now);
-            self.post(&mut shard);
-            if end(&mut shard, self.congested(), now, &mut *sockets) && !self.more.replace(true) {
+            let Turned { result, more } = turn::turn(&mut turning, length, now, call);
+            if more && !self.more.replace(true) {
                 self.waker.wake();
             }
-            self.post(&mut shard);
-            self.ticker.note(shard.next_deadline());
+            self.ticker.note(turning.shard.next_deadline());
             result
         };
         self.end_failed();
@@ -334,24 +361,6 @@ impl<K: Kernel> Core<K> {
         for client in failed {
             self.turn(|shard, sockets, now| shard.on_end(client, CloseCause::SocketError, now, sockets));
         }
-    }
-
-    /// Posts what the shard left for other cores.
-    fn post(&self, shard: &mut Shard) {
-        let (mut commands, mut reports) = (self.commands.borrow_mut(), self.reports.borrow_mut());
-        shard.take_commands(&mut commands);
-        shard.take_reports(&mut reports);
-        if commands.is_empty() && reports.is_empty() {
-            return;
-        }
-        let mut outlets = self.outlets.borrow_mut();
-        for (target, command) in commands.drain(..) {
-            outlets.post_shard(target, ShardMail::Command(command));
-        }
-        for report in reports.drain(..) {
-            outlets.post_control(ControlMail::Report(report));
-        }
-        outlets.kick();
     }
 
     /// Takes a connection in that came in there; `bytes` were read from it already. Gives it back if there is no room for it, with whether it

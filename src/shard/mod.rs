@@ -1,14 +1,13 @@
 //! One core's world, without sockets and clock: its clients, its part of the channels, its timers.
 //!
 //! The shell (or the simulator) calls in with what happened and the time it happened at; the shard writes through
-//! [`Sockets`] and leaves messages for other cores in `commands` and `reports`, which the caller takes after each call
-//! ([`Shard::take_commands`], [`Shard::take_reports`]). Nothing blocks, nothing is shared.
+//! [`Sockets`] and leaves messages for other cores ([`Shard::mail`]). Nothing blocks, nothing is shared.
 //!
-//! After a group of calls the caller ends the turn ([`Shard::end_turn`]): collected publishes are delivered, corked replies
-//! are written, one slice of a large fan-out runs ([`Shard::end_short_turn`]: none).
+//! A group of calls is a turn ([`turn`]): its mail is posted, collected publishes are delivered, corked replies are written.
 //!
 //! | file | what |
 //! | --- | --- |
+//! | `turn.rs` | the order of things in a turn, for everybody who drives a shard |
 //! | `input.rs` | bytes in: heads, frames, pause and resume |
 //! | `handshake.rs` | request head → refuse, hand over, ask the business; the answer → open |
 //! | `members.rs` | join, leave, occupy, users, census |
@@ -46,6 +45,7 @@ mod slow;
 mod sockets;
 mod steps;
 mod timers;
+pub mod turn;
 
 use std::sync::Arc;
 
@@ -329,49 +329,6 @@ impl Shard {
         }
     }
 
-    /// Ends a turn. True if there is more to do at once: call again after the sockets had their turn.
-    ///
-    /// `corked`: mail of this core waits for room. Replies are kept until it has left, since whoever reads one relies on its
-    /// effects being with the other cores.
-    pub fn end_turn(&mut self, corked: bool, now: Instant, sockets: &mut dyn Sockets) -> bool {
-        self.corked = corked;
-        self.run_collected(now, sockets);
-        if self.fanout.has_slices() {
-            self.run_slice(now, sockets);
-        }
-        if self.inflating.is_untouched() {
-            return self.finish_turn(now, sockets);
-        }
-        let more = self.finish_turn(now, sockets);
-        if !corked {
-            self.go_on_inflating(now, sockets);
-        }
-        more || self.has_more() || self.inflating.is_spent()
-    }
-
-    /// Ends one of many turns between two looks at the sockets: large fan-outs do not go on in it, so that the pause they
-    /// make is one slice, whoever else is served. True if there is more to do at once: [`Shard::end_turn`] does it.
-    pub fn end_short_turn(&mut self, corked: bool, now: Instant, sockets: &mut dyn Sockets) -> bool {
-        self.corked = corked;
-        self.run_collected(now, sockets);
-        self.finish_turn(now, sockets) || self.inflating.is_spent()
-    }
-
-    fn finish_turn(&mut self, now: Instant, sockets: &mut dyn Sockets) -> bool {
-        let drains = self.drain_some(now, sockets);
-        if !self.corked {
-            self.flush_dirty(now, sockets);
-        }
-        self.corked = true;
-        self.report_drained();
-        drains || self.has_more()
-    }
-
-    /// Whether something waits for the next turn, but for what is to be inflated.
-    fn has_more(&self) -> bool {
-        self.fanout.has_slices() || self.fanout.has_collected() || !self.dirty.is_empty()
-    }
-
     /// Whether a large fan-out is not over.
     pub fn is_slicing(&self) -> bool {
         self.fanout.has_slices()
@@ -396,16 +353,6 @@ impl Shard {
     /// When [`Shard::on_tick`] should be called at the latest.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.wheel.next_deadline()
-    }
-
-    /// Takes the messages for other shards.
-    pub fn take_commands(&mut self, into: &mut Vec<(ShardId, Command)>) {
-        into.append(&mut self.commands);
-    }
-
-    /// Takes the messages for the control core.
-    pub fn take_reports(&mut self, into: &mut Vec<Report>) {
-        into.append(&mut self.reports);
     }
 
     /// Connections this shard holds, whatever their phase.

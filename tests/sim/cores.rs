@@ -12,7 +12,8 @@ use rainbow_server::engine::mailbox::{Receiver, Wake, mailbox};
 use rainbow_server::engine::outlets;
 use rainbow_server::limits::{self, MAILBOX_BATCH};
 use rainbow_server::metrics::CoreMetrics;
-use rainbow_server::shard::{Shard, Sockets};
+use rainbow_server::shard::Shard;
+use rainbow_server::shard::turn::{self, Length, Mail as Left, Shell, Turned};
 use rainbow_server::time::Instant;
 
 use crate::bugs::Bug;
@@ -125,6 +126,28 @@ impl Cores {
     }
 }
 
+/// A shard of the world in its turn.
+struct Turning<'a> {
+    world: &'a mut World,
+    shard: usize,
+}
+
+impl Shell for Turning<'_> {
+    type Sockets = Net;
+
+    fn shard(&mut self) -> (&mut Shard, &mut Net) {
+        (&mut self.world.shards[self.shard], &mut self.world.nets[self.shard])
+    }
+
+    fn post(&mut self) {
+        self.world.collect(self.shard);
+    }
+
+    fn is_congested(&self) -> bool {
+        self.world.cores.shards[self.shard].outlets.overflow() > 0 && self.world.bug != Some(Bug::Uncork)
+    }
+}
+
 impl World {
     /// The control core posts a command.
     pub fn post(&mut self, target: ShardId, command: Command, changes: Vec<usize>) {
@@ -220,24 +243,15 @@ impl World {
         congested
     }
 
-    /// One turn, as the shell does it: call, post, end the turn, post.
+    /// One turn, as in the shell.
     pub fn turn<R>(&mut self, shard: usize, call: impl FnOnce(&mut Shard, &mut Net, Instant) -> R) -> R {
-        self.turn_until(shard, call, Shard::end_short_turn)
+        self.turn_of(Length::Short, shard, call)
     }
 
-    fn turn_until<R>(
-        &mut self,
-        shard: usize,
-        call: impl FnOnce(&mut Shard, &mut Net, Instant) -> R,
-        end: fn(&mut Shard, bool, Instant, &mut dyn Sockets) -> bool,
-    ) -> R {
+    fn turn_of<R>(&mut self, length: Length, shard: usize, call: impl FnOnce(&mut Shard, &mut Net, Instant) -> R) -> R {
         let now = self.now;
-        let result = call(&mut self.shards[shard], &mut self.nets[shard], now);
-        self.collect(shard);
-        let corked = self.cores.shards[shard].outlets.overflow() > 0 && self.bug != Some(Bug::Uncork);
-        let more = end(&mut self.shards[shard], corked, now, &mut self.nets[shard]);
+        let Turned { result, more } = turn::turn(&mut Turning { world: self, shard }, length, now, call);
         assert_eq!(self.shards[shard].debug_panics(), 0, "a panic was contained, see above");
-        self.collect(shard);
         if more {
             self.plan_run(shard);
         }
@@ -248,9 +262,8 @@ impl World {
 
     /// Posts what a shard left for others.
     fn collect(&mut self, shard: usize) {
-        let (mut commands, mut reports) = (Vec::new(), Vec::new());
-        self.shards[shard].take_commands(&mut commands);
-        self.shards[shard].take_reports(&mut reports);
+        let Left { commands, reports } = self.shards[shard].mail();
+        let (commands, reports) = (std::mem::take(commands), std::mem::take(reports));
         for (target, command) in commands {
             self.post_mail(Some(shard), target, Mail::Command(command, Vec::new()));
         }
@@ -359,7 +372,7 @@ impl World {
                 .into_iter()
                 .for_each(|command| shard.on_command(command, now, net));
         };
-        self.turn_until(shard, call, Shard::end_turn);
+        self.turn_of(Length::Long, shard, call);
     }
 
     fn take_settings(&mut self, shard: usize, settings: usize) {

@@ -17,6 +17,7 @@ use rainbow_server::engine::name::Name;
 use rainbow_server::engine::registry::{HomeHash, Presence};
 use rainbow_server::metrics::{CoreMetrics, Labels};
 use rainbow_server::protocol::ListenerId;
+use rainbow_server::shard::turn::{self, Length, Mail, Shell, Turned};
 use rainbow_server::shard::{Input, Setup, Shard};
 use rainbow_server::time::{Duration, Instant};
 
@@ -110,6 +111,28 @@ pub struct Rig {
     pub corked: bool,
 }
 
+/// A shard of the rig in its turn.
+struct Turning<'a> {
+    rig: &'a mut Rig,
+    index: usize,
+}
+
+impl Shell for Turning<'_> {
+    type Sockets = Net;
+
+    fn shard(&mut self) -> (&mut Shard, &mut Net) {
+        (&mut self.rig.shards[self.index], &mut self.rig.nets[self.index])
+    }
+
+    fn post(&mut self) {
+        self.rig.collect(self.index);
+    }
+
+    fn is_congested(&self) -> bool {
+        self.rig.corked
+    }
+}
+
 impl Rig {
     pub fn new(count: usize) -> Self {
         Self::with(count, "")
@@ -145,24 +168,30 @@ impl Rig {
             .unwrap()
     }
 
-    /// One turn of one shard, as the shell does it.
+    /// A long turn of one shard, as in the shell.
     pub fn turn<R>(&mut self, at: ShardId, call: impl FnOnce(&mut Shard, &mut Net, Instant) -> R) -> R {
-        let index = at.index();
-        let result = call(&mut self.shards[index], &mut self.nets[index], self.now);
-        self.collect(index);
-        self.more[index] = self.shards[index].end_turn(self.corked, self.now, &mut self.nets[index]);
+        self.turn_of(Length::Long, at, call)
+    }
+
+    pub fn turn_of<R>(
+        &mut self,
+        length: Length,
+        at: ShardId,
+        call: impl FnOnce(&mut Shard, &mut Net, Instant) -> R,
+    ) -> R {
+        let (index, now) = (at.index(), self.now);
+        let Turned { result, more } = turn::turn(&mut Turning { rig: self, index }, length, now, call);
+        self.more[index] = more;
         assert!(
             self.shards[index].debug_panics() <= self.panics,
             "a panic that no script planted"
         );
-        self.collect(index);
         result
     }
 
     fn collect(&mut self, index: usize) {
-        let (mut commands, mut reports) = (Vec::new(), Vec::new());
-        self.shards[index].take_commands(&mut commands);
-        self.shards[index].take_reports(&mut reports);
+        let Mail { commands, reports } = self.shards[index].mail();
+        let (commands, reports) = (std::mem::take(commands), std::mem::take(reports));
         for (target, command) in commands {
             self.mail[target.index()].push_back(command);
         }

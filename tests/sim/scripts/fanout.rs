@@ -6,6 +6,7 @@ use rainbow_server::engine::hook::Event;
 use rainbow_server::engine::ids::{ClientId, ShardId, Ticket};
 use rainbow_server::limits::{FANOUT_SLICE_BYTES, FANOUT_SLICE_MEMBERS, FANOUT_WAITING_BYTES_MAX, RETRY_SLICE_MEMBERS};
 use rainbow_server::shard::Input;
+use rainbow_server::shard::turn::Length;
 use rainbow_server::time::Duration;
 
 use crate::rig::{ADMITTED, Rig, channel, reply};
@@ -69,13 +70,12 @@ fn other_clients_do_not_make_a_slice_longer() {
     let before = served(&rig);
     // What the shell does for each client with input between two turns of the mailbox.
     for _ in 0..10 {
-        assert!(
-            rig.shards[0].end_short_turn(false, rig.now, &mut rig.nets[0]),
-            "more to do"
-        );
+        rig.turn_of(Length::Short, ShardId(0), |_, _, _| ());
+        assert!(rig.has_more(0));
     }
     assert_eq!(served(&rig), before);
-    assert!(rig.shards[0].end_turn(false, rig.now, &mut rig.nets[0]));
+    rig.turn(ShardId(0), |_, _, _| ());
+    assert!(rig.has_more(0));
     assert_eq!(served(&rig), before + FANOUT_SLICE_MEMBERS);
 }
 
