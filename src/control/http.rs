@@ -221,7 +221,10 @@ impl Connection {
         self.uncork(false).await?;
         self.control.decongested().await;
         let call = surface::perform(self.control.clone(), whole);
+        // Other cores are woken once for all calls that are here: by the mailbox loop, when this task waits for something.
+        self.control.posts_quietly.set(true);
         self.pipeline.begin(call, asked).await;
+        self.control.posts_quietly.set(false);
         self.collect().await
     }
 

@@ -37,7 +37,7 @@ use crate::engine::command::{CallbackRequest, Command, Report};
 use crate::engine::desk::{Caller, Desk, Output, Told};
 use crate::engine::hook::Event;
 use crate::engine::ids::{DeskId, IdentityKey, ShardId, Ticket};
-use crate::engine::mailbox::Receiver;
+use crate::engine::mailbox::{Receiver, Wake};
 use crate::engine::registry::HomeHash;
 use crate::engine::remote::{Inbound, Outbound};
 use crate::io::admission::Admission;
@@ -123,6 +123,10 @@ pub struct Control {
     overrides: Overrides,
     machine: Machine,
     outlets: Rc<RefCell<Outlets>>,
+    /// Wakes this core, whose mailbox loop announces what was posted quietly.
+    waker: Waker,
+    /// Mail is posted quietly at the moment.
+    posts_quietly: Cell<bool>,
     clock: Clock,
     identities: IdentityKey,
     metrics: Vec<Arc<CoreMetrics>>,
@@ -204,6 +208,8 @@ pub async fn run(setup: ControlSetup) {
         overrides: setup.overrides,
         machine: setup.machine,
         outlets,
+        waker: setup.waker,
+        posts_quietly: Cell::new(false),
         clock: setup.clock,
         identities: setup.identities,
         metrics: setup.metrics,
@@ -383,7 +389,11 @@ impl Control {
     fn post_mail(&self, shard: ShardId, mail: ShardMail) {
         let mut outlets = self.outlets.borrow_mut();
         outlets.post_shard(shard, mail);
-        outlets.kick();
+        if self.posts_quietly.get() {
+            self.waker.wake();
+        } else {
+            outlets.kick();
+        }
     }
 }
 
