@@ -2,7 +2,7 @@
 //! before the first core starts, and all cores accept before a server that is replaced is told.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::close::CloseCause;
 use crate::cluster::Announce;
+use crate::config::gateway::IdFormat;
 use crate::config::{BindMissing, Config, Overrides};
 use crate::control::{self, Assets, ControlSetup, Machine, surface};
 use crate::engine::ids::{IdentityKey, ShardId};
@@ -87,7 +88,7 @@ pub fn start(service: Service, signals: &Signals) -> Result<Running, String> {
         id: ShardId(0),
         shards: config.workers,
         home: HomeHash::new(seed, config.workers),
-        identities: IdentityKey::new(random()? as u32, secret()?),
+        identities: identities(&config)?,
         started_unix_micros: clock.started_unix_micros(),
         seed,
         config: config.clone(),
@@ -482,6 +483,20 @@ fn pass_on(signals: Signals, mut outlets: Outlets) -> Result<(), String> {
 
 fn not_started(error: io::Error) -> String {
     format!("a thread could not be started: {error}")
+}
+
+/// What clients are known by outside. New at every start.
+fn identities(config: &Config) -> Result<IdentityKey, String> {
+    let key = IdentityKey::new(random()? as u32, secret()?);
+    let gateway = &config.gateway;
+    Ok(match gateway.id_format {
+        IdFormat::Random => key,
+        IdFormat::GatewayWorker => {
+            let address = (gateway.lan_ip.unwrap_or(Ipv4Addr::LOCALHOST), gateway.port);
+            let clients = config.connections_max.div_ceil(config.workers.max(1));
+            key.with_address(address, config.workers, clients)
+        }
+    })
 }
 
 fn server_identity() -> Result<[u8; 40], String> {

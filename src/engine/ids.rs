@@ -1,9 +1,15 @@
 //! Typed handles. A slot number is reused as soon as it is free, so every handle carries the generation of its slot: a
 //! late acknowledgement, reply or timer for a dead client is a no-op. The identity a business sees encodes the handle
 //! plus a keyed check, so that `/sub/` reaches the owning shard without a directory and nobody can forge or guess one.
+//! Shorter ones of 20 digits, for doors whose backends expect that, do it in 80 bits (`short.rs`).
+
+mod short;
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
+use std::net::Ipv4Addr;
+
+pub use self::short::{SHORT_ID_LEN, ShortId, ShortKey};
 
 /// Number of a shard, 0..[`crate::limits::SHARDS_MAX`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -81,16 +87,34 @@ pub type Identity = [u8; IDENTITY_LEN];
 pub struct IdentityKey {
     node: NodeEpoch,
     keyed: Hmac<Sha256>,
+    short: ShortKey,
 }
 
 impl IdentityKey {
-    /// `node` tells servers of one cluster apart, `secret` keys the check; both random per start.
+    /// `node` tells servers of one cluster apart, `secret` keys the check and short ids; both random per start.
     pub fn new(node: u32, secret: [u8; 32]) -> Self {
         let mut block = [0; 64]; // a key of one block, zero-padded as RFC 2104 does it
         block[..32].copy_from_slice(&secret);
         let keyed = <Hmac<Sha256> as KeyInit>::new(&block.into());
         let node = NodeEpoch(node);
-        Self { node, keyed }
+        let mut mac = keyed.clone();
+        mac.update(b"short ids");
+        let mut key = [0; 16];
+        key.copy_from_slice(&mac.finalize().into_bytes()[..16]);
+        let short = ShortKey::random(node, key);
+        Self { node, keyed, short }
+    }
+
+    /// The same, with short ids of GatewayWorker's layout: this address, and numbers for so many shards with so many clients
+    /// each.
+    pub fn with_address(mut self, (ip, port): (Ipv4Addr, u16), shards: usize, clients: usize) -> Self {
+        self.short = ShortKey::address(ip, port, shards, clients);
+        self
+    }
+
+    /// Makes and reads short ids.
+    pub const fn short(&self) -> &ShortKey {
+        &self.short
     }
 
     /// The node whose clients it names.

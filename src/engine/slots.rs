@@ -1,19 +1,34 @@
 //! Generation-checked slots: where a shard keeps its clients. A slot number is reused as soon as it is free, its generation
 //! counts the reuses, so a handle of a dead client ([`super::ids::ClientId`]) finds nothing. Callers: `shard`, `control`.
 //!
-//! Invariant: a pair (slot, generation) names at most one value, ever (after 2^32 reuses of one slot the count wraps; a
-//! handle would have to outlive all of them). Memory: 4 bytes per slot on top of the slab entry; slots of the busiest
-//! moment are never given back.
+//! Invariant: a pair (slot, generation) names at most one value, ever: a slot whose generations are used up ([`GENERATION_BITS`])
+//! is not used again. Memory: 4 bytes per slot on top of the value and its tag; slots of the busiest moment are never given back.
 
-use slab::Slab;
+/// Bits of a generation.
+pub const GENERATION_BITS: u32 = 30;
+/// The last generation of a slot.
+const GENERATION_LAST: u32 = (1 << GENERATION_BITS) - 1;
 
 /// Values in numbered slots.
 #[derive(Debug)]
 pub struct Slots<T> {
-    entries: Slab<T>,
-    /// How often each slot was emptied; as long as the highest slot ever used.
+    entries: Vec<Entry<T>>,
+    /// How often each slot was emptied; as long as `entries`.
     generations: Vec<u32>,
+    len: usize,
+    /// The slot to use next, the one emptied last; [`NONE`]: a new one.
+    free: u32,
 }
+
+#[derive(Debug)]
+enum Entry<T> {
+    Full(T),
+    /// The slot to use after this one.
+    Free(u32),
+}
+
+/// No slot: four billion values need more memory than a core has.
+const NONE: u32 = u32::MAX;
 
 impl<T> Default for Slots<T> {
     fn default() -> Self {
@@ -25,19 +40,21 @@ impl<T> Slots<T> {
     /// No slots.
     pub const fn new() -> Self {
         Self {
-            entries: Slab::new(),
+            entries: Vec::new(),
             generations: Vec::new(),
+            len: 0,
+            free: NONE,
         }
     }
 
     /// Number of values.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.len
     }
 
     /// Whether there is no value.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len == 0
     }
 
     /// Stores `value`; returns its slot and generation.
@@ -47,22 +64,26 @@ impl<T> Slots<T> {
 
     /// Stores what `make` builds from its own slot and generation.
     pub fn insert_with(&mut self, make: impl FnOnce(u32, u32) -> T) -> (u32, u32) {
-        let entry = self.entries.vacant_entry();
-        let index = entry.key();
-        let slot = u32::try_from(index).expect("four billion values need more memory than a core has");
-        if index >= self.generations.len() {
-            self.generations.resize(index + 1, 0);
+        let slot = self.free;
+        if let Some(entry) = self.entries.get_mut(slot as usize)
+            && let Entry::Free(next) = *entry
+        {
+            let generation = self.generations.get(slot as usize).copied().unwrap_or(0);
+            *entry = Entry::Full(make(slot, generation));
+            self.free = next;
+            self.len += 1;
+            return (slot, generation);
         }
-        let generation = self.generations[index];
-        entry.insert(make(slot, generation));
-        (slot, generation)
+        let slot = u32::try_from(self.entries.len()).expect("four billion values need more memory than a core has");
+        self.entries.push(Entry::Full(make(slot, 0)));
+        self.generations.push(0);
+        self.len += 1;
+        (slot, 0)
     }
 
     /// The value of that slot and generation.
     pub fn get(&self, slot: u32, generation: u32) -> Option<&T> {
-        self.entries
-            .get(slot as usize)
-            .filter(|_| self.generation(slot) == generation)
+        self.at(slot).filter(|_| self.generation(slot) == generation)
     }
 
     /// The value of that slot and generation, to change.
@@ -70,17 +91,23 @@ impl<T> Slots<T> {
         if self.generation(slot) != generation {
             return None;
         }
-        self.entries.get_mut(slot as usize)
+        self.at_mut(slot)
     }
 
     /// Whatever is in the slot now; for holders that are told when it leaves, such as the registry.
     pub fn at(&self, slot: u32) -> Option<&T> {
-        self.entries.get(slot as usize)
+        match self.entries.get(slot as usize) {
+            Some(Entry::Full(value)) => Some(value),
+            _ => None,
+        }
     }
 
     /// Whatever is in the slot now, to change.
     pub fn at_mut(&mut self, slot: u32) -> Option<&mut T> {
-        self.entries.get_mut(slot as usize)
+        match self.entries.get_mut(slot as usize) {
+            Some(Entry::Full(value)) => Some(value),
+            _ => None,
+        }
     }
 
     /// How often the slot was emptied; 0 for one never used.
@@ -91,31 +118,40 @@ impl<T> Slots<T> {
     /// Takes the value of that slot and generation out.
     pub fn remove(&mut self, slot: u32, generation: u32) -> Option<T> {
         self.get(slot, generation)?;
-        let value = self.entries.try_remove(slot as usize)?;
-        let count = &mut self.generations[slot as usize];
-        *count = count.wrapping_add(1);
+        let entry = self.entries.get_mut(slot as usize)?;
+        let Entry::Full(value) = std::mem::replace(entry, Entry::Free(self.free)) else {
+            return None;
+        };
+        self.len -= 1;
+        let count = self.generations.get_mut(slot as usize)?;
+        *count += 1;
+        if *count <= GENERATION_LAST {
+            self.free = slot;
+        }
         Some(value)
     }
 
     /// Slot, generation and value of each, by slot.
     pub fn iter(&self) -> impl Iterator<Item = (u32, u32, &T)> {
-        self.entries.iter().map(|(index, value)| {
-            let slot = index as u32; // fits: checked by `insert_with`
-            (slot, self.generation(slot), value)
+        let all = (0..).zip(&self.entries).zip(&self.generations);
+        all.filter_map(|((slot, entry), generation)| match entry {
+            Entry::Full(value) => Some((slot, *generation, value)),
+            Entry::Free(_) => None,
         })
     }
 
     /// Slot, generation and value of each, by slot, to change.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (u32, u32, &mut T)> {
-        let generations = &self.generations;
-        self.entries
-            .iter_mut()
-            .map(|(index, value)| (index as u32, generations[index], value))
+        let all = (0..).zip(&mut self.entries).zip(&self.generations);
+        all.filter_map(|((slot, entry), generation)| match entry {
+            Entry::Full(value) => Some((slot, *generation, value)),
+            Entry::Free(_) => None,
+        })
     }
 
     /// One more than the highest slot ever used: a walk that may be interrupted counts up to here with [`Slots::at`].
     pub fn end(&self) -> u32 {
-        self.generations.len() as u32
+        self.generations.len() as u32 // fits: checked by `insert_with`
     }
 }
 
@@ -145,12 +181,21 @@ mod tests {
     }
 
     #[test]
-    fn generations_wrap() {
+    fn a_slot_retires_before_its_generations_repeat() {
         let mut slots = Slots::new();
-        let (slot, _) = slots.insert(1);
-        slots.generations[0] = u32::MAX;
-        assert_eq!(slots.remove(slot, u32::MAX), Some(1));
-        assert_eq!(slots.insert(2), (slot, 0));
+        let [first, second] = [1, 2].map(|value| slots.insert(value));
+        slots.generations[0] = GENERATION_LAST - 1;
+        assert_eq!(slots.remove(first.0, GENERATION_LAST - 1), Some(1));
+        assert_eq!(slots.insert(3), (first.0, GENERATION_LAST));
+        assert_eq!(slots.remove(second.0, second.1), Some(2));
+        assert_eq!(slots.remove(first.0, GENERATION_LAST), Some(3));
+        assert_eq!(
+            (slots.insert(4), slots.insert(5)),
+            ((second.0, 1), (2, 0)),
+            "the first is not used again"
+        );
+        assert!(slots.get(first.0, GENERATION_LAST).is_none() && slots.get(first.0, GENERATION_LAST + 1).is_none());
+        assert_eq!((slots.len(), slots.iter().count()), (2, 2));
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! How a client comes in. Any request for one of the paths that can be upgraded is a client's; another one for such a path is
-//! told what this port is.
+//! told what this port is. Whoever there is no id for is told to come back later.
 
 use std::net::SocketAddr;
 
@@ -45,7 +45,7 @@ pub(crate) fn serves(path: &[u8], config: &Config) -> bool {
 
 /// Looks at the request of a client.
 pub(crate) fn knock(
-    _context: Context<'_>,
+    context: Context<'_>,
     head: &RequestHead,
     _address: Option<SocketAddr>,
     out: &mut Actions,
@@ -55,6 +55,9 @@ pub(crate) fn knock(
     }
     if head.method != http::Method::GET {
         return Entry::Answer(refused(HttpAnswer::not_allowed("GET")));
+    }
+    if !context.identities.short().has_room(context.client) {
+        return Entry::Answer(refused(HttpAnswer::overloaded()));
     }
     Entry::Admit(Session::admitted(out))
 }
@@ -87,5 +90,48 @@ fn refused(answer: HttpAnswer) -> Refused {
     Refused {
         answer,
         cause: CloseCause::Refused,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Overrides;
+    use crate::engine::ids::{ClientId, IdentityKey, ShardId};
+    use crate::engine::registry::Members;
+    use crate::protocol::gateway::names;
+    use crate::protocol::{Action, Names};
+    use crate::time::Instant;
+    use crate::wire::http1::parse_request;
+
+    const HEAD: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+    #[test]
+    fn a_client_needs_an_id() {
+        let config = Config::demo(1, &Overrides::default());
+        let (identities, members) = (IdentityKey::new(1, [2; 32]), Members::new(1));
+        let head = parse_request(HEAD, HEAD.len()).unwrap().unwrap();
+        let knock = |slot| {
+            let client = ClientId {
+                shard: ShardId(0),
+                slot,
+                generation: 0,
+            };
+            let context = Context {
+                client,
+                identities: &identities,
+                config: &config,
+                now: Instant::ZERO,
+                names: Names::of(&members, slot),
+            };
+            let mut out = Actions::default();
+            (super::knock(context, &head, None, &mut out), out.steps)
+        };
+        let (entry, steps) = knock((1 << 20) - 1);
+        assert!(matches!((entry, &steps[..]), (Entry::Admit(_), [Action::Join(name)]) if *name == names::everybody()));
+        let (entry, steps) = knock(1 << 20);
+        assert!(matches!(entry, Entry::Answer(refused) if refused.answer == HttpAnswer::overloaded()));
+        assert!(steps.is_empty());
     }
 }
