@@ -175,8 +175,9 @@ impl Session {
     /// What this session keeps of its client, for those who ask; the door says what it is.
     pub fn data(&self) -> Bytes {
         match self {
-            Session::Rainbow(_) | Session::Gateway(_) => Bytes::new(),
+            Session::Rainbow(_) => Bytes::new(),
             Session::Echo(session) => session.data(),
+            Session::Gateway(session) => session.data(),
         }
     }
 
@@ -184,10 +185,11 @@ impl Session {
     ///
     /// # Errors
     /// Nothing was changed, and why.
-    pub fn on_edit(&mut self, _context: Context<'_>, edit: &Edit) -> Result<Bytes, Why> {
+    pub fn on_edit(&mut self, context: Context<'_>, edit: &Edit) -> Result<Bytes, Why> {
         match self {
-            Session::Rainbow(_) | Session::Gateway(_) => Err(Why::Invalid("this door keeps no data")),
+            Session::Rainbow(_) => Err(Why::Invalid("this door keeps no data")),
             Session::Echo(session) => session.on_edit(edit),
+            Session::Gateway(session) => session.on_edit(context, edit),
         }
     }
 

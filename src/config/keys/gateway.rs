@@ -151,7 +151,7 @@ pub(super) static KEYS: &[Key] = &[
         Bytes(K, MEMORY_MAX, |c| &mut c.gateway.sessions_max),
         "256m",
         Hot,
-        "Session data of all clients together, divided among the workers; what goes beyond it is refused.",
+        "Session data of all clients of the process together; what goes beyond it is refused.",
     ),
     key!(
         "id_format",

@@ -7,9 +7,11 @@
 //! | [`names`] | the sets its clients are in |
 //! | [`entry`] | how a client comes in |
 //! | [`session`] | one client |
+//! | [`data`] | what a backend keeps with a client |
 //! | [`api`] | what backends ask, over HTTP and in their answers |
 
 pub mod api;
+pub mod data;
 pub mod entry;
 pub mod names;
 pub mod session;

@@ -1,21 +1,35 @@
 //! One client of the gateway. What it says is opaque, and so is what it is sent: a message is one frame, text or binary as
 //! whoever sends it says ([`Publish`]'s tag is the opcode). Nothing is acknowledged.
 
-use crate::engine::command::Publish;
-use crate::protocol::{Action, Actions};
-use crate::wire::ws;
+use bytes::Bytes;
 
+use super::data::Data;
 use super::names;
+use crate::engine::command::{Edit, Publish, Why};
+use crate::protocol::{Action, Actions, Context};
+use crate::wire::ws;
 
 /// One client.
 #[derive(Debug, Default)]
-pub struct Session;
+pub struct Session {
+    data: Data,
+}
 
 impl Session {
     /// A client that may come in: it is one of everybody from now on.
     pub(crate) fn admitted(out: &mut Actions) -> Self {
         out.steps.push(Action::Join(names::everybody()));
-        Self
+        Self::default()
+    }
+
+    /// What the backend keeps with the client, as JSON.
+    pub(crate) fn data(&self) -> Bytes {
+        self.data.json()
+    }
+
+    /// The backend changes that.
+    pub(crate) fn on_edit(&mut self, context: Context<'_>, edit: &Edit) -> Result<Bytes, Why> {
+        self.data.edit(edit, &context.config.gateway)
     }
 
     /// A whole message arrived.
