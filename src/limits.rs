@@ -86,8 +86,24 @@ pub const CALLS_UNDER_WAY_MAX: usize = MAILBOX_BATCH;
 /// Resolution of the timing wheels.
 pub const WHEEL_TICK: Duration = Duration::from_millis(10);
 
-/// Channels in one page of a census (`/serverinfo/`), so that a listing never stalls a shard.
-pub const CENSUS_PAGE_CHANNELS: usize = 512;
+/// Items in one page of what a shard says to a question.
+pub const QUERY_PAGE_ITEMS: usize = 256;
+
+/// Bytes of session data in one page, but one item at least.
+pub const QUERY_PAGE_BYTES: usize = 64 * 1024;
+
+/// What a shard looks at for questions in one turn, then its clients and mail come first: 1 for a name of a client or a place
+/// in the registry, [`QUERY_ITEM_STEPS`] for each member, set or count. It takes about as long as a slice of a large fan-out.
+pub const QUERY_STEPS_PER_TURN: usize = QUERY_ITEM_STEPS * (QUERY_PAGE_ITEMS + 1);
+
+/// Steps an item counts as: it is somewhere else in memory.
+pub const QUERY_ITEM_STEPS: usize = 4;
+
+/// Bytes of one answer to a question with a limit; beyond them the rest is left for the next one.
+pub const QUERY_ANSWER_BYTES_MAX: usize = 1024 * 1024;
+
+/// Bytes an answer without a limit may have beside others; those that grow beyond it do so one at a time.
+pub const QUERY_SMALL_BYTES: usize = 256 * 1024;
 
 /// Redirects a callback follows (spec: section 3).
 pub const REDIRECTS_MAX: usize = 5;

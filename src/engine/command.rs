@@ -16,6 +16,7 @@ use bytes::Bytes;
 use super::hook::Hook;
 use super::ids::{ClientId, ShardId, Ticket};
 use super::name::{Name, Space};
+use super::query::{Page, Query};
 use super::registry::Presence;
 use crate::close::CloseCause;
 use crate::time::Instant;
@@ -80,10 +81,15 @@ pub enum Command {
         /// How it ended.
         outcome: CallbackOutcome,
     },
-    /// List channels and member counts from `cursor` on. Answered by [`Report::Census`].
-    Census {
+    /// One page of what this shard says to a question. Answered by [`Report::Told`], in its turn: what is posted behind it
+    /// may be carried out before.
+    Query {
+        /// The question.
+        query: Arc<Query>,
         /// 0, or where the last page ended.
-        cursor: u32,
+        cursor: u64,
+        /// Items wanted at most.
+        max: u32,
         /// Whom to answer.
         ticket: Ticket,
     },
@@ -226,14 +232,14 @@ pub enum Report {
     },
     /// Ask the business.
     Callback(CallbackRequest),
-    /// One page of channels.
-    Census {
+    /// One page of what this shard says to a [`Command::Query`].
+    Told {
         /// Of the question.
         ticket: Ticket,
-        /// Name and number of local members.
-        channels: Vec<(Name, u32)>,
+        /// What it says; it may be empty and still not the last.
+        page: Page,
         /// Where to go on, or `None` after the last page.
-        next: Option<u32>,
+        next: Option<u64>,
     },
     /// All clients of this shard are gone.
     Drained {

@@ -1,6 +1,6 @@
 //! The desk of a control core: everybody who asks something of the shards, and of other nodes, and waits for the answer.
 //! Verbs come in ([`Desk::publish`], [`Desk::change`], [`Desk::unbind`],
-//! [`Desk::edit`], [`Desk::close`], [`Desk::list`]), what shards and nodes say comes in
+//! [`Desk::edit`], [`Desk::close`], [`Desk::query`], [`Desk::list`]), what shards and nodes say comes in
 //! ([`Desk::on_report`], [`Desk::on_remote`]), and the time ([`Desk::on_deadline`]); commands, questions to other nodes and
 //! answers go out ([`Desk::poll_output`]). The core carries them, and knows nothing else about it.
 //!
@@ -11,20 +11,22 @@
 //! Invariants:
 //! - Each caller is answered exactly once. A publish is answered by its deadline ([`super::receipt`]); the rest when the
 //!   shard and every node that was asked have answered.
-//! - Tickets name their node and desk and are used once, so what comes late, twice or astray finds nobody. Each page of a
-//!   listing has a ticket of its own.
-//! - All channels are listed for one caller at a time, since a list may be large; the others wait in the order of asking, and
-//!   are refused at their turn if memory is short then.
+//! - Tickets name their node and desk and are used once, so what comes late, twice or astray finds nobody. Each page that
+//!   a shard is asked for has a ticket of its own.
+//! - Lists without a limit that are large are made one at a time; the others wait, and are refused at their turn if memory is
+//!   short then ([`walk`]).
 //!
 //! Bounds: [`DESK_QUESTIONS_MAX`] questions, publishes included; who comes then is answered [`Told::NoRoom`]. Each holds one
 //! answer of every node it counted. Callers of a core are connections, with a bounded number of calls each
 //! ([`CALLS_UNDER_WAY_MAX`](crate::limits::CALLS_UNDER_WAY_MAX)).
 
-mod listing;
 #[cfg(test)]
 mod random_tests;
 #[cfg(test)]
 mod tests;
+mod walk;
+#[cfg(test)]
+mod walk_tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -33,10 +35,11 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 
-use self::listing::Listing;
+use self::walk::Walks;
 use super::command::{CloseOrder, Command, Done, Edit, Publish, Report, Tell};
 use super::ids::{ClientId, DeskId, NodeEpoch, ShardId, Ticket};
 use super::name::{Name, Space};
+use super::query::{Cursor, Items, Query};
 use super::receipt::{Answer, Deadline, Question, Receipts, Tickets};
 use super::registry::HomeHash;
 use super::remote::{Inbound, Outbound};
@@ -92,12 +95,16 @@ pub enum Told {
         /// What other nodes say, in the order of their answers.
         others: Vec<Inbound>,
     },
-    /// All channels of this node with their members.
-    Listed {
-        /// In the order of shards.
-        channels: Vec<(Name, u64)>,
+    /// What clients and sets of this node are.
+    Page {
+        /// What was asked for.
+        items: Items,
+        /// Where the rest is to be had, if this was not all.
+        next: Option<Cursor>,
         /// What other nodes hold, in the order of their answers.
         others: Vec<Inbound>,
+        /// The items are charged for as long as this is kept.
+        claim: Claim,
     },
     /// Too many wait, or memory is short.
     NoRoom,
@@ -116,10 +123,7 @@ pub struct Desk {
     wheel: Wheel<Ticket>,
     due: Vec<Ticket>,
     questions: HashMap<Ticket, Asked, RandomState>,
-    /// The list that is being made.
-    listing: Option<Listing>,
-    /// Questions whose list has to wait.
-    waiting: VecDeque<Ticket>,
+    walks: Walks,
     outputs: VecDeque<Output>,
 }
 
@@ -138,10 +142,10 @@ struct Asked {
 enum Here {
     Waiting,
     Done(Done),
-    Listed {
-        channels: Vec<(Name, u64)>,
-        /// For as long as other nodes are waited for.
-        _claim: Claim,
+    Page {
+        items: Items,
+        next: Option<Cursor>,
+        claim: Claim,
     },
 }
 
@@ -158,8 +162,7 @@ impl Desk {
             wheel: Wheel::new(),
             due: Vec::new(),
             questions: HashMap::default(),
-            listing: None,
-            waiting: VecDeque::new(),
+            walks: Walks::default(),
             outputs: VecDeque::new(),
         }
     }
@@ -274,11 +277,19 @@ impl Desk {
         Some(ticket)
     }
 
-    /// Lists all channels with their members. Users are nobody's to list.
+    /// Asks about clients and sets, from where an earlier answer has ended. With a `limit` there may be fewer items although
+    /// there are more: [`Told::Page::next`](Told::Page) says so. `usize::MAX` is no limit.
+    pub fn query(&mut self, caller: Caller, query: Query, from: Option<Cursor>, limit: usize) -> Option<Ticket> {
+        let ticket = self.open(caller, None)?;
+        self.walk(ticket, query, from.unwrap_or(Cursor::START), limit);
+        Some(ticket)
+    }
+
+    /// Lists all channels with their members, here and `elsewhere`. Users are nobody's to list.
     pub fn list(&mut self, caller: Caller, elsewhere: Option<Elsewhere>) -> Option<Ticket> {
         let ticket = self.open(caller, elsewhere)?;
-        self.waiting.push_back(ticket);
-        self.go_on_listing();
+        let space = Space::CHANNEL;
+        self.walk(ticket, Query::Names { space }, Cursor::START, usize::MAX);
         Some(ticket)
     }
 
@@ -303,7 +314,7 @@ impl Desk {
                 self.end_publish(ticket, answer);
             }
             Report::Done { ticket, done } => self.on_done(ticket, done),
-            Report::Census { ticket, channels, next } => self.on_page(ticket, channels, next),
+            Report::Told { ticket, page, next } => self.on_page(ticket, page, next),
             Report::Callback(_) | Report::Drained { .. } => {}
         }
     }
@@ -409,7 +420,12 @@ impl Desk {
             caller, here, others, ..
         } = entry.remove();
         let told = match here {
-            Here::Listed { channels, .. } => Told::Listed { channels, others },
+            Here::Page { items, next, claim } => Told::Page {
+                items,
+                next,
+                others,
+                claim,
+            },
             Here::Done(done) => Told::Done { done, others },
             Here::Waiting => return,
         };

@@ -9,9 +9,12 @@
 //! [`Command::Query`]: super::command::Command::Query
 //! [`Report::Told`]: super::command::Report::Told
 
+use std::fmt;
+use std::str::FromStr;
+
 use bytes::Bytes;
 
-use super::ids::ClientId;
+use super::ids::{ClientId, ShardId};
 use super::name::{Name, Space};
 
 /// A question.
@@ -72,4 +75,92 @@ pub struct ClientInfo {
     pub names: Vec<Name>,
     /// What its session keeps, if that was asked for; in the door's own words.
     pub data: Bytes,
+}
+
+/// Where a list that was not given whole goes on. Opaque: it is passed out as text, and whatever comes back in its place
+/// leads to some part of the list, or to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    /// Whose turn it is.
+    pub(super) shard: ShardId,
+    /// Where in what that shard says.
+    pub(super) position: u64,
+}
+
+impl Cursor {
+    /// Where every list begins.
+    pub const START: Cursor = Cursor {
+        shard: ShardId(0),
+        position: 0,
+    };
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}.{:x}", self.shard.0, self.position)
+    }
+}
+
+/// A text that no cursor was written as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoCursor;
+
+impl FromStr for Cursor {
+    type Err = NoCursor;
+
+    fn from_str(text: &str) -> Result<Self, NoCursor> {
+        let (shard, position) = text.split_once('.').ok_or(NoCursor)?;
+        let cursor = Self {
+            shard: ShardId(u16::from_str_radix(shard, 16).map_err(|_| NoCursor)?),
+            position: u64::from_str_radix(position, 16).map_err(|_| NoCursor)?,
+        };
+        // One text each: no signs, no leading zeroes, no capitals.
+        (cursor.to_string() == text).then_some(cursor).ok_or(NoCursor)
+    }
+}
+
+/// What the shards of a node say together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Items {
+    /// To [`Query::Client`].
+    Client(Option<ClientInfo>),
+    /// To [`Query::Members`]: each once.
+    Members(Vec<ClientInfo>),
+    /// To [`Query::Names`]: in the order of their bytes, each once, with its members on the shards that were asked.
+    Names(Vec<(Name, u64)>),
+    /// To [`Query::Count`]: in the order of the names.
+    Counts(Vec<u64>),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_read_back_and_nothing_else_is_one() {
+        for (shard, position) in [(0, 0), (63, 1), (u16::MAX, u64::MAX)] {
+            let cursor = Cursor {
+                shard: ShardId(shard),
+                position,
+            };
+            assert_eq!(cursor.to_string().parse(), Ok(cursor));
+        }
+        for text in [
+            "",
+            ".",
+            "0",
+            "0.",
+            ".0",
+            "0.0.0",
+            "+1.0",
+            "01.0",
+            "1.A",
+            "-1.0",
+            " 0.0",
+            "10000.0",
+            "0.10000000000000000",
+        ] {
+            assert_eq!(text.parse::<Cursor>(), Err(NoCursor), "{text:?}");
+        }
+    }
 }

@@ -317,7 +317,7 @@ impl World {
             }
             Report::Online { .. } => panic!("nobody asked"),
             Report::Done { ticket, done } => self.events.push(format!("{ticket:?} {done:?}")),
-            Report::Census { .. } => {}
+            Report::Told { .. } => {}
             Report::Drained { .. } => self.drained += 1,
         }
     }

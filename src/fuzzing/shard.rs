@@ -438,7 +438,7 @@ impl World {
                 }
                 self.callbacks.push_back(request);
             }
-            Report::Census { .. } => {}
+            Report::Told { .. } => {}
             Report::Drained { .. } => self.drained += 1,
         }
     }

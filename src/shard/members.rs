@@ -11,7 +11,7 @@ use crate::engine::command::{Any, Command, Done, Edit, Publish, Report, Target, 
 use crate::engine::ids::{ClientId, ShardId, Ticket};
 use crate::engine::name::{Name, Space};
 use crate::engine::registry::{Join, Leave, Presence};
-use crate::limits::{CENSUS_PAGE_CHANNELS, SHARDS_MAX};
+use crate::limits::SHARDS_MAX;
 use crate::metrics::Metric;
 use crate::protocol::Note;
 use crate::time::Instant;
@@ -196,11 +196,6 @@ impl Shard {
         if self.members.vacate(channel) > 0 {
             self.tell_interest(channel.clone(), false);
         }
-    }
-
-    pub(super) fn census(&mut self, cursor: u32, ticket: Ticket) {
-        let (channels, next) = self.members.page(cursor, CENSUS_PAGE_CHANNELS);
-        self.report(Report::Census { ticket, channels, next });
     }
 
     pub(super) fn is_open(&mut self, id: ClientId) -> bool {

@@ -10,7 +10,8 @@
 //! | `turn.rs` | the order of things in a turn, for everybody who drives a shard |
 //! | `input.rs` | bytes in: heads, frames, pause and resume |
 //! | `handshake.rs` | request head → refuse, hand over, ask the business; the answer → open |
-//! | `members.rs` | join, leave, occupy, users, census |
+//! | `members.rs` | join, leave, occupy, users |
+//! | `queries.rs` | what callers ask about clients and sets, page by page |
 //! | `steps.rs`, `timers.rs` | what sessions want done; their timers |
 //! | `collected.rs`, `fanout.rs`, `delivery.rs` | publishes of a turn; publish → members; acknowledgements, retries, counts |
 //! | `recipients.rs`, `copies.rs` | whom of this shard a publish is for; its bytes, encoded once for all alike |
@@ -39,6 +40,7 @@ mod members;
 mod memory;
 mod notes;
 mod output;
+mod queries;
 mod rate;
 mod recipients;
 mod slow;
@@ -175,6 +177,7 @@ pub struct Shard {
     /// Clients that were told when to come back.
     restarts_told: u64,
     notes: notes::Notes,
+    queries: queries::Queries,
 }
 
 impl Shard {
@@ -211,6 +214,7 @@ impl Shard {
             drain: None,
             restarts_told: 0,
             notes: notes::Notes::default(),
+            queries: queries::Queries::default(),
         }
     }
 
@@ -309,7 +313,12 @@ impl Shard {
                     self.forget_unanswered(client);
                 }
             }
-            Command::Census { cursor, ticket } => self.census(cursor, ticket),
+            Command::Query {
+                query,
+                cursor,
+                max,
+                ticket,
+            } => self.queries.push(query, cursor, max, ticket),
             Command::Unbind { client, space, ticket } => {
                 let done = self.unbind(client, space);
                 self.report(Report::Done { ticket, done });

@@ -30,7 +30,7 @@ pub enum Length {
     /// Nothing: one of many turns between two looks at the sockets. So the pause that large fan-outs make is one slice, whoever
     /// else is served.
     Short,
-    /// A slice of a large fan-out, and clients that were put off have their turn to inflate.
+    /// A slice of a large fan-out, a page of what callers ask, and clients that were put off have their turn to inflate.
     Long,
 }
 
@@ -95,6 +95,7 @@ impl Shard {
         if self.fanout.has_slices() {
             self.run_slice(now, sockets);
         }
+        self.answer_queries(now, sockets);
         if self.inflating.is_untouched() {
             return self.finish_turn(now, sockets);
         }
@@ -123,6 +124,6 @@ impl Shard {
 
     /// Whether something waits for the next turn, but for what is to be inflated.
     fn has_more(&self) -> bool {
-        self.fanout.has_slices() || self.fanout.has_collected() || !self.dirty.is_empty()
+        self.fanout.has_slices() || self.fanout.has_collected() || !self.dirty.is_empty() || !self.queries.is_empty()
     }
 }

@@ -7,7 +7,8 @@ use rainbow_server::close::CloseCause;
 use rainbow_server::engine::command::{CallbackRequest, ClientSet, CloseOrder, Command, Publish, Qos, Report};
 use rainbow_server::engine::desk::{Caller, Change, Desk, Elsewhere, Output, Told};
 use rainbow_server::engine::ids::{ClientId, DeskId, NodeEpoch, Ticket};
-use rainbow_server::engine::name::Name;
+use rainbow_server::engine::name::{Name, Space};
+use rainbow_server::engine::query::{Items, Page, Query};
 use rainbow_server::engine::receipt::{Answer, PeerPart};
 use rainbow_server::engine::registry::HomeHash;
 use rainbow_server::engine::remote::{Inbound, Outbound, Verb};
@@ -202,7 +203,7 @@ impl World {
         while let Some(output) = self.control.desk.poll_output() {
             match output {
                 Output::Post(shard, command) => {
-                    if let Command::Census { ticket, .. } = &command {
+                    if let Command::Query { ticket, .. } = &command {
                         self.control.pages.insert(*ticket, shard.index());
                     }
                     self.post(shard, command, std::mem::take(&mut changes));
@@ -267,8 +268,10 @@ impl World {
             (Asked::Question(question, changes), Told::Done { done, .. }) => {
                 self.on_done(question, changes, done.is_so())
             }
-            (Asked::Question(question, changes), Told::Listed { channels, .. }) => {
-                if channels.iter().any(|(_, members)| *members == 0) {
+            (Asked::Question(question, changes), Told::Page { items, .. }) => {
+                if let Items::Names(names) = items
+                    && names.iter().any(|(_, members)| *members == 0)
+                {
                     self.blame("an empty channel in a list".into());
                 }
                 self.on_done(question, changes, true);
@@ -376,6 +379,12 @@ impl World {
             interests: self.shards.iter().map(|shard| shard.debug_counts().interests).sum(),
         });
         self.list();
+        let caller = self.question("list of users".into(), Vec::new());
+        let space = Space::USER;
+        self.control
+            .desk
+            .query(caller, Query::Names { space }, None, usize::MAX);
+        self.carry(Vec::new());
     }
 
     /// Something from a shard.
@@ -400,10 +409,10 @@ impl World {
             Report::Online { ticket, .. } => {
                 self.records.publishes[self.control.publishes[ticket]].onlines += 1;
             }
-            Report::Census { ticket, channels, .. } => {
+            Report::Told { ticket, page, .. } => {
                 let shard = self.control.pages.remove(ticket);
-                if let (Some(shard), Some(census)) = (shard, &mut self.records.census) {
-                    census.pages[shard].extend(channels.iter().map(|(name, members)| (name.clone(), *members)));
+                if let (Some(shard), Some(census), Page::Names(names)) = (shard, &mut self.records.census, page) {
+                    census.pages[shard].extend(names.iter().map(|(name, members)| (name.clone(), *members)));
                 }
             }
             Report::Drained { shard } => self.records.drained[shard.index()] += 1,

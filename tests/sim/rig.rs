@@ -14,6 +14,7 @@ use rainbow_server::engine::command::{
 use rainbow_server::engine::hook::Event;
 use rainbow_server::engine::ids::{ClientId, IdentityKey, ShardId, Ticket};
 use rainbow_server::engine::name::Name;
+use rainbow_server::engine::query::Page;
 use rainbow_server::engine::registry::{HomeHash, Presence};
 use rainbow_server::metrics::{CoreMetrics, Labels};
 use rainbow_server::protocol::ListenerId;
@@ -87,9 +88,6 @@ pub fn reply(status: u16, headers: &[(&'static str, &str)], body: &str) -> Callb
 
 pub const ADMITTED: &str = "{\"status\": \"success\"}";
 
-/// Channels with their members, and where the next page begins.
-type Page = (Vec<(Name, u32)>, Option<u32>);
-
 pub struct Rig {
     pub now: Instant,
     pub shards: Vec<Shard>,
@@ -98,7 +96,7 @@ pub struct Rig {
     pub parts: Vec<Part>,
     pub published: HashMap<Ticket, u32>,
     pub done: HashMap<Ticket, Done>,
-    pub census: Vec<Page>,
+    pub told: Vec<(Page, Option<u64>)>,
     pub online: Vec<(Ticket, Vec<Presence>)>,
     pub drained: usize,
     pub home: HomeHash,
@@ -147,7 +145,7 @@ impl Rig {
             parts: Vec::new(),
             published: HashMap::new(),
             done: HashMap::new(),
-            census: Vec::new(),
+            told: Vec::new(),
             online: Vec::new(),
             drained: 0,
             home: HomeHash::new(5, count),
@@ -208,7 +206,7 @@ impl Rig {
                 }
                 Report::Online { ticket, platforms, .. } => self.online.push((ticket, platforms)),
                 Report::Done { ticket, done } => assert!(self.done.insert(ticket, done).is_none()),
-                Report::Census { channels, next, .. } => self.census.push((channels, next)),
+                Report::Told { page, next, .. } => self.told.push((page, next)),
                 Report::Drained { .. } => self.drained += 1,
             }
         }

@@ -22,6 +22,7 @@ use crate::engine::ack_data;
 use crate::engine::command::{ClientSet, Publish, Qos};
 use crate::engine::desk::{Change, Elsewhere, Told};
 use crate::engine::name::{Name, Space};
+use crate::engine::query::{Items, Query};
 use crate::engine::receipt::{Answer, Status};
 use crate::engine::remote::{Inbound, Outbound, Verb};
 use crate::metrics::Metric;
@@ -242,13 +243,23 @@ async fn bad_type(control: &Rc<Control>, ask: &SendAsk) -> HttpAnswer {
     if ask.to.space() == Space::USER {
         return HttpAnswer::bad_type();
     }
-    match (control.ask(&[], |desk, caller| desk.list(caller, None)).await, ask.qos) {
-        (Told::Listed { channels, .. }, _) if channels.iter().any(|(name, _)| *name == ask.to) => {
-            HttpAnswer::bad_type()
-        }
-        (Told::Listed { .. }, Qos::AtMostOnce) => HttpAnswer::done(),
-        (Told::Listed { .. }, _) => HttpAnswer::delivered(0, b""),
-        _ => no_room(),
+    let names = vec![ask.to.clone()];
+    let told = control
+        .ask(&[], |desk, caller| {
+            desk.query(caller, Query::Count { names }, None, usize::MAX)
+        })
+        .await;
+    let Told::Page {
+        items: Items::Counts(members),
+        ..
+    } = told
+    else {
+        return no_room();
+    };
+    match (members.iter().sum(), ask.qos) {
+        (1.., _) => HttpAnswer::bad_type(),
+        (0, Qos::AtMostOnce) => HttpAnswer::done(),
+        (0, _) => HttpAnswer::delivered(0, b""),
     }
 }
 
@@ -290,7 +301,12 @@ async fn server_info(control: &Rc<Control>, trust: Trust, local_only: bool) -> H
     };
     let elsewhere = elsewhere(&nodes, || Verb::List, &Payload::default(), trust);
     let told = control.ask(&nodes, |desk, caller| desk.list(caller, elsewhere)).await;
-    let Told::Listed { channels, others } = told else {
+    let Told::Page {
+        items: Items::Names(channels),
+        others,
+        ..
+    } = told
+    else {
         return no_room();
     };
     let own = control.server_info(channels);

@@ -6,8 +6,11 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
+use crate::close::CloseCause;
 use crate::engine::command::{AtDeadline, ClientSet, Part, Qos};
+use crate::engine::query::{ClientInfo, Detail, Page};
 use crate::engine::remote::Verb;
+use crate::limits::QUERY_SMALL_BYTES;
 use crate::time::Duration;
 
 enum Event {
@@ -33,7 +36,9 @@ impl World {
                 let caller = self.caller();
                 self.desk.list(caller, elsewhere(choice));
             }
-            3..=6 if !self.on_the_way.is_empty() => {
+            3 => self.query(choice),
+            4 => self.change_client(choice),
+            5..=8 if !self.on_the_way.is_empty() => {
                 let event = self.on_the_way.swap_remove(usize::from(choice) % self.on_the_way.len());
                 self.hand_in(event);
             }
@@ -73,14 +78,48 @@ impl World {
 
     fn change(&mut self, choice: u8) {
         let change = [Change::Join, Change::Leave, Change::Occupy][usize::from(choice) % 3];
-        let client = (choice > 50).then_some(ClientId {
-            shard: ShardId(0),
-            slot: 1,
-            generation: 1,
-        });
+        let client = (choice > 50).then_some(some());
         let caller = self.caller();
         self.desk
             .change(caller, change, client, Name::channel(&[choice]), elsewhere(choice));
+    }
+
+    fn query(&mut self, choice: u8) {
+        let name = Name::channel(&[choice]);
+        let query = match choice % 4 {
+            0 => Query::Client { client: some() },
+            1 => Query::Members {
+                name,
+                detail: Detail::default(),
+            },
+            2 => Query::Names { space: Space::USER },
+            _ => Query::Count {
+                names: vec![name; usize::from(choice) % 3],
+            },
+        };
+        let limit = [usize::MAX, usize::MAX, 1, 3][usize::from(choice) / 4 % 4];
+        let from = (choice > 200).then_some(Cursor {
+            shard: ShardId(u16::from(choice) % 5),
+            position: u64::from(choice),
+        });
+        let caller = self.caller();
+        self.desk.query(caller, query, from, limit);
+    }
+
+    fn change_client(&mut self, choice: u8) {
+        let caller = self.caller();
+        match choice % 3 {
+            0 => self.desk.unbind(caller, some(), Space::USER),
+            1 => self.desk.edit(
+                caller,
+                some(),
+                Edit {
+                    verb: 0,
+                    patch: Bytes::new(),
+                },
+            ),
+            _ => self.desk.close(caller, some(), CloseOrder::new(CloseCause::Kicked)),
+        };
     }
 
     fn hand_in(&mut self, event: Event) {
@@ -104,6 +143,14 @@ impl World {
     }
 }
 
+fn some() -> ClientId {
+    ClientId {
+        shard: ShardId(0),
+        slot: 1,
+        generation: 1,
+    }
+}
+
 /// What shards say to a command.
 fn reports(command: Command, choice: u8) -> Box<dyn Iterator<Item = Report>> {
     match command {
@@ -124,11 +171,22 @@ fn reports(command: Command, choice: u8) -> Box<dyn Iterator<Item = Report>> {
             let told = (shards == 0 || publish.qos == Qos::AtMostOnce).then_some(Report::Published { ticket, shards });
             Box::new(parts.chain(told))
         }
-        Command::Census { cursor, ticket } => Box::new((0..2).map(move |_| Report::Census {
-            ticket,
-            channels: vec![(Name::channel(b"c"), 1)],
-            next: (cursor < u32::from(choice) % 3).then_some(cursor + 1),
-        })),
+        Command::Query {
+            query, cursor, ticket, ..
+        } => {
+            let next = (cursor < u64::from(choice) % 3).then_some(cursor + 1);
+            Box::new((0..2).map(move |_| Report::Told {
+                ticket,
+                page: told(&query, cursor),
+                next,
+            }))
+        }
+        Command::Unbind { ticket, .. } | Command::Edit { ticket, .. } | Command::Close { ticket, .. } => {
+            Box::new((0..2).map(move |_| Report::Done {
+                ticket,
+                done: Done::Unchanged,
+            }))
+        }
         Command::Join { ticket, .. } | Command::Leave { ticket, .. } | Command::Occupy { ticket, .. } => {
             Box::new((0..2).map(move |_| Report::Done {
                 ticket,
@@ -136,6 +194,25 @@ fn reports(command: Command, choice: u8) -> Box<dyn Iterator<Item = Report>> {
             }))
         }
         other => panic!("nobody asks for {other:?}"),
+    }
+}
+
+/// A page that is large enough to want to grow.
+fn told(query: &Query, cursor: u64) -> Page {
+    let client = |slot| ClientInfo {
+        client: ClientId {
+            shard: ShardId(0),
+            slot,
+            generation: 0,
+        },
+        names: vec![Name::channel(b"c"); 1 + cursor as usize],
+        data: vec![0; QUERY_SMALL_BYTES / 2].into(),
+    };
+    match query {
+        Query::Client { .. } => Page::Client(Some(client(1))),
+        Query::Members { .. } => Page::Members((0..2).map(client).collect()),
+        Query::Names { .. } => Page::Names(vec![(Name::channel(b"c"), 1)]),
+        Query::Count { names } => Page::Counts(vec![1; names.len()]),
     }
 }
 
@@ -157,7 +234,7 @@ proptest! {
     #[test]
     fn everybody_is_answered_once(
         shards in 1..4usize,
-        steps in prop::collection::vec((0..8u8, any::<u8>()), 1..150),
+        steps in prop::collection::vec((0..10u8, any::<u8>()), 1..150),
     ) {
         let mut world = World {
             desk: Desk::new(NodeEpoch(1), DeskId(2), HomeHash::new(3, shards), shards),
@@ -180,6 +257,6 @@ proptest! {
         prop_assert_eq!(world.answers.len() as u64, world.callers);
         let desk = &world.desk;
         prop_assert!(desk.publishes() == 0 && desk.receipts.is_empty() && desk.questions.is_empty());
-        prop_assert!(desk.listing.is_none() && desk.waiting.is_empty() && desk.next_deadline().is_none());
+        prop_assert!(desk.walks.is_empty() && desk.next_deadline().is_none());
     }
 }

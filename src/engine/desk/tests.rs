@@ -5,18 +5,19 @@ use bytes::Bytes;
 use super::*;
 use crate::close::CloseCause;
 use crate::engine::command::{AtDeadline, ClientSet, Part, Qos};
+use crate::engine::query::Page;
 use crate::engine::receipt::PeerPart;
 use crate::engine::remote::Verb;
-use crate::limits::{CENSUS_PAGE_CHANNELS, RECEIPT_GRACE};
+use crate::limits::RECEIPT_GRACE;
 use crate::time::Duration;
 
 const T: Instant = Instant::from_micros(10_000_000);
 
-fn desk(shards: usize) -> Desk {
+pub(super) fn desk(shards: usize) -> Desk {
     Desk::new(NodeEpoch(9), DeskId(0), HomeHash::new(7, shards), shards)
 }
 
-fn channel() -> Name {
+pub(super) fn channel() -> Name {
     Name::channel(b"room")
 }
 
@@ -47,7 +48,7 @@ fn elsewhere(nodes: u32, verb: Verb) -> Option<Elsewhere> {
     Some(Elsewhere { ask, nodes })
 }
 
-fn client() -> ClientId {
+pub(super) fn client() -> ClientId {
     ClientId {
         shard: ShardId(1),
         slot: 4,
@@ -55,12 +56,12 @@ fn client() -> ClientId {
     }
 }
 
-fn outputs(desk: &mut Desk) -> Vec<Output> {
+pub(super) fn outputs(desk: &mut Desk) -> Vec<Output> {
     std::iter::from_fn(|| desk.poll_output()).collect()
 }
 
 /// What callers were told, of everything that is to be carried out.
-fn answers(desk: &mut Desk) -> Vec<(u64, String)> {
+pub(super) fn answers(desk: &mut Desk) -> Vec<(u64, String)> {
     let told = |output| match output {
         Output::Answer(caller, told) => Some((caller.0, describe(&told))),
         Output::Post(..) | Output::Ask(..) => None,
@@ -72,7 +73,10 @@ fn describe(told: &Told) -> String {
     match told {
         Told::Published(answer) => format!("{:?} {}", answer.status, answer.done),
         Told::Done { done, others } => format!("{done:?}, {} others", others.len()),
-        Told::Listed { channels, others } => format!("{} channels, {} others", channels.len(), others.len()),
+        Told::Page { items, others, .. } => match items {
+            Items::Names(names) => format!("{} channels, {} others", names.len(), others.len()),
+            items => format!("{items:?}, {} others", others.len()),
+        },
         Told::NoRoom => "no room".into(),
     }
 }
@@ -89,19 +93,16 @@ fn part(ticket: Ticket, shards: u32, done: u32) -> Report {
 }
 
 /// The page that is asked for: of which shard, from where, under which ticket.
-fn asked_page(desk: &mut Desk) -> Option<(u16, u32, Ticket)> {
+pub(super) fn asked_page(desk: &mut Desk) -> Option<(u16, u64, Ticket)> {
     outputs(desk).into_iter().find_map(|output| match output {
-        Output::Post(shard, Command::Census { cursor, ticket }) => Some((shard.0, cursor, ticket)),
+        Output::Post(shard, Command::Query { cursor, ticket, .. }) => Some((shard.0, cursor, ticket)),
         _ => None,
     })
 }
 
-fn page(ticket: Ticket, names: &[Name], next: Option<u32>) -> Report {
-    Report::Census {
-        ticket,
-        channels: names.iter().map(|name| (name.clone(), 3)).collect(),
-        next,
-    }
+pub(super) fn page(ticket: Ticket, names: &[Name], next: Option<u64>) -> Report {
+    let page = Page::Names(names.iter().map(|name| (name.clone(), 3)).collect());
+    Report::Told { ticket, page, next }
 }
 
 #[test]
@@ -285,41 +286,6 @@ fn who_is_unknown_here_is_asked_for_elsewhere_only() {
         ),
         "the channel is emptied all the same"
     );
-}
-
-#[test]
-fn all_channels_are_listed_for_one_caller_at_a_time() {
-    let mut desk = desk(2);
-    desk.list(Caller(1), None);
-    desk.list(Caller(2), None);
-    let (shard, cursor, first) = asked_page(&mut desk).unwrap();
-    assert_eq!((shard, cursor), (0, 0));
-    let names: Vec<_> = (0..CENSUS_PAGE_CHANNELS)
-        .map(|at| Name::channel(at.to_string().as_bytes()))
-        .collect();
-    desk.on_report(page(first, &names, Some(512)));
-    let (shard, cursor, second) = asked_page(&mut desk).unwrap();
-    assert_eq!((shard, cursor), (0, 512));
-    desk.on_report(page(first, &names, None));
-    assert!(outputs(&mut desk).is_empty(), "a page that comes twice counts once");
-    desk.on_report(page(second, &[Name::user(b"u"), channel()], None));
-    let (shard, _, third) = asked_page(&mut desk).unwrap();
-    assert_eq!(shard, 1);
-    desk.on_report(page(third, &[], None));
-    let told = outputs(&mut desk);
-    let [
-        Output::Answer(Caller(1), Told::Listed { channels, .. }),
-        Output::Post(ShardId(0), Command::Census { cursor: 0, ticket }),
-    ] = &told[..]
-    else {
-        panic!("{told:?}")
-    };
-    assert_eq!(channels.len(), 513, "users are nobody's to list");
-    assert_eq!(channels[512], (channel(), 3));
-    desk.on_report(page(*ticket, &[], None));
-    let (_, _, last) = asked_page(&mut desk).unwrap();
-    desk.on_report(page(last, &[], None));
-    assert_eq!(answers(&mut desk), [(2, "0 channels, 0 others".into())]);
 }
 
 #[test]

@@ -22,7 +22,8 @@ use hashbrown::HashTable;
 use slab::Slab;
 
 use super::lists::{Crowd, Joined, Member, Membership};
-use crate::engine::name::Name;
+use crate::engine::name::{Name, Space};
+use crate::limits::QUERY_ITEM_STEPS;
 
 /// Table entries that are not worth giving back.
 const TABLE_KEPT: usize = 64;
@@ -183,7 +184,7 @@ impl Members {
     }
 
     /// The channels of the client of `slot`, in no particular order.
-    pub fn channels_of(&self, slot: u32) -> impl ExactSizeIterator<Item = &Name> {
+    pub fn channels_of(&self, slot: u32) -> impl ExactSizeIterator<Item = &Name> + DoubleEndedIterator {
         let joined = self.clients.get(slot as usize).map_or(&[][..], Joined::as_slice);
         joined
             .iter()
@@ -205,23 +206,32 @@ impl Members {
         self.memberships
     }
 
-    /// At most `max` channels with their numbers of members, from `cursor` (0, or where the last page ended) on, and where
-    /// the next page starts, if there is one. A page may be empty and still not the last: it looks at 8 × `max` places at
-    /// most. What comes and goes between two pages may be missed, or seen twice if it was emptied and filled again.
-    pub fn page(&self, cursor: u32, max: usize) -> (Vec<(Name, u32)>, Option<u32>) {
-        let max = max.max(1);
-        let places = self.channels.capacity();
-        let end = (cursor as usize).saturating_add(max.saturating_mul(8)).min(places);
-        let mut page = Vec::new();
-        for number in cursor as usize..end {
-            if page.len() == max {
-                return (page, Some(number as u32));
+    /// At most `max` names of a space with their numbers of members, from `cursor` (0, or where the last page ended) on, and
+    /// where the next page starts, if there is one. A page may be empty and still not the last: it ends when `steps` are
+    /// used up ([`crate::limits::QUERY_STEPS_PER_TURN`]), but looks at one place at least. What comes and goes between two
+    /// pages may be missed, or seen twice if it was emptied and filled again.
+    pub fn page(
+        &self,
+        space: Space,
+        cursor: usize,
+        max: usize,
+        steps: &mut usize,
+    ) -> (Vec<(Name, u32)>, Option<usize>) {
+        let (places, mut page) = (self.channels.capacity(), Vec::new());
+        for number in cursor..places {
+            if number > cursor && (page.len() >= max || *steps == 0) {
+                return (page, Some(number));
             }
-            if let Some(channel) = self.channels.get(number) {
+            let Some(channel) = self.channels.get(number) else {
+                *steps = steps.saturating_sub(1);
+                continue;
+            };
+            *steps = steps.saturating_sub(QUERY_ITEM_STEPS);
+            if channel.name.space() == space {
                 page.push((channel.name.clone(), channel.members.as_slice().len() as u32));
             }
         }
-        (page, (end < places && (cursor as usize) < end).then_some(end as u32))
+        (page, None)
     }
 
     fn find(&self, name: &Name) -> Option<u32> {
@@ -333,7 +343,7 @@ mod tests {
         fn census(&self, max: usize) -> BTreeMap<Name, u32> {
             let (mut all, mut cursor) = (BTreeMap::new(), Some(0));
             while let Some(from) = cursor {
-                let (page, next) = self.page(from, max);
+                let (page, next) = self.page(Space::CHANNEL, from, max, &mut (8 * max));
                 assert!(page.len() <= max && next.is_none_or(|next| next > from));
                 all.extend(page);
                 cursor = next;
@@ -449,12 +459,13 @@ mod tests {
     fn a_census_survives_changes_between_its_pages() {
         let mut members = Members::new(1);
         (0..1000).for_each(|channel| assert_ne!(members.join(1, &name(channel)), Join::Already));
-        let (first, next) = members.page(0, 100);
+        let page = |members: &Members, from| members.page(Space::CHANNEL, from, 100, &mut 1000);
+        let (first, next) = page(&members, 0);
         assert_eq!((first.len(), next), (100, Some(100)));
         members.leave_all(1, drop);
-        let (empty, next) = members.page(100, 100);
+        let (empty, next) = page(&members, 100);
         assert!(empty.is_empty() && next.is_none_or(|next| next > 100));
-        assert_eq!(members.page(u32::MAX, 100), (vec![], None));
+        assert_eq!(page(&members, usize::MAX), (vec![], None));
         members.join(1, &name(5));
         assert_eq!(members.census(1), BTreeMap::from([(name(5), 1)]));
     }

@@ -9,5 +9,6 @@ mod downstream;
 mod drain;
 mod fanout;
 mod inflate;
+mod queries;
 mod rooms;
 mod upstream;
