@@ -276,9 +276,13 @@ impl Rig {
     // Clients.
 
     pub fn accept(&mut self, shard: u16) -> ClientId {
+        self.accept_at(ListenerId::MAIN, shard)
+    }
+
+    pub fn accept_at(&mut self, listener: ListenerId, shard: u16) -> ClientId {
         let now = self.now;
         let id = self.shards[usize::from(shard)]
-            .on_accept(ListenerId::MAIN, now)
+            .on_accept(listener, now)
             .expect("accepted");
         self.nets[usize::from(shard)].sockets.insert(id, Socket::default());
         id

@@ -8,6 +8,7 @@ mod containment;
 mod downstream;
 mod drain;
 mod fanout;
+mod gateway;
 mod inflate;
 mod queries;
 mod rooms;
