@@ -50,11 +50,13 @@ pub enum CloseCause {
     MessageTimeout,
     /// Not a byte came on the TLS port within `tls_first_byte_timeout`.
     TlsSilent,
+    /// Its address had most of the TLS handshakes under way, all places were taken, and another address needed one.
+    TlsGaveWay,
 }
 
 impl CloseCause {
     /// Every cause, in the order of [`CloseCause::index`].
-    pub const ALL: [CloseCause; 23] = [
+    pub const ALL: [CloseCause; 24] = [
         CloseCause::ClientClosed,
         CloseCause::ClientGone,
         CloseCause::SocketError,
@@ -78,10 +80,11 @@ impl CloseCause {
         CloseCause::IdleTimeout,
         CloseCause::MessageTimeout,
         CloseCause::TlsSilent,
+        CloseCause::TlsGaveWay,
     ];
 
     /// Labels in the order of [`CloseCause::ALL`], for the metrics table.
-    pub const LABELS: [&'static str; 23] = [
+    pub const LABELS: [&'static str; 24] = [
         "client_closed",
         "client_gone",
         "socket_error",
@@ -105,6 +108,7 @@ impl CloseCause {
         "idle_timeout",
         "message_timeout",
         "tls_silent",
+        "tls_gave_way",
     ];
 
     /// Position in [`CloseCause::ALL`].
@@ -136,6 +140,7 @@ impl CloseCause {
             | CloseCause::HandshakeTimeout
             | CloseCause::TlsFailed
             | CloseCause::TlsSilent
+            | CloseCause::TlsGaveWay
             | CloseCause::BadRequest
             | CloseCause::Refused
             | CloseCause::Denied

@@ -364,8 +364,8 @@ static LISTENING: &[Key] = &[
         Integer(1, 65_536, |c| &mut c.tls_handshakes),
         "256",
         NewConnections,
-        "Most TLS handshakes under way in each worker; further connections wait to be accepted. A connection that has not \
-         sent a byte does not count.",
+        "Most TLS handshakes under way in each worker; further connections wait, or take the place of the oldest one of \
+         the address that has most. A connection that has not sent a byte does not count.",
     )
     .unit("handshakes"),
     key(

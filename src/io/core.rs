@@ -18,7 +18,6 @@ use std::cell::{Cell, RefCell, RefMut};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use monoio::net::TcpStream;
@@ -34,14 +33,15 @@ use super::wake::{Sleeper, Waker};
 use crate::close::CloseCause;
 use crate::config::Config;
 use crate::engine::command::Command;
+use crate::engine::ids::ClientId;
 use crate::engine::mailbox::{Receiver, Wake};
 use crate::limits::{
     CONGESTION_PAUSE, FANOUT_SLICES_PER_ROUND, FANOUT_SLICES_PER_SHARED_ROUND, MAILBOX_BATCH, RECEIVE_SCRATCH_BYTES,
 };
 use crate::protocol::ListenerId;
-use crate::shard::Shard;
 use crate::shard::turn::{self, Length, Mail, Shell, Turned};
-use crate::time::Instant;
+use crate::shard::{Shard, Sockets};
+use crate::time::{Instant, Seldom};
 
 /// How old the time of day of `Date` headers may be.
 const WALL_CLOCK_AGE: Duration = Duration::from_secs(1);
@@ -86,6 +86,8 @@ pub struct Core<K: Kernel = Host> {
     /// For new TLS connections.
     identity: RefCell<Option<Identity>>,
     greeting: greet::Greeting,
+    /// When it was last said that handshakes gave way.
+    crowds: RefCell<Seldom>,
 }
 
 /// Runs a shard until its thread is ended with the process.
@@ -198,18 +200,8 @@ async fn write(core: Rc<Core>, room: TcpStream) {
     }
 }
 
-impl Core {
-    /// Waits until a TLS handshake may begin, or the server stops.
-    async fn handshake_room(&self) {
-        std::future::poll_fn(|context| {
-            if self.handshakes_left() > 0 || self.stopped.get() {
-                return Poll::Ready(());
-            }
-            self.sockets.borrow_mut().wait_for_handshake(context.waker());
-            Poll::Pending
-        })
-        .await;
-    }
+fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    one.into_iter().chain(other).min()
 }
 
 /// A core in a turn of its shard.
@@ -267,6 +259,7 @@ impl<K: Kernel> Core<K> {
             accepting: RefCell::default(),
             stopped: Cell::new(false),
             greeting: greet::Greeting::default(),
+            crowds: RefCell::default(),
         })
     }
 
@@ -284,7 +277,7 @@ impl<K: Kernel> Core<K> {
             mailbox.drain(batch, |mail| match mail {
                 ShardMail::Command(command) => {
                     if matches!(command, Command::Drain) {
-                        self.stop_listening(sockets);
+                        self.stop_listening();
                     }
                     shard.on_command(command, now, sockets);
                 }
@@ -303,14 +296,21 @@ impl<K: Kernel> Core<K> {
 
     /// Fires the shard's timers that are due.
     pub fn fire(self: &Rc<Self>) {
-        if self.turn(|shard, sockets, now| shard.on_tick(now, sockets)) {
+        let is_more_due = self.turn(|shard, sockets, now| {
+            sockets.settle_places();
+            shard.on_tick(now, sockets)
+        });
+        if is_more_due {
             self.run_again();
         }
     }
 
     /// When [`Core::fire`] should be called at the latest.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.shard.borrow().next_deadline()
+        earlier(
+            self.shard.borrow().next_deadline(),
+            self.sockets.borrow().next_deadline(),
+        )
     }
 
     fn is_slicing(&self) -> bool {
@@ -348,18 +348,35 @@ impl<K: Kernel> Core<K> {
             if more && !self.more.replace(true) {
                 self.waker.wake();
             }
-            self.ticker.note(turning.shard.next_deadline());
+            self.ticker
+                .note(earlier(turning.shard.next_deadline(), turning.sockets.next_deadline()));
             result
         };
         self.end_failed();
         result
     }
 
-    /// Ends the clients whose socket cannot be waited for.
+    /// Ends the clients that cannot go on.
     fn end_failed(self: &Rc<Self>) {
         let failed = self.sockets.borrow_mut().take_failed();
-        for client in failed {
-            self.turn(|shard, sockets, now| shard.on_end(client, CloseCause::SocketError, now, sockets));
+        for (client, cause) in failed {
+            if cause == CloseCause::TlsGaveWay {
+                self.mention_crowd(client);
+            }
+            self.turn(|shard, sockets, now| shard.on_end(client, cause, now, sockets));
+        }
+    }
+
+    /// A handshake is ended for one of another address.
+    fn mention_crowd(&self, client: ClientId) {
+        if let Some(more) = self.crowds.borrow_mut().happened(self.now()) {
+            let from = self.sockets.borrow_mut().peer(client, None).map(|peer| peer.ip());
+            tracing::warn!(
+                from = from.map(tracing::field::display),
+                more,
+                advice = "that address begins TLS handshakes and does not finish them; connections_per_address bounds how many it has",
+                "a TLS handshake was ended for one of another address: tls_handshakes are under way, most of them from this one"
+            );
         }
     }
 

@@ -5,26 +5,29 @@
 //! descriptors. Closing one ends its reports, and a report that was taken before names the slot
 //! with its generation, so it finds nobody even if slot and descriptor are in use again.
 //!
-//! A TLS handshake needs one of `tls_handshakes` places, from its first byte on. A connection without one waits until a place
-//! is free, first come, first served, and is not read meanwhile; one that says nothing needs none and is in nobody's way.
+//! A TLS handshake needs one of `tls_handshakes` places, from its first byte on. Who gets them, and who loses one to another
+//! address, is decided in `tls/places.rs`. A connection without one is not read; one that says nothing needs none and is in
+//! nobody's way.
 //!
 //! A TLS client's entry points to its session. The session may hold sealed bytes the socket did not take; they are sent before
 //! the shard is told that it can write ([`SocketTable::take_writable`]).
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::io::{self, ErrorKind, IoSlice};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::task::Waker;
 
 use super::admission::Doorman;
 use super::kernel::{Host, Kernel, Socket};
 
+use super::tls::places::{Places, Step};
 use super::tls::{End, Place, Received, Scratch, Session};
+use crate::close::CloseCause;
 use crate::engine::ids::{ClientId, ShardId};
 use crate::metrics::{CoreMetrics, Metric};
 use crate::shard::{Sent, Sockets, Verdict};
+use crate::time::Instant;
 
 /// Clients reported together; between two reports everything else has its turn.
 pub const READY_BATCH: usize = 128;
@@ -56,17 +59,11 @@ pub struct SocketTable<K: Kernel = Host> {
     entries: Vec<Entry<K::Socket>>,
     /// Slots whose socket is waited for to take bytes.
     waiting_to_write: HashSet<u32, foldhash::fast::FixedState>,
-    /// Clients whose socket cannot be waited for, until the core takes them.
-    failed: Vec<ClientId>,
+    /// Clients that cannot go on, and why, until the core takes them.
+    failed: Vec<(ClientId, CloseCause)>,
     scratch: Scratch,
-    /// TLS handshakes under way, and how many there may be.
-    handshakes: usize,
-    handshakes_max: usize,
-    /// Clients whose handshake waits for a place; only while there is none. Some may be gone: they wait no longer than
-    /// `handshake_timeout`, so this has no more entries than were let in during that time.
-    awaiting: VecDeque<ClientId>,
-    /// Who waits for one of them to end.
-    waiting: Option<Waker>,
+    /// TLS handshakes under way, and those that wait for a place.
+    places: Places,
     metrics: Arc<CoreMetrics>,
     ready: Vec<(u64, bool)>,
 }
@@ -97,15 +94,12 @@ impl<K: Kernel> SocketTable<K> {
             shard,
             kernel,
             ready: Vec::with_capacity(READY_BATCH),
-            handshakes_max: doorman.config().tls_handshakes,
-            awaiting: VecDeque::new(),
+            places: Places::new(doorman.config().tls_handshakes),
             doorman,
             entries: Vec::new(),
             waiting_to_write: HashSet::default(),
             failed: Vec::new(),
             scratch: Scratch::default(),
-            handshakes: 0,
-            waiting: None,
             metrics,
         }
     }
@@ -119,7 +113,7 @@ impl<K: Kernel> SocketTable<K> {
     pub fn watch(&mut self, client: ClientId) {
         if find(&mut self.entries, client).is_some_and(|(socket, _)| self.kernel.watch(socket, token(client)).is_err())
         {
-            self.failed.push(client);
+            self.failed.push((client, CloseCause::SocketError));
         }
     }
 
@@ -215,8 +209,8 @@ impl<K: Kernel> SocketTable<K> {
             if !session.is_silent() {
                 self.metrics.add(Metric::TlsHandshakesFailed, 1);
             }
-            if session.place == Place::Held {
-                self.give_place_back();
+            if session.place != Place::None {
+                self.leave_place(client);
             }
         }
         Some(Removed { socket, tls, told })
@@ -235,14 +229,16 @@ impl<K: Kernel> SocketTable<K> {
                 end: (bytes == 0).then_some(End::Closed),
             });
         };
+        let near = (session.is_silent() && session.place == Place::None).then(|| socket.peer());
         match session.place {
-            Place::None if session.is_silent() && self.handshakes >= self.handshakes_max => {
+            Place::None if session.is_silent() && self.places.are_taken() => {
                 session.place = Place::Awaited;
                 self.kernel.unwatch(socket);
-                self.awaiting.push_back(client);
-                let began = true;
+                let address = self.address_of(client, near.flatten());
+                self.places.wait(client, address);
+                self.settle_places();
                 return Ok(Received {
-                    began,
+                    began: true,
                     ..Received::default()
                 });
             }
@@ -254,13 +250,13 @@ impl<K: Kernel> SocketTable<K> {
         if let Ok(Received { began, established, .. }) = received {
             if began && session.place == Place::None {
                 session.place = Place::Held;
-                self.handshakes += 1;
-                self.metrics.set(Metric::TlsHandshakesOpen, self.handshakes as u64);
+                let address = self.address_of(client, near.flatten());
+                self.places.take(client, address, self.kernel.now());
+                self.count_handshakes();
             }
             if established {
-                session.place = Place::None;
                 self.metrics.add(Metric::TlsHandshakesDone, 1);
-                self.give_place_back();
+                self.leave_place(client);
             }
         }
         if has_output {
@@ -269,31 +265,20 @@ impl<K: Kernel> SocketTable<K> {
         received
     }
 
-    /// TLS handshakes that may begin now.
-    pub fn handshakes_left(&self) -> usize {
-        self.handshakes_max.saturating_sub(self.handshakes)
-    }
-
-    /// Sets how many there may be at one time; those under way go on.
+    /// Sets how many TLS handshakes there may be at one time; those under way go on.
     pub fn set_handshakes_max(&mut self, most: usize) {
-        self.handshakes_max = most;
-        self.give_places();
+        self.places.set_most(most);
+        self.settle_places();
     }
 
-    /// Wakes `waker` once when a handshake has ended, or when [`SocketTable::wake_waiting`] is called.
-    pub fn wait_for_handshake(&mut self, waker: &Waker) {
-        self.waiting = Some(waker.clone());
+    /// When [`SocketTable::settle_places`] should be called at the latest.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.places.next_at()
     }
 
-    /// Wakes who waits for a handshake to end.
-    pub fn wake_waiting(&mut self) {
-        if let Some(waker) = self.waiting.take() {
-            waker.wake();
-        }
-    }
-
-    /// Takes the clients whose socket could not be watched or waited for: they cannot go on.
-    pub fn take_failed(&mut self) -> Vec<ClientId> {
+    /// Takes the clients that cannot go on: their socket could not be watched or waited for, or their handshake has lost its
+    /// place.
+    pub fn take_failed(&mut self) -> Vec<(ClientId, CloseCause)> {
         std::mem::take(&mut self.failed)
     }
 
@@ -304,35 +289,46 @@ impl<K: Kernel> SocketTable<K> {
             && self.kernel.await_room(socket, token(client)).is_err()
         {
             self.waiting_to_write.remove(&client.slot);
-            self.failed.push(client);
+            self.failed.push((client, CloseCause::SocketError));
         }
     }
 
-    fn count_handshakes(&mut self, under_way: usize) {
-        self.handshakes = under_way;
-        self.metrics.set(Metric::TlsHandshakesOpen, under_way as u64);
+    /// Where a client comes from, as far as places go.
+    fn address_of(&self, client: ClientId, near: Option<SocketAddr>) -> IpAddr {
+        // One that is gone already will end at once, whoever it was.
+        let origin = self.doorman.origin(client.slot, || near, None);
+        origin.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |origin| origin.ip())
     }
 
-    /// A handshake is over.
-    fn give_place_back(&mut self) {
-        self.count_handshakes(self.handshakes.saturating_sub(1));
-        self.give_places();
+    fn count_handshakes(&self) {
+        self.metrics.set(Metric::TlsHandshakesOpen, self.places.held() as u64);
     }
 
-    /// Gives free places to those that have waited longest; what they have sent is reported again.
-    fn give_places(&mut self) {
-        while self.handshakes < self.handshakes_max
-            && let Some(client) = self.awaiting.pop_front()
-        {
-            if let Some((_, Some(session))) = find(&mut self.entries, client)
-                && session.place == Place::Awaited
-            {
-                session.place = Place::Held;
-                self.count_handshakes(self.handshakes + 1);
-                self.watch(client);
+    /// A handshake is over, or waits no longer.
+    fn leave_place(&mut self, client: ClientId) {
+        if let Some((_, Some(session))) = find(&mut self.entries, client) {
+            session.place = Place::None;
+        }
+        self.places.leave(client);
+        self.settle_places();
+    }
+
+    /// Gives free places to those that wait, what they have sent is reported again; and ends those who lose theirs.
+    pub fn settle_places(&mut self) {
+        while let Some(step) = self.places.next(self.kernel.now()) {
+            let (Step::Begin(client) | Step::End(client)) = step;
+            if let Some((_, Some(session))) = find(&mut self.entries, client) {
+                session.place = match step {
+                    Step::Begin(_) => Place::Held,
+                    Step::End(_) => Place::None,
+                };
+            }
+            match step {
+                Step::Begin(_) => self.watch(client),
+                Step::End(_) => self.failed.push((client, CloseCause::TlsGaveWay)),
             }
         }
-        self.wake_waiting();
+        self.count_handshakes();
     }
 }
 

@@ -90,11 +90,11 @@ impl Rig {
 fn a_place_is_taken_with_the_first_byte_and_waited_for_in_order() {
     let mut rig = Rig::new(1);
     let [mut first, mut second, mut third] = [0, 1, 2].map(|slot| rig.accept(slot));
-    assert_eq!(rig.table.handshakes_left(), 1, "silent ones need none");
+    assert_eq!(rig.table.places.held(), 0, "silent ones need none");
     first.1.write_all(&[22]).unwrap();
     assert_eq!(rig.reported(), first.0);
     assert!(rig.has_begun(first.0));
-    assert_eq!(rig.table.handshakes_left(), 0);
+    assert_eq!(rig.table.places.held(), 1);
     for (client, far) in [&mut second, &mut third] {
         far.write_all(&[22]).unwrap();
         assert_eq!(rig.reported(), *client);
@@ -113,7 +113,7 @@ fn a_place_is_taken_with_the_first_byte_and_waited_for_in_order() {
     assert!(nobody.is_empty(), "{nobody:?}");
 
     rig.table.close(first.0);
-    assert_eq!(rig.table.handshakes_left(), 0, "handed on");
+    assert_eq!(rig.table.places.held(), 1, "handed on");
     assert_eq!(rig.reported(), second.0);
     let received = rig.receive(second.0).unwrap();
     assert_eq!((received.bytes, received.end), (0, None), "begun, not whole");
@@ -123,9 +123,9 @@ fn a_place_is_taken_with_the_first_byte_and_waited_for_in_order() {
     assert_eq!(rig.receive(third.0).unwrap().end, None);
     assert_eq!(rig.receive(third.0).unwrap().end, Some(End::Closed));
     rig.table.close(third.0);
-    assert_eq!(rig.table.handshakes_left(), 1);
+    assert_eq!(rig.table.places.held(), 1);
     rig.table.close(second.0);
-    assert_eq!(rig.table.handshakes_left(), 2);
+    assert_eq!(rig.table.places.held(), 0);
     assert_eq!(rig.table.metrics.value(Metric::TlsHandshakesFailed), 3);
 }
 
@@ -145,6 +145,6 @@ fn those_that_leave_without_a_byte_leave_nothing() {
     assert_eq!(rig.reported(), left);
     assert_eq!(rig.receive(left).unwrap().end, Some(End::Closed));
     rig.table.close(left);
-    assert_eq!(rig.table.handshakes_left(), 1);
+    assert_eq!(rig.table.places.held(), 0);
     assert_eq!(rig.table.metrics.value(Metric::TlsHandshakesFailed), 1, "one has begun");
 }

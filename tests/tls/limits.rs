@@ -8,6 +8,7 @@ use super::tunnel::Tunnel;
 use socket2::{Domain, Socket, Type};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 /// A connection from an address of loopback.
@@ -103,7 +104,7 @@ fn stuck(setup: &super::Setup) -> TcpStream {
 }
 
 #[test]
-fn handshakes_beyond_the_limit_wait_to_be_accepted() {
+fn handshakes_beyond_the_limit_wait_for_a_place() {
     let setup = setup(|b| b.set("workers", 1).set("tls_handshakes", 2));
     let mut begun = vec![stuck(&setup), stuck(&setup)];
     let under_way = || setup.metric("rainbow_tls_handshakes_open{core=\"0\"}");
@@ -112,13 +113,13 @@ fn handshakes_beyond_the_limit_wait_to_be_accepted() {
     let tunnel = setup.tunnel(Version::Tls13);
     let third = Client::start(tunnel.port, Default::default()).expect("connect");
     assert!(third.answer(Duration::from_millis(700)).is_err(), "it is served");
-    assert_eq!(open(), 2, "it is not even accepted");
+    assert_eq!((open(), under_way()), (3, 2), "it is accepted, and not read");
     begun.pop();
     assert_eq!(third.answer(SOON).expect("answer").status, 101);
     assert_eq!(setup.metric("rainbow_tls_handshakes_total{result=\"done\"}"), 1);
 }
 
-/// Accepted while there was room, they begin when there is none: first come, first served.
+/// Of one address: first come, first served.
 #[test]
 fn handshakes_that_begin_late_wait_in_their_order() {
     let setup = setup(|b| {
@@ -149,6 +150,85 @@ fn handshakes_that_begin_late_wait_in_their_order() {
     }
     assert!(eventually(SOON, || (open(), under_way()) == (0, 0)));
     setup.expect_healthy();
+}
+
+/// One address begins handshakes without end and finishes none. Clients of other addresses come in all the same.
+#[test]
+fn one_address_with_unfinished_handshakes_keeps_nobody_out() {
+    const PER_SECOND: u64 = 60;
+    const MOST: usize = 2400;
+    let setup = setup(|b| {
+        b.set("workers", 1)
+            .set("tls_handshakes", 16)
+            .set("handshake_timeout", 60)
+    });
+    let under_way = || setup.metric("rainbow_tls_handshakes_open{core=\"0\"}");
+    let gave_way = || setup.metric("rainbow_closes_total{cause=\"tls_gave_way\"}");
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let attack = scope.spawn(|| {
+            let mut held = Vec::new();
+            while !over.load(SeqCst) && held.len() < MOST {
+                let mut tcp = connect_from([127, 0, 0, 66], setup.port.number);
+                let _ = tcp.write_all(&[22]);
+                held.push(tcp);
+                std::thread::sleep(Duration::from_micros(1_000_000 / PER_SECOND));
+            }
+            held
+        });
+        assert!(eventually(SOON, || under_way() == 16), "{} are under way", under_way());
+        for number in 0..10 {
+            let tunnel = setup.tunnel(Version::Tls13);
+            let client = Client::start(tunnel.port, Default::default()).expect("connect");
+            assert_eq!(client.answer(SOON).expect("answer").status, 101, "client {number}");
+        }
+        over.store(true, SeqCst);
+        drop(attack.join().expect("the attack"));
+    });
+    let ended = gave_way();
+    assert!(
+        (1..=10).contains(&ended),
+        "{ended} gave way: one for each client at most"
+    );
+    let said = setup
+        .server
+        .log_tail()
+        .matches("a TLS handshake was ended for one of another")
+        .count();
+    assert_eq!(said, 1, "once a minute: {}", setup.server.log_tail());
+    setup.expect_healthy();
+}
+
+/// Behind a proxy it is the told address that counts.
+#[test]
+fn the_address_a_proxy_tells_is_the_one_that_gives_way() {
+    let setup = setup(|b| {
+        b.set("workers", 1)
+            .set("tls_handshakes", 2)
+            .set("handshake_timeout", 60)
+            .set("proxy_protocol", "yes")
+            .set("trusted_proxies", "127.0.0.9")
+    });
+    let from = |address: &str, bytes: &[u8]| {
+        let mut tcp = connect_from([127, 0, 0, 9], setup.port.number);
+        let header = format!("PROXY TCP4 {address} 127.0.0.1 4711 443\r\n");
+        tcp.write_all(&[header.as_bytes(), bytes].concat()).expect("write");
+        tcp.set_read_timeout(Some(SOON)).expect("timeout");
+        tcp
+    };
+    let crowd = [from("192.0.2.1", &[22]), from("192.0.2.1", &[22])];
+    let under_way = || setup.metric("rainbow_tls_handshakes_open{core=\"0\"}");
+    assert!(eventually(SOON, || under_way() == 2), "{} are under way", under_way());
+    // Plain HTTP is answered as soon as it has a place.
+    let mut other = from("192.0.2.2", b"GET / HTTP/1.1\r\n\r\n");
+    assert_eq!(other.read(&mut [0]).expect("an answer"), 1);
+    assert_eq!(setup.metric("rainbow_closes_total{cause=\"tls_gave_way\"}"), 1);
+    assert!(eventually(SOON, || under_way() == 1), "{} are under way", under_way());
+    let ended = crowd.into_iter().filter(|mut tcp| {
+        tcp.set_read_timeout(Some(Duration::from_millis(300))).expect("timeout");
+        tcp.read(&mut [0]).is_ok()
+    });
+    assert_eq!(ended.count(), 1, "one of the crowd");
 }
 
 /// More places at a reload are for those that wait.

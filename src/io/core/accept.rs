@@ -8,7 +8,6 @@ use monoio::net::TcpStream;
 use super::{Core, greet};
 use crate::engine::mailbox::Wake;
 use crate::io::kernel::Kernel;
-use crate::io::sockets::SocketTable;
 use crate::io::sys;
 use crate::io::tls::Session;
 use crate::io::wake::Waker;
@@ -30,9 +29,6 @@ pub struct Via {
 /// Accepts until the server stops. The listening sockets are not given to the ring: see [`sys::watch`].
 pub(super) async fn accept(core: Rc<Core>, listeners: Vec<std::net::TcpListener>, ready: TcpStream, via: Via) {
     while !core.stopped.get() {
-        if via.secure {
-            core.handshake_room().await;
-        }
         if ready.readable(false).await.is_err() || core.stopped.get() {
             return;
         }
@@ -49,8 +45,7 @@ pub(super) async fn accept(core: Rc<Core>, listeners: Vec<std::net::TcpListener>
 impl Core {
     /// Takes connections that wait, a bounded number per turn.
     pub(super) fn accept_some(self: &Rc<Self>, listener: &std::net::TcpListener, via: Via) -> std::io::Result<()> {
-        let room = if via.secure { self.handshakes_left() } else { usize::MAX };
-        for _ in 0..room.min(ACCEPTS_PER_TURN) {
+        for _ in 0..ACCEPTS_PER_TURN {
             match listener.accept() {
                 Ok((stream, peer)) => self.greet(stream, peer.ip(), via)?,
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
@@ -73,11 +68,6 @@ impl Core {
         let identity = self.identity.borrow().clone();
         let identity = identity.ok_or(std::io::ErrorKind::Unsupported)?;
         Ok(Box::new(Session::new(identity)))
-    }
-
-    /// TLS handshakes that may begin now.
-    pub(super) fn handshakes_left(&self) -> usize {
-        self.sockets.borrow().handshakes_left()
     }
 
     /// Begins to accept. Errors end the core: nothing would ever be served.
@@ -109,9 +99,8 @@ impl Core {
 impl<K: Kernel> Core<K> {
     /// Lets go of the listening sockets: the accepting tasks drop them. They are closed then, unless another process has them
     /// too (`io/takeover.rs`); therefore no `shutdown`, which would end them there as well.
-    pub(super) fn stop_listening(&self, sockets: &mut SocketTable<K>) {
+    pub(super) fn stop_listening(&self) {
         self.stopped.set(true);
-        sockets.wake_waiting();
         self.accepting.borrow_mut().drain(..).for_each(|stop| stop.wake());
     }
 }

@@ -6,6 +6,7 @@
 //! | `files.rs` | PEM files → certificate with its key, authorities; `pem.rs` takes a file apart, `keys.rs` names a key's kind |
 //! | `expiry.rs` | when certificates end; `der.rs` reads their bytes |
 //! | `names.rs` | the name a client asks for → certificate |
+//! | `places.rs` | who may have a handshake under way |
 //! | `session.rs` | one connection: ciphertext ↔ plaintext; `parts.rs` cuts records |
 //!
 //! rustls with its ring provider, named explicitly: another provider in the same binary changes nothing here.
@@ -19,6 +20,7 @@ mod keys;
 mod names;
 mod parts;
 mod pem;
+pub mod places;
 mod session;
 
 use std::path::Path;

@@ -80,7 +80,7 @@ enum Stage {
     Begun(Box<UnbufferedServerConnection>),
 }
 
-/// Whether a handshake has one of the places that its core has for handshakes; kept by the table of sockets.
+/// Whether a handshake has one of the places that its core has for handshakes ([`super::places`]); kept by the table of sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// It does not need one: no byte has come yet, or the handshake is over.
