@@ -93,6 +93,8 @@ impl Shard {
         now: Instant,
         sockets: &mut dyn Sockets,
     ) -> (Page, Option<u64>) {
+        // Ids that do not say the whole generation are settled here, where it is known.
+        let id = self.identities.short().settle(id, self.clients.generation(id.slot));
         let detail = Detail {
             data: cursor == 0,
             names: None,
