@@ -41,6 +41,7 @@ mod lanes;
 mod random;
 mod settings;
 mod sources;
+mod target;
 mod troubles;
 mod waiting;
 
@@ -59,6 +60,7 @@ use self::lane::{Job, Next, Placed, Verdict};
 use self::lanes::{LaneKey, Lanes};
 use self::random::Random;
 pub use self::settings::{LaneLimits, Settings, options};
+pub use self::target::Target;
 use self::troubles::Complaints;
 pub use self::troubles::{Fault, Trouble, Troubles};
 use self::waiting::Waiting;
@@ -92,9 +94,14 @@ pub trait Builder {
         None
     }
 
-    /// What the content of an answer says went wrong, beyond its status.
-    fn fault(&self, _event: Event, _outcome: &CallbackOutcome) -> Option<Fault> {
-        None
+    /// What went wrong, by the content of the answer or by how the call ended ([`Trouble::of`]).
+    fn fault(&self, _event: Event, outcome: &CallbackOutcome) -> Option<Fault> {
+        Trouble::of(outcome).map(Fault::from)
+    }
+
+    /// Whether the door is on; of others nothing is said in the metrics.
+    fn is_used(&self) -> bool {
+        true
     }
 
     /// What the calls about this event are called in metrics and log.
@@ -207,6 +214,16 @@ impl Callbacks {
     /// How long the calls of every hook took, each attempt on its own.
     pub fn latencies(&self) -> impl Iterator<Item = (Hook, &Histogram)> {
         self.0.latency.iter()
+    }
+
+    /// Something went wrong with what an answer wants, after it has been read.
+    pub fn complain(&self, request: &CallbackRequest, fault: Fault) {
+        self.0.complain(request, fault, None);
+    }
+
+    /// Whether the door of a hook is on.
+    pub fn is_used(&self, hook: Hook) -> bool {
+        self.0.builder(hook).is_some_and(|builder| builder.is_used())
     }
 
     /// What the calls of one hook are called in metrics and log.

@@ -27,16 +27,15 @@ mod wait;
 
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use crate::cluster::{Announce, Cluster, Node};
 use crate::config::{Config, Overrides};
 use crate::engine::ack_data::{self, LeftOut};
-use crate::engine::command::{CallbackRequest, Command, Report};
+use crate::engine::command::{CallbackOutcome, CallbackRequest, Command, Report};
 use crate::engine::desk::{Caller, Desk, Output, Told};
-use crate::engine::hook::Event;
-use crate::engine::ids::{DeskId, IdentityKey, ShardId, Ticket};
+use crate::engine::ids::{ClientId, DeskId, IdentityKey, ShardId, Ticket};
 use crate::engine::mailbox::{Receiver, Wake};
 use crate::engine::registry::HomeHash;
 use crate::engine::remote::{Inbound, Outbound};
@@ -178,31 +177,12 @@ pub async fn run(setup: ControlSetup) {
         setup.home,
         outlets.borrow().shards(),
     );
-    let completed = outlets.clone();
-    let completion = Rc::new(move |request: &CallbackRequest, outcome| {
-        // Its session is gone: nobody waits for it.
-        if request.hook.event == Event::Close {
-            return;
-        }
-        let (client, token) = (request.client, request.token);
-        let mut outlets = completed.borrow_mut();
-        outlets.post_shard(
-            client.shard,
-            ShardMail::Command(Command::CallbackDone { client, token, outcome }),
-        );
-        outlets.kick();
-    });
-    let callbacks = Callbacks::start(
-        client.clone(),
-        builders,
-        completion,
-        callback::Settings::of(&setup.config),
-    );
+    let settings = callback::Settings::of(&setup.config);
     let cluster = Cluster::start(&setup.config, setup.announce, client.clone(), setup.clock);
     let certificate_expiry = Cell::new(certificate_expiry(&setup.config));
     let started = setup.clock.unix_micros() / 1_000_000;
     let reloads = reload::Reloads::new(&setup.config, setup.file.as_deref(), started);
-    let control = Rc::new(Control {
+    let control = Rc::new_cyclic(|control| Control {
         config: RefCell::new(setup.config),
         file: setup.file,
         overrides: setup.overrides,
@@ -213,7 +193,7 @@ pub async fn run(setup: ControlSetup) {
         clock: setup.clock,
         identities: setup.identities,
         metrics: setup.metrics,
-        callbacks,
+        callbacks: Callbacks::start(client.clone(), builders, completion(control), settings),
         client,
         cluster,
         certificate_expiry,
@@ -241,6 +221,16 @@ pub async fn run(setup: ControlSetup) {
     let _ = setup.up.send(());
     drop(setup.up);
     mail(control, setup.mailbox, sleeper).await;
+}
+
+/// What is done when a callback has ended: that is its door's affair.
+fn completion(control: &Weak<Control>) -> callback::Completion {
+    let control = control.clone();
+    Rc::new(move |request: &CallbackRequest, outcome| {
+        if let Some(control) = control.upgrade() {
+            surface::completed(&control, request, outcome);
+        }
+    })
 }
 
 /// Looks after the memory of the process: often while there is something to look after.
@@ -317,6 +307,11 @@ impl Control {
                 self.carry(&[]);
             }
         }
+    }
+
+    /// Tells the shard of a client how a callback has ended.
+    fn callback_done(&self, client: ClientId, token: u64, outcome: CallbackOutcome) {
+        self.post(client.shard, Command::CallbackDone { client, token, outcome });
     }
 
     /// Asks the desk for something, and waits for the one answer. `nodes` are those it counts.

@@ -25,7 +25,8 @@ const USES: [[(&str, &str); 1]; Use::ALL.len()] = {
 /// The page.
 pub fn metrics(control: &Control) -> HttpAnswer {
     let cores: Vec<_> = control.metrics.iter().map(Arc::as_ref).collect();
-    let hooks: Vec<_> = control.callbacks.latencies().collect();
+    let used = |hook| control.callbacks.is_used(hook);
+    let hooks: Vec<_> = control.callbacks.latencies().filter(|(hook, _)| used(*hook)).collect();
     let troubles: Vec<_> = hooks
         .iter()
         .map(|(hook, _)| control.callbacks.troubles(*hook))

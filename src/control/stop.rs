@@ -127,6 +127,7 @@ async fn stop(control: Rc<Control>) {
     while quiet_looks < QUIET_LOOKS && control.clock.now() < deadline {
         let quiet = control.drained.get() == shards
             && control.open_callbacks() == 0
+            && !control.surfaces.is_busy()
             && control.desk.borrow().publishes() == 0
             && control.connections.places.all_answered();
         quiet_looks = if quiet { quiet_looks + 1 } else { 0 };

@@ -13,6 +13,7 @@
 //! [`Place::at`] is the only place where a path is looked up: another door's API is one more variant here and one more file.
 //! Callers: `http.rs`; the assembly names the metrics by [`ROUTES`].
 
+mod gateway;
 pub mod rainbow;
 
 use std::rc::Rc;
@@ -25,6 +26,9 @@ use super::callback::Builders;
 use super::callers::Caller;
 use super::ops;
 use crate::config::Config;
+use crate::engine::command::{CallbackOutcome, CallbackRequest};
+use crate::engine::hook::Event;
+use crate::protocol::gateway::events::HOOKS as HOOKS_OF_GATEWAY;
 use crate::wire::http1::RequestHead;
 use crate::wire::http1::answer::HttpAnswer;
 
@@ -112,12 +116,23 @@ impl Begun {
 #[derive(Debug, Default)]
 pub struct Memory {
     rainbow: rainbow::Memory,
+    gateway: gateway::Memory,
 }
 
 impl Memory {
     /// Signatures that would be recognised as used before.
     pub fn signatures(&self) -> usize {
         self.rainbow.replays.borrow().len()
+    }
+
+    /// The gateway's.
+    fn gateway(&self) -> &gateway::Memory {
+        &self.gateway
+    }
+
+    /// Whether something is being done that nobody waits for.
+    pub fn is_busy(&self) -> bool {
+        self.gateway.is_busy()
     }
 }
 
@@ -132,7 +147,20 @@ pub struct Received {
 
 /// What the callbacks of all doors look like, in the order of the doors' numbers.
 pub fn builders(config: &Arc<Config>) -> Builders {
-    vec![Rc::new(rainbow::callback::Requests::new(config.clone()))]
+    vec![
+        Rc::new(rainbow::callback::Requests::new(config.clone())),
+        Rc::new(gateway::callback::Requests::new(config.clone())),
+    ]
+}
+
+/// A callback has ended: what that means to its door.
+pub fn completed(control: &Rc<Control>, request: &CallbackRequest, outcome: CallbackOutcome) {
+    if request.hook.door == HOOKS_OF_GATEWAY {
+        gateway::actions::completed(control, request, outcome);
+    } else if request.hook.event != Event::Close {
+        control.callback_done(request.client, request.token, outcome);
+    }
+    // The session of one that is gone waits for nothing.
 }
 
 /// Takes the head of a request; `Err` is its answer, if no body is needed for it.
@@ -234,7 +262,7 @@ pub fn is_passed_on(head: &RequestHead) -> bool {
 mod tests {
     use super::*;
     use crate::config::Overrides;
-    use crate::engine::hook::{Event, HookDoor};
+    use crate::engine::hook::HookDoor;
     use crate::protocol;
 
     #[test]
@@ -242,6 +270,7 @@ mod tests {
         let builders = builders(&Arc::new(Config::demo(1, &Overrides::default())));
         let kind = |door: HookDoor| builders[usize::from(door.0)].kind(Event::Close);
         assert_eq!(kind(protocol::rainbow::callback::HOOKS), "close");
+        assert_eq!(kind(protocol::gateway::events::HOOKS), "gateway_close");
     }
 
     #[test]

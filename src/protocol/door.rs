@@ -75,7 +75,7 @@ impl Door {
         match self {
             Door::Rainbow => rainbow::entry::answered(context, keep, outcome, out).map(Session::Rainbow),
             Door::Echo => Err(echo::answered()),
-            Door::Gateway => gateway::entry::answered(context, keep, outcome, out).map(Session::Gateway),
+            Door::Gateway => gateway::entry::answered(context, outcome, out).map(Session::Gateway),
         }
     }
 }

@@ -46,7 +46,7 @@ impl Session {
         match self {
             Session::Rainbow(session) => session.on_message(context, kind, payload, out),
             Session::Echo(session) => session.on_message(kind, payload, out),
-            Session::Gateway(session) => session.on_message(kind, payload, out),
+            Session::Gateway(session) => session.on_message(context, kind, payload, out),
         }
     }
 
@@ -136,7 +136,8 @@ impl Session {
     ) {
         match self {
             Session::Rainbow(session) => session.on_callback(context, token, outcome, open, out),
-            Session::Echo(_) | Session::Gateway(_) => {}
+            Session::Gateway(session) => session.on_callback(context, token, out),
+            Session::Echo(_) => {}
         }
     }
 
@@ -144,7 +145,8 @@ impl Session {
     pub fn wants_input(&self, config: &Config) -> bool {
         match self {
             Session::Rainbow(session) => session.wants_input(config),
-            Session::Echo(_) | Session::Gateway(_) => true,
+            Session::Gateway(session) => session.wants_input(config),
+            Session::Echo(_) => true,
         }
     }
 
@@ -152,7 +154,8 @@ impl Session {
     pub fn callbacks_pending(&self) -> usize {
         match self {
             Session::Rainbow(session) => session.callbacks_pending(),
-            Session::Echo(_) | Session::Gateway(_) => 0,
+            Session::Gateway(session) => session.callbacks_pending(),
+            Session::Echo(_) => 0,
         }
     }
 
@@ -160,7 +163,7 @@ impl Session {
     /// everything else that ends: what is published here is heard by those who stay.
     pub fn on_closing<'a>(
         &mut self,
-        _context: Context<'_>,
+        context: Context<'_>,
         ending: &Ending,
         names: impl Iterator<Item = &'a Name>,
         out: &mut Actions,
@@ -168,7 +171,7 @@ impl Session {
         match self {
             Session::Rainbow(_) => {}
             Session::Echo(session) => session.on_closing(ending.cause, names, out),
-            Session::Gateway(_) => {}
+            Session::Gateway(session) => session.on_closing(context, ending, names),
         }
     }
 
@@ -208,7 +211,8 @@ impl Session {
                 let wants = context.config.close_url.is_some();
                 wants.then(|| session.close_callback(context))
             }
-            Session::Echo(_) | Session::Gateway(_) => None,
+            Session::Gateway(session) => session.close_callback(context),
+            Session::Echo(_) => None,
         }
     }
 

@@ -120,6 +120,8 @@ pub struct Ending {
     pub reason: Bytes,
     /// Somebody has ordered it, neither the client nor this server.
     pub is_ordered: bool,
+    /// TCP just ends: no close frame is sent, whatever the cause has.
+    pub is_dropped: bool,
 }
 
 impl From<CloseCause> for Ending {
@@ -129,6 +131,7 @@ impl From<CloseCause> for Ending {
             code: None,
             reason: Bytes::new(),
             is_ordered: false,
+            is_dropped: false,
         }
     }
 }
@@ -143,6 +146,7 @@ impl Ending {
             code,
             reason,
             is_ordered: true,
+            is_dropped: order.force,
         }
     }
 }

@@ -135,7 +135,11 @@ impl Shard {
             }
             return;
         }
-        self.drop_with(id, &Ending::from(cause), now, sockets);
+        let ending = Ending {
+            is_dropped: true,
+            ..Ending::from(cause)
+        };
+        self.drop_with(id, &ending, now, sockets);
     }
 
     fn drop_with(&mut self, id: ClientId, ending: &Ending, now: Instant, sockets: &mut dyn Sockets) {

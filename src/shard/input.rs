@@ -354,6 +354,7 @@ fn ended_by(frame: Option<ws::CloseFrame<'_>>) -> Ending {
         code: frame.map(|frame| frame.code),
         reason: frame.map_or_else(Bytes::new, |frame| Bytes::copy_from_slice(frame.reason.as_bytes())),
         is_ordered: false,
+        is_dropped: false,
     }
 }
 

@@ -6,6 +6,7 @@
 mod common;
 
 mod clients;
+mod events;
 mod heartbeats;
 mod ports;
 

@@ -39,6 +39,8 @@ troubles! {
     ServerError "server_error" "the backend's handler fails";
     Unavailable "unavailable" "a proxy, or the backend itself, says that the backend is not there";
     NotJson "not_json" "the answer is not a JSON object with a status";
+    ActionRefused "action_refused" "an action of the answer was refused";
+    BadAnswer "bad_answer" "the answer is not as described";
     CalledInvalid "called_invalid" "the backend calls the request invalid (RAINBOWREQUESTINVALID)";
     Unresolved "unresolved" "the name of the backend does not resolve";
     Refused "refused" "nobody listens at the backend's address";
@@ -55,7 +57,7 @@ troubles! {
 
 impl Trouble {
     /// How an attempt went wrong, as far as HTTP tells; what the answer says is the door's affair.
-    fn of(outcome: &CallbackOutcome) -> Option<Trouble> {
+    pub fn of(outcome: &CallbackOutcome) -> Option<Trouble> {
         use CallbackFailure as Failure;
         Some(match outcome {
             CallbackOutcome::Answered(reply) => match reply.status {
@@ -93,7 +95,9 @@ impl Trouble {
             (Trouble::ClientError | Trouble::ServerError, _) => "see its log",
             (Trouble::Redirect, _) => "let the URL name where it leads",
             (Trouble::Unavailable, _) => "see whether it runs, and the log of the proxy in front of it",
-            (Trouble::NotJson | Trouble::CalledInvalid, _) => "see what it answers",
+            (Trouble::NotJson | Trouble::BadAnswer | Trouble::ActionRefused | Trouble::CalledInvalid, _) => {
+                "see what it answers"
+            }
             (Trouble::Unresolved, _) => "compare the URL with what the name servers say",
             (Trouble::Refused, _) => "see whether it runs, and at the port of the URL",
             (Trouble::Unreachable, _) => "see routes and firewalls on the way to it",
@@ -181,8 +185,7 @@ impl Inner {
     /// An attempt has ended; if it went wrong that is noted.
     pub(super) fn judge(&self, request: &CallbackRequest, outcome: &CallbackOutcome) {
         let builder = self.builder(request.hook);
-        let said = builder.and_then(|builder| builder.fault(request.hook.event, outcome));
-        let Some(fault) = said.or_else(|| Trouble::of(outcome).map(Fault::from)) else {
+        let Some(fault) = builder.and_then(|builder| builder.fault(request.hook.event, outcome)) else {
             return;
         };
         let status = match outcome {

@@ -83,6 +83,11 @@ impl Data {
         }
     }
 
+    /// The same, where it is.
+    pub fn text(&self) -> &[u8] {
+        self.0.as_ref().map_or(NOTHING, |kept| &kept.json)
+    }
+
     /// Changes it; what it is then.
     ///
     /// # Errors

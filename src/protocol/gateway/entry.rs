@@ -6,12 +6,15 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use http::StatusCode;
 
-use super::session::Session;
+use super::answers::{self, Admitted, Verdict};
+use super::events::{self, Asking, HOOKS};
+use super::session::{Session, client_text, text};
 use crate::close::CloseCause;
 use crate::config::Config;
 use crate::engine::command::CallbackOutcome;
+use crate::engine::hook::Event;
 use crate::protocol::words::framed;
-use crate::protocol::{Actions, Context, DoorPolicy, Entry, Refused};
+use crate::protocol::{Actions, Context, DoorPolicy, Entry, Question, Refused};
 use crate::wire::http1::RequestHead;
 use crate::wire::http1::answer::HttpAnswer;
 use crate::wire::ws;
@@ -33,6 +36,7 @@ pub(crate) fn policy(config: &Config) -> DoorPolicy {
         ping_interval: gateway.ping_interval,
         ping_timeout: gateway.ping_timeout,
         idle_timeout: gateway.idle_timeout,
+        wants_address: events::url(gateway, Event::Connect).is_some(),
         ..policy
     }
 }
@@ -47,7 +51,7 @@ pub(crate) fn serves(path: &[u8], config: &Config) -> bool {
 pub(crate) fn knock(
     context: Context<'_>,
     head: &RequestHead,
-    _address: Option<SocketAddr>,
+    address: Option<SocketAddr>,
     out: &mut Actions,
 ) -> Entry<Session> {
     if let Err(reason) = upgrade::check(&head.headers) {
@@ -59,30 +63,66 @@ pub(crate) fn knock(
     if !context.identities.short().has_room(context.client) {
         return Entry::Answer(refused(HttpAnswer::overloaded()));
     }
-    Entry::Admit(Session::admitted(out))
+    if events::url(&context.config.gateway, Event::Connect).is_none() {
+        let session = Session::admitted(context, Admitted::default(), out);
+        return session.map_or_else(|_| Entry::Answer(refused(HttpAnswer::overloaded())), Entry::Admit);
+    }
+    let id = client_text(context);
+    let asking = Asking {
+        client_id: text(&id),
+        address,
+        head,
+        node: context.identities.node().0,
+    };
+    Entry::Ask(Question {
+        hook: HOOKS.on(Event::Connect),
+        query: Bytes::new(),
+        headers: Bytes::new(),
+        body: asking.body().into(),
+        keep: Bytes::new(),
+    })
 }
 
-/// Nobody is asked yet, so nobody answers.
-pub(crate) fn answered(
-    _context: Context<'_>,
-    _keep: Bytes,
-    _outcome: &CallbackOutcome,
-    _out: &mut Actions,
-) -> Result<Session, Refused> {
-    Err(Refused {
+/// Reads the answer to the question.
+pub(crate) fn answered(context: Context<'_>, outcome: &CallbackOutcome, out: &mut Actions) -> Result<Session, Refused> {
+    match answers::verdict(outcome, client_text(context)) {
+        Verdict::Admitted(admitted) => Session::admitted(context, admitted, out).map_err(|_| unavailable()),
+        Verdict::Denied(status, reason) => Err(Refused {
+            answer: plain(status, denied(status, reason)),
+            cause: CloseCause::Denied,
+        }),
+        Verdict::Unavailable => Err(unavailable()),
+    }
+}
+
+/// Nobody has decided, or there is no room for what was decided.
+fn unavailable() -> Refused {
+    Refused {
         answer: HttpAnswer::overloaded(),
         cause: CloseCause::AuthUnavailable,
-    })
+    }
+}
+
+/// What a client is told that the backend does not want.
+fn denied(status: StatusCode, reason: String) -> String {
+    match reason.is_empty() {
+        true => format!("{}\n", status.canonical_reason().unwrap_or("Refused")),
+        false => reason,
+    }
 }
 
 /// A request that wants to be a websocket is told what it lacks; any other what this port is.
 fn not_upgraded(reason: upgrade::NoUpgrade) -> HttpAnswer {
     match reason {
-        upgrade::NoUpgrade::Protocol => HttpAnswer {
-            content_type: "text/plain; charset=UTF-8",
-            ..HttpAnswer::new(StatusCode::BAD_REQUEST, NO_WEBSOCKET)
-        },
+        upgrade::NoUpgrade::Protocol => plain(StatusCode::BAD_REQUEST, NO_WEBSOCKET),
         _ => reason.answer(),
+    }
+}
+
+fn plain(status: StatusCode, body: impl Into<Bytes>) -> HttpAnswer {
+    HttpAnswer {
+        content_type: "text/plain; charset=UTF-8",
+        ..HttpAnswer::new(status, body)
     }
 }
 

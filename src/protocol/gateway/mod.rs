@@ -8,10 +8,13 @@
 //! | [`entry`] | how a client comes in |
 //! | [`session`] | one client |
 //! | [`data`] | what a backend keeps with a client |
+//! | [`events`], [`answers`] | what the backend is told of clients, and what it answers |
 //! | [`api`] | what backends ask, over HTTP and in their answers |
 
+pub mod answers;
 pub mod api;
 pub mod data;
 pub mod entry;
+pub mod events;
 pub mod names;
 pub mod session;

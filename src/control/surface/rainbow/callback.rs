@@ -6,50 +6,50 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::Method;
 
-use crate::config::{self, Config};
-use crate::control::callback::{Builder, Fault, Trouble};
+use crate::config::Config;
+use crate::control::callback::{Builder, Fault, Target, Trouble};
 use crate::engine::command::{CallbackOutcome, CallbackRequest};
 use crate::engine::hook::Event;
-use crate::io::http::{FORM, Origin, Request, Url};
+use crate::io::http::{FORM, Origin, Request};
 use crate::protocol::rainbow::admission::{self, Admission};
 use crate::protocol::rainbow::sign::{Body, Signer};
 
 /// Builds requests from the configuration in force.
 pub struct Requests {
     config: Arc<Config>,
-    connect: Rc<Origin>,
-    message: Rc<Origin>,
-    close: Option<Rc<Origin>>,
+    connect: Target,
+    message: Target,
+    close: Option<Target>,
 }
 
 impl Requests {
     /// For one configuration.
     pub fn new(config: Arc<Config>) -> Self {
         Self {
-            connect: origin(&config.connect_url),
-            message: origin(&config.forward_url),
-            close: config.close_url.as_ref().map(origin),
+            connect: Target::new(&config.connect_url),
+            message: Target::new(&config.forward_url),
+            close: config.close_url.as_ref().map(Target::new),
             config,
         }
     }
 
     /// `None`: there is no such URL any more, since a reload.
-    fn target(&self, event: Event) -> Option<(&config::Endpoint, &Rc<Origin>)> {
-        Some(match event {
-            Event::Connect => (&self.config.connect_url, &self.connect),
-            Event::Message => (&self.config.forward_url, &self.message),
-            Event::Close => (self.config.close_url.as_ref()?, self.close.as_ref()?),
-        })
+    fn target(&self, event: Event) -> Option<&Target> {
+        match event {
+            Event::Connect => Some(&self.connect),
+            Event::Message => Some(&self.message),
+            Event::Close => self.close.as_ref(),
+        }
     }
 }
 
 impl Builder for Requests {
     fn origin(&self, request: &CallbackRequest) -> Option<Rc<Origin>> {
-        Some(self.target(request.hook.event)?.1.clone())
+        Some(self.target(request.hook.event)?.origin.clone())
     }
 
     fn build(&self, request: &CallbackRequest, unix_seconds: u64, nonce: u64) -> Option<Request> {
-        let (url, origin) = self.target(request.hook.event)?;
+        let to = self.target(request.hook.event)?;
         let is_message = request.hook.event == Event::Message;
         let (method, body) = if is_message {
             (Method::POST, request.body.clone())
@@ -57,18 +57,11 @@ impl Builder for Requests {
             (Method::GET, Bytes::new())
         };
         let query = str::from_utf8(&request.query).ok()?;
-        let target = url.request_target(is_message.then_some(request.msgtype), query);
+        let target = to.url.request_target(is_message.then_some(request.msgtype), query);
         let mut target = target.into_bytes();
         Signer::of(&self.config, unix_seconds, nonce).sign(method.as_str(), &mut target, &Body::new(&body));
         Some(Request {
-            url: Url {
-                origin: origin.clone(),
-                target: Bytes::from(target),
-                authorization: url
-                    .basic_auth
-                    .as_ref()
-                    .map(|value| Bytes::copy_from_slice(value.as_bytes())),
-            },
+            url: to.at(target),
             method,
             headers: request.headers.clone(),
             content_type: FORM,
@@ -77,22 +70,11 @@ impl Builder for Requests {
     }
 
     fn neutral(&self, event: Event) -> Option<Request> {
-        let (url, origin) = self.target(event)?;
-        Some(neutral(url, origin))
+        Some(self.target(event)?.neutral())
     }
 
     fn fault(&self, event: Event, outcome: &CallbackOutcome) -> Option<Fault> {
-        let CallbackOutcome::Answered(reply) = outcome else {
-            return None;
-        };
-        if !reply.is_success() || event == Event::Close {
-            return None;
-        }
-        if admission::is_complaint(reply) {
-            return Some(Trouble::CalledInvalid.into());
-        }
-        let is_unclear = event == Event::Connect && admission::admission(outcome) == Admission::Unavailable;
-        is_unclear.then(|| Trouble::NotJson.into())
+        said(event, outcome).or_else(|| Trouble::of(outcome)).map(Fault::from)
     }
 
     fn advice(&self, event: Event, trouble: Trouble) -> Option<&'static str> {
@@ -100,34 +82,19 @@ impl Builder for Requests {
     }
 }
 
-/// How a server is asked whether it is there: OPTIONS of the path, without query, signature or anything of a client. No
-/// handler acts on it, and it goes the way the calls go, through the same proxies to the same application.
-fn neutral(url: &config::Endpoint, origin: &Rc<Origin>) -> Request {
-    let target = url.request_target(None, "");
-    let path = target.split('?').next().unwrap_or("/");
-    Request {
-        url: Url {
-            origin: origin.clone(),
-            target: Bytes::copy_from_slice(path.as_bytes()),
-            authorization: url
-                .basic_auth
-                .as_ref()
-                .map(|value| Bytes::copy_from_slice(value.as_bytes())),
-        },
-        method: Method::OPTIONS,
-        headers: Bytes::new(),
-        content_type: FORM,
-        body: Bytes::new(),
+/// What the content of an answer with status 2xx says went wrong.
+fn said(event: Event, outcome: &CallbackOutcome) -> Option<Trouble> {
+    let CallbackOutcome::Answered(reply) = outcome else {
+        return None;
+    };
+    if !reply.is_success() || event == Event::Close {
+        return None;
     }
-}
-
-fn origin(url: &config::Endpoint) -> Rc<Origin> {
-    Rc::new(Origin {
-        tls: url.tls,
-        host: url.host.to_ascii_lowercase().into(),
-        port: url.port,
-        authority: url.authority.as_str().into(),
-    })
+    if admission::is_complaint(reply) {
+        return Some(Trouble::CalledInvalid);
+    }
+    let is_unclear = event == Event::Connect && admission::admission(outcome) == Admission::Unavailable;
+    is_unclear.then_some(Trouble::NotJson)
 }
 
 /// What this door says about a trouble in words of its own: those of its settings and its protocol.
