@@ -53,7 +53,7 @@ pub struct Any {
 
 /// Clients, each once. Whether one is among them is a binary search.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ClientSet(Vec<ClientId>);
+pub struct ClientSet(Box<[ClientId]>);
 
 /// What whoever publishes is told, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,13 +80,13 @@ pub enum AtDeadline {
 }
 
 /// What is to be sent; shared by every shard that delivers it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Publish {
-    /// Whom to answer; [`Ticket::NOBODY`] goes with [`Tell::Nobody`].
+    /// Whom to answer; unused with [`Tell::Nobody`].
     pub ticket: Ticket,
     /// Where to.
     pub to: Target,
-    /// Who does not get it, though in a set it is for.
+    /// Who does not get it, though it is for them too.
     pub except: ClientSet,
     /// The door's own mark of the message: its type, or its opcode.
     pub tag: u16,
@@ -253,7 +253,7 @@ impl From<Vec<ClientId>> for ClientSet {
     fn from(mut clients: Vec<ClientId>) -> Self {
         clients.sort_unstable();
         clients.dedup();
-        Self(clients)
+        Self(clients.into())
     }
 }
 

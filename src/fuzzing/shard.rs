@@ -2,18 +2,20 @@
 //! anything, sockets that take what they like, in any order. Whatever happened, when all is over nothing is left and
 //! everybody was answered exactly once.
 
+mod publishing;
+
 use std::collections::{HashMap, VecDeque};
 use std::io::IoSlice;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use self::publishing::Published;
 use super::Input8;
 use crate::close::CloseCause;
 use crate::config::{Config, Overrides};
 use crate::engine::command::{
-    AtDeadline, CallbackFailure, CallbackOutcome, CallbackReply, CallbackRequest, ClientSet, CloseOrder, Command,
-    Publish, Qos, Report,
+    CallbackFailure, CallbackOutcome, CallbackReply, CallbackRequest, CloseOrder, Command, Report,
 };
 use crate::engine::hook::Event;
 use crate::engine::ids::{ClientId, IdentityKey, ShardId, Ticket};
@@ -21,7 +23,6 @@ use crate::engine::name::Name;
 use crate::engine::registry::HomeHash;
 use crate::metrics::{CoreMetrics, Labels};
 use crate::protocol::ListenerId;
-use crate::protocol::rainbow::api;
 use crate::shard::turn::{self, Length, Mail, Shell};
 use crate::shard::{Input, Sent, Setup, Shard, Sockets};
 use crate::time::{Duration, Instant};
@@ -84,13 +85,6 @@ impl Sockets for Net {
     }
 }
 
-/// What one publish was answered with.
-#[derive(Default)]
-struct Answers {
-    shards: Option<u32>,
-    parts: u32,
-}
-
 /// A shard of the world in its turn.
 struct Turning<'a> {
     world: &'a mut World,
@@ -125,7 +119,7 @@ struct World {
     mail: Vec<VecDeque<Command>>,
     clients: Vec<ClientId>,
     callbacks: VecDeque<CallbackRequest>,
-    publishes: HashMap<Ticket, (Qos, Answers)>,
+    publishes: HashMap<Ticket, Published>,
     questions: HashMap<Ticket, u32>,
     admitted: HashMap<ClientId, u32>,
     closed: HashMap<ClientId, u32>,
@@ -303,34 +297,6 @@ impl World {
         }
     }
 
-    fn publish(&mut self, input: &mut Input8<'_>) {
-        let channel = Name::channel(CHANNELS[input.pick(3)].as_bytes());
-        let qos = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce][input.pick(3)];
-        let retries = input.pick(3) as u32;
-        self.tickets += 1;
-        let ticket = Ticket {
-            serial: self.tickets,
-            ..Ticket::default()
-        };
-        self.publishes.insert(ticket, (qos, Answers::default()));
-        let home = self.home.home_of(&channel);
-        let publish = Publish {
-            ticket,
-            to: channel.into(),
-            except: ClientSet::default(),
-            tag: 7,
-            qos,
-            tell: qos.tell(),
-            payload: Bytes::from(vec![b'x'; input.pick(256) * 64]),
-            retries,
-            retry_interval: api::RETRY_INTERVAL,
-            deadline: self.now + api::exhausted_after(retries),
-            at_deadline: AtDeadline::TimedOut,
-            tells_online: false,
-        };
-        self.post(home, Command::Publish(Arc::new(publish)));
-    }
-
     fn change_membership(&mut self, input: &mut Input8<'_>) {
         let channel = Name::channel(CHANNELS[input.pick(3)].as_bytes());
         let Some(client) = self.client(input) else { return };
@@ -365,14 +331,13 @@ impl World {
     }
 
     fn question(&mut self) -> Ticket {
+        let ticket = self.ticket();
+        self.questions.insert(ticket, 0);
+        ticket
+    }
+
+    fn ticket(&mut self) -> Ticket {
         self.tickets += 1;
-        self.questions.insert(
-            Ticket {
-                serial: self.tickets,
-                ..Ticket::default()
-            },
-            0,
-        );
         Ticket {
             serial: self.tickets,
             ..Ticket::default()
@@ -421,14 +386,12 @@ impl World {
     fn on_report(&mut self, report: Report) {
         match report {
             Report::Published { ticket, shards } => {
-                let (_, answers) = self.publishes.get_mut(&ticket).expect("a publish of ours");
-                assert!(answers.shards.replace(shards).is_none(), "published twice");
+                let publish = self.publishes.get_mut(&ticket).expect("a publish of ours");
+                publish.on_published(shards);
             }
             Report::Part(part) => {
-                let (qos, answers) = self.publishes.get_mut(&part.ticket).expect("a publish of ours");
-                assert_ne!(*qos, Qos::AtMostOnce, "nobody asked");
-                assert_eq!(*answers.shards.get_or_insert(part.shards), part.shards);
-                answers.parts += 1;
+                let publish = self.publishes.get_mut(&part.ticket).expect("a publish of ours");
+                publish.on_part(&part, self.clients.len());
             }
             Report::Online { .. } => panic!("nobody asked"),
             Report::Done { ticket, .. } => *self.questions.get_mut(&ticket).expect("a question of ours") += 1,
@@ -470,10 +433,8 @@ impl World {
             self.admitted, self.closed,
             "one close callback for each admitted client"
         );
-        for (ticket, (qos, answers)) in &self.publishes {
-            let shards = answers.shards.expect("a publish was not answered");
-            let expected = if *qos == Qos::AtMostOnce { 0 } else { shards };
-            assert_eq!(answers.parts, expected, "{ticket:?}");
+        for (ticket, publish) in &self.publishes {
+            publish.check(*ticket);
         }
         assert!(
             self.questions.values().all(|answers| *answers == 1),

@@ -87,7 +87,7 @@ impl Session {
         if let Some(room) = &self.room {
             let payload = Bytes::copy_from_slice(payload);
             let publish = Publish::untold(room.clone(), opcode as u16, payload);
-            out.steps.push(Action::Publish(publish));
+            out.steps.push(Action::Publish(publish.into()));
             if let Some(receipt) = &self.receipt {
                 reply(ws::Opcode::Binary, receipt, out);
             }
@@ -102,7 +102,8 @@ impl Session {
         let text = [farewell, &b" ("[..], cause.label().as_bytes(), b")"].concat();
         let text = Bytes::from(text);
         let publishes = names.map(|name| Publish::untold(name.clone(), ws::Opcode::Binary as u16, text.clone()));
-        out.steps.extend(publishes.map(Action::Publish));
+        out.steps
+            .extend(publishes.map(|publish| Action::Publish(publish.into())));
     }
 }
 

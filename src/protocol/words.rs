@@ -8,6 +8,8 @@
 //! ```
 //! A door gives finished answers: the shard writes them and counts their causes, and never asks what they mean.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::close::CloseCause;
@@ -96,7 +98,7 @@ pub enum Action {
     /// The acknowledgement that follows had so many bytes of data, which are not passed on.
     DataLeftOut(LeftOut, usize),
     /// Send this to everybody in a channel. It goes by the channel's home, so all its members see one order.
-    Publish(Publish),
+    Publish(Arc<Publish>),
     /// End this client, after what it has been sent. The code is for causes that leave it to the door
     /// ([`crate::close::CloseFrame::Given`]).
     Close(CloseCause, Option<u16>),

@@ -11,6 +11,7 @@
 
 use bytes::Bytes;
 
+use super::copies::Kind;
 use super::liveness::Silence;
 use super::rate::Rate;
 use super::timers::SessionTimers;
@@ -112,6 +113,8 @@ pub struct Open {
     pub deflate: Option<Agreed>,
     /// Where it came in.
     pub door: Door,
+    /// Which copy of shared bytes it takes.
+    pub kind: Kind,
     /// The door's state.
     pub session: Session,
     /// What the session wants to be woken for.

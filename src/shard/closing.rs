@@ -303,7 +303,7 @@ impl Shard {
         let mut emptied = Vec::new();
         self.members.leave_all(id.slot, |channel| emptied.push(channel));
         self.online.remove(id.slot);
-        for key in self.fanout.forget(id.slot) {
+        for key in self.fanout.slices.forget(id.slot) {
             self.member_skipped(key);
         }
         for channel in emptied {

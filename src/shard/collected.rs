@@ -15,7 +15,7 @@ use foldhash::fast::SeedableRandomState;
 use hashbrown::HashTable;
 
 use crate::engine::command::{ClientSet, Publish, Qos, Target};
-use crate::engine::ids::{ClientId, DeliveryKey};
+use crate::engine::ids::{DeliveryKey, ShardId};
 
 /// Publishes of one batch; more start the next batch, so that one client's share of a turn stays small.
 const BATCH_PUBLISHES_MAX: usize = 128;
@@ -48,9 +48,16 @@ pub struct Batch {
     pub publishes: Vec<Entry>,
     /// Bytes of their payloads.
     pub bytes: usize,
-    /// Who does not get all of them, once the fan-out has begun.
+    /// What sets it apart from a plain one, once the fan-out has begun.
+    pub special: Option<Box<Special>>,
+}
+
+/// What most batches do not have.
+#[derive(Debug)]
+pub struct Special {
+    /// Who does not get all of its publishes.
     pub exceptions: ClientSet,
-    /// Some of them are counted at the moment of writing, once the fan-out has begun.
+    /// Some of them are counted at the moment of writing.
     pub is_counted: bool,
 }
 
@@ -105,8 +112,7 @@ impl Collected {
             to: publish.to.clone(),
             publishes: vec![entry(publish)],
             bytes,
-            exceptions: ClientSet::default(),
-            is_counted: false,
+            special: None,
         });
         if self.batches.len() > SCANNED_MAX || self.is_indexed {
             self.index();
@@ -184,6 +190,21 @@ impl Collected {
     }
 }
 
+impl Special {
+    /// What publishes have of it on a shard, if they have.
+    pub fn of(publishes: &[Entry], shard: ShardId) -> Option<Box<Self>> {
+        let publishes = || publishes.iter().map(|entry| &entry.publish);
+        let is_special = |publish: &Arc<Publish>| publish.is_counted() || !publish.except.is_empty();
+        publishes().any(is_special).then(|| {
+            let exceptions = publishes().flat_map(|publish| publish.except.of_shard(shard)).copied();
+            Box::new(Self {
+                exceptions: exceptions.collect(),
+                is_counted: publishes().any(|publish| publish.is_counted()),
+            })
+        })
+    }
+}
+
 impl Entry {
     /// Its record, if it is counted at the moment of writing.
     pub fn counted(&self) -> Option<DeliveryKey> {
@@ -206,11 +227,6 @@ impl Batch {
         self.publishes.iter().all(|entry| entry.publish.qos == Qos::AtMostOnce)
     }
 
-    /// Whether a client does not get all of it.
-    pub fn is_exception(&self, client: ClientId) -> bool {
-        !self.exceptions.is_empty() && self.exceptions.contains(client)
-    }
-
     /// The records of its publishes.
     pub fn keys(&self) -> impl Iterator<Item = DeliveryKey> {
         self.publishes.iter().filter_map(|entry| entry.delivery)
@@ -225,7 +241,7 @@ mod tests {
 
     use super::*;
     use crate::engine::command::Tell;
-    use crate::engine::ids::{ShardId, Ticket};
+    use crate::engine::ids::{ClientId, Ticket};
     use crate::engine::name::Name;
     use crate::time::Instant;
 

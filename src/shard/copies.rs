@@ -26,20 +26,62 @@ pub struct Shared {
 /// A batch for sessions of one form.
 #[derive(Debug)]
 struct Encoded {
-    /// [`crate::protocol::Session::form`].
-    form: u8,
+    /// Who takes it as it is.
+    plain_for: Kind,
     plain: Bytes,
     /// The same for recipients that agreed to compression, and the longest message compressed in it; made when the first such
     /// recipient has its turn.
     packed: Option<(Bytes, usize)>,
 }
 
-/// What recipients are written: the same bytes for all of a form, or frames that differ from one to the next.
+/// Which copy of shared bytes a client takes: that of its session's form ([`crate::protocol::Session::form`]), compressed or
+/// not. Known with its admission, so that it costs one comparison at each delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kind(u8);
+
+/// What recipients are written: the same bytes for all of a kind, or frames that differ from one to the next.
 pub struct Copies<'a> {
-    /// Present if no recipient needs frames of its own.
+    /// Present if every recipient gets the same, and nothing more has to be done about it.
     pub shared: Option<&'a mut Shared>,
+    /// The same if there are exceptions, or members are counted.
+    pub special: Option<&'a mut Shared>,
     /// Reused from recipient to recipient.
     pub frames: Frames,
+}
+
+impl Kind {
+    /// Of a client whose session has this form; below 128.
+    pub fn new(form: u8, deflate: Option<Agreed>) -> Self {
+        Self(form << 1 | u8::from(deflate.is_some()))
+    }
+
+    /// The same without compression.
+    const fn plain(self) -> Self {
+        Self(self.0 & !1)
+    }
+}
+
+impl<'a> Copies<'a> {
+    /// Of a batch, whose `shared` bytes these are.
+    pub fn new(batch: &Batch, shared: Option<&'a mut Shared>, frames: Frames) -> Self {
+        let (shared, special) = match batch.special {
+            None => (shared, None),
+            Some(_) => (None, shared),
+        };
+        Self {
+            shared,
+            special,
+            frames,
+        }
+    }
+}
+
+impl Shared {
+    /// The bytes of nearly everybody.
+    #[inline]
+    pub fn plain_for(&self, kind: Kind) -> Option<&Bytes> {
+        (self.first.plain_for == kind).then_some(&self.first.plain)
+    }
 }
 
 impl Shard {
@@ -64,35 +106,27 @@ impl Shard {
             frames.extend_from_slice(&publish.payload);
         }
         Some(Encoded {
-            form: open.session.form(),
+            plain_for: open.kind.plain(),
             plain: budget::hold::<OUTBOXES>(frames),
             packed: None,
         })
     }
 
-    /// The bytes for a recipient of this form, with this agreement.
-    pub(super) fn copy_for<'a>(
+    /// The bytes for a recipient of another kind than most.
+    #[inline(never)]
+    pub(super) fn other_copy<'a>(
         &mut self,
         recipient: Recipient,
-        (form, deflate): (u8, Option<Agreed>),
         batch: &Batch,
         shared: &'a mut Shared,
     ) -> Option<&'a Bytes> {
-        if shared.first.form == form {
-            return Some(self.packed_for(deflate, &mut shared.first));
+        let open = self.clients.get_mut(recipient.slot, recipient.generation)?.open()?;
+        let (kind, deflate) = (open.kind.plain(), open.deflate);
+        let Shared { first, others } = shared;
+        if first.plain_for == kind {
+            return Some(self.packed_for(deflate, first));
         }
-        self.other_copy_for(recipient, (form, deflate), batch, &mut shared.others)
-    }
-
-    #[cold]
-    fn other_copy_for<'a>(
-        &mut self,
-        recipient: Recipient,
-        (form, deflate): (u8, Option<Agreed>),
-        batch: &Batch,
-        others: &'a mut Vec<Encoded>,
-    ) -> Option<&'a Bytes> {
-        let at = match others.iter().position(|encoded| encoded.form == form) {
+        let at = match others.iter().position(|encoded| encoded.plain_for == kind) {
             Some(at) => at,
             None => {
                 others.push(self.encoded(batch, recipient)?);

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 
 use super::client::{Open, Phase, Timer, Upgrade};
+use super::copies::Kind;
 use super::frames::Outgoing;
 use super::input::Input;
 use super::sockets::Sockets;
@@ -262,6 +263,7 @@ impl Shard {
                 decoder: ws::Decoder::new(),
                 deflate: upgrade.deflate,
                 door: upgrade.door,
+                kind: Kind::new(session.form(), upgrade.deflate),
                 session,
                 timers: SessionTimers::default(),
             });

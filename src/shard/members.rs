@@ -57,8 +57,7 @@ impl Shard {
 
     /// A client sends to others, by the shard that distributes it. While large fan-outs hold all they may it is not read for a
     /// while, as the shard takes no mail then.
-    pub(super) fn publish(&mut self, id: ClientId, publish: Publish, now: Instant) {
-        let publish = Arc::new(publish);
+    pub(super) fn publish(&mut self, id: ClientId, publish: Arc<Publish>, now: Instant) {
         match publish.to.distributor(&self.home) {
             Some(shard) if shard == self.id => self.distribute(publish),
             Some(shard) => self.commands.push((shard, Command::Publish(publish))),

@@ -13,7 +13,7 @@
 //! | `members.rs` | join, leave, occupy, users |
 //! | `queries.rs` | what callers ask about clients and sets, page by page |
 //! | `steps.rs`, `timers.rs` | what sessions want done; their timers |
-//! | `collected.rs`, `fanout.rs`, `delivery.rs` | publishes of a turn; publish → members; acknowledgements, retries, counts |
+//! | `collected.rs`, `fanout.rs`, `slicing.rs`, `delivery.rs` | publishes of a turn; publish → members; to many in slices; acknowledgements, retries, counts |
 //! | `recipients.rs`, `copies.rs` | whom of this shard a publish is for; its bytes, encoded once for all alike |
 //! | `output.rs`, `frames.rs` | bytes out, corking, slow consumers; frames that share their payload |
 //! | `closing.rs`, `drain.rs`, `contain.rs` | how a client ends; how all do when the server stops; what a panic costs |
@@ -43,6 +43,7 @@ mod output;
 mod queries;
 mod rate;
 mod recipients;
+mod slicing;
 mod slow;
 mod sockets;
 mod steps;

@@ -1,7 +1,11 @@
 //! Bugs planted into the surroundings of the shards, to see that the oracle notices.
 
+use std::sync::Arc;
+
 use rainbow_server::close::CloseCause;
-use rainbow_server::engine::command::{CallbackOutcome, CallbackRequest, CloseOrder, Command, Report};
+use rainbow_server::engine::command::{
+    CallbackOutcome, CallbackRequest, CloseOrder, Command, Publish, Report, Target, Tell,
+};
 use rainbow_server::engine::hook::Event;
 use rainbow_server::engine::ids::{ClientId, ShardId, Ticket};
 use rainbow_server::engine::name::Name;
@@ -31,6 +35,16 @@ pub enum Bug {
     DropInterest,
     /// The home never hears that the last member has left.
     KeepInterest,
+    /// A client that is in two sets a publish is for gets it for each.
+    OncePerSet,
+    /// One of the sets a publish is for is forgotten.
+    ForgetSet,
+    /// One of the clients a publish is for is forgotten.
+    ForgetAddressed,
+    /// A client gets what is not for it.
+    ForgetException,
+    /// What is for several sets or for clients is overtaken by the next publish.
+    FallBehind,
     /// A shard's share of a receipt is lost.
     DropPart,
     /// A shard never takes new settings.
@@ -47,6 +61,8 @@ pub enum Bug {
     ForgetGeneration,
     /// An acknowledgement is counted that nobody sent.
     CountTooMany,
+    /// A member that is only counted is counted twice.
+    CountTwice,
     /// What is for a user goes to the channel of the same name.
     MixSpaces,
     /// A platform a user is online with is left out.
@@ -102,7 +118,7 @@ pub enum Bug {
 }
 
 impl Bug {
-    pub const ALL: [Bug; 40] = [
+    pub const ALL: [Bug; 46] = [
         Bug::Reorder,
         Bug::Overtake,
         Bug::Uncork,
@@ -112,6 +128,11 @@ impl Bug {
         Bug::DuplicateDeliver,
         Bug::DropInterest,
         Bug::KeepInterest,
+        Bug::OncePerSet,
+        Bug::ForgetSet,
+        Bug::ForgetAddressed,
+        Bug::ForgetException,
+        Bug::FallBehind,
         Bug::DropPart,
         Bug::SkipReload,
         Bug::DropDrain,
@@ -119,6 +140,7 @@ impl Bug {
         Bug::IgnoreLeave,
         Bug::ForgetGeneration,
         Bug::CountTooMany,
+        Bug::CountTwice,
         Bug::MixSpaces,
         Bug::ForgetPlatform,
         Bug::SwapPlatforms,
@@ -164,6 +186,7 @@ impl Bug {
                 more.push(Command::Deliver(publish.clone(), *shards));
             }
             Command::Deliver(..) if world.strikes(Bug::DropDeliver, 20) => return Vec::new(),
+            Command::Deliver(publish, shards) => more.extend(mistarget(world, publish, *shards)),
             Command::Interest { joined: true, .. } if world.strikes(Bug::DropInterest, 20) => return Vec::new(),
             Command::Interest { joined: false, .. } if world.strikes(Bug::KeepInterest, 20) => return Vec::new(),
             Command::CallbackDone { .. } if world.strikes(Bug::DropCallbackDone, 5) => return Vec::new(),
@@ -219,6 +242,11 @@ impl Bug {
         match &mut report {
             Report::Part(_) if world.strikes(Bug::DropPart, 10) => return Vec::new(),
             Report::Part(part) if world.strikes(Bug::CountTooMany, 20) => part.done += 1,
+            Report::Part(part)
+                if part.done > 0 && world.is_counted(part.ticket) && world.strikes(Bug::CountTwice, 50) =>
+            {
+                part.done += 1;
+            }
             Report::Online { platforms, .. } if !platforms.is_empty() && world.strikes(Bug::ForgetPlatform, 50) => {
                 platforms.pop();
             }
@@ -247,6 +275,33 @@ impl Bug {
     }
 }
 
+/// What a shard gets in the place of a publish, and what it gets too.
+fn mistarget(world: &mut World, publish: &mut Arc<Publish>, shards: u32) -> Option<Command> {
+    let (names, clients) = match &publish.to {
+        Target::Set(name) => (vec![name.clone()], Vec::new()),
+        Target::Any(any) => (any.names().to_vec(), any.clients().iter().collect()),
+    };
+    let mut to = |names: &[Name], clients: &[ClientId]| {
+        Arc::make_mut(publish).to = Target::any(names.to_vec(), clients.to_vec());
+    };
+    if names.len() > 1 && world.strikes(Bug::OncePerSet, 20) {
+        to(&names[1..], &clients);
+        let mut first = Publish::clone(publish);
+        (first.to, first.tell) = (names[0].clone().into(), Tell::Nobody);
+        return Some(Command::Deliver(Arc::new(first), shards));
+    }
+    if names.len() > 1 && world.strikes(Bug::ForgetSet, 20) {
+        to(&names[..names.len() - 1], &clients);
+    }
+    if !clients.is_empty() && world.strikes(Bug::ForgetAddressed, 20) {
+        to(&names, &clients[1..]);
+    }
+    if !publish.except.is_empty() && world.strikes(Bug::ForgetException, 20) {
+        Arc::make_mut(publish).except = publish.except.iter().skip(1).collect();
+    }
+    None
+}
+
 fn copy(request: &CallbackRequest) -> CallbackRequest {
     CallbackRequest {
         query: request.query.clone(),
@@ -266,6 +321,15 @@ impl World {
         let strikes = self.bug == Some(bug) && self.rng.chance(percent);
         self.bug_struck += u32::from(strikes);
         strikes
+    }
+
+    /// Whether the members of this publish are only counted.
+    fn is_counted(&self, ticket: Ticket) -> bool {
+        let publish = self
+            .control
+            .number_of(ticket)
+            .map(|number| &self.records.publishes[number]);
+        publish.is_some_and(|publish| publish.tell == Tell::Counted)
     }
 
     /// Who has a slot now, as far as the business knows.

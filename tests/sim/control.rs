@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use rainbow_server::close::CloseCause;
-use rainbow_server::engine::command::{CallbackRequest, ClientSet, CloseOrder, Command, Publish, Qos, Report};
+use rainbow_server::engine::command::{CallbackRequest, CloseOrder, Command, Publish, Qos, Report, Target, Tell};
 use rainbow_server::engine::desk::{Caller, Change, Desk, Elsewhere, Output, Told};
 use rainbow_server::engine::ids::{ClientId, DeskId, NodeEpoch, Ticket};
 use rainbow_server::engine::name::{Name, Space};
@@ -16,7 +16,7 @@ use rainbow_server::time::Duration;
 
 use crate::bugs::Bug;
 use crate::cores::{self, CONGESTION_PAUSE};
-use crate::records::{self, Census, Published};
+use crate::records::{self, Census, Published, Via};
 use crate::rig;
 use crate::rng::Rng;
 use crate::world::{Event, World};
@@ -72,6 +72,11 @@ impl Control {
         }
     }
 
+    /// The publish of a ticket.
+    pub fn number_of(&self, ticket: Ticket) -> Option<usize> {
+        self.publishes.get(&ticket).copied()
+    }
+
     /// Publishes that wait for their answer.
     pub fn waiting(&self) -> usize {
         self.desk.publishes()
@@ -107,7 +112,8 @@ impl World {
         let channel = self.rng.index(self.plan.channels);
         for _ in 0..self.rng.within(1, 3) {
             match self.rng.index(100) {
-                0..50 => drop(self.publish(channel)),
+                0..36 => drop(self.publish(channel)),
+                36..50 => self.publish_to_some(),
                 50..60 => {
                     let user = self.plan.channels + self.rng.index(self.plan.users);
                     self.publish(user);
@@ -122,8 +128,22 @@ impl World {
         }
     }
 
-    /// Publishes something; its number.
+    /// Publishes something to a channel or a user; its number.
     pub fn publish(&mut self, channel: usize) -> usize {
+        self.publish_to(vec![channel], Vec::new())
+    }
+
+    /// Publishes to several channels and users, and to clients; each of them may be the only one.
+    fn publish_to_some(&mut self) {
+        let most = self.plan.channels + self.plan.users;
+        let sets: Vec<_> = (0..self.rng.within(0, 3)).map(|_| self.rng.index(most)).collect();
+        let clients: Vec<_> = (0..self.rng.within(0, 2)).filter_map(|_| self.some_client()).collect();
+        if !sets.is_empty() || !clients.is_empty() {
+            self.publish_to(sets, clients);
+        }
+    }
+
+    fn publish_to(&mut self, sets: Vec<usize>, clients: Vec<ClientId>) -> usize {
         let qos = *self.rng.pick(&[Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce]);
         let timeout = self.rng.within(1, 12);
         let (retries, at_deadline) = rig::retries_of(timeout);
@@ -133,14 +153,43 @@ impl World {
         } else {
             0
         };
-        let tells_online = channel >= self.plan.channels;
-        let nodes = if tells_online { 0 } else { self.plan.nodes };
+        let is_plain = clients.is_empty() && sets.len() == 1;
+        let tells_online = is_plain && sets[0] >= self.plan.channels;
+        let tell = match qos {
+            _ if tells_online => qos.tell(),
+            Qos::AtMostOnce => *self
+                .rng
+                .pick(&[Tell::Nobody, Tell::Published, Tell::Published, Tell::Counted]),
+            _ => *self.rng.pick(&[
+                Tell::Published,
+                Tell::Acknowledged,
+                Tell::Acknowledged,
+                Tell::Acknowledged,
+            ]),
+        };
+        let nodes = if tells_online || tell == Tell::Nobody {
+            0
+        } else {
+            self.plan.nodes
+        };
+        let excepted = if self.rng.chance(30) { self.rng.within(1, 3) } else { 0 };
+        let except: Vec<_> = (0..excepted).filter_map(|_| self.some_client()).collect();
         let payload = Bytes::from(format!("p {number} {}", ".".repeat(padding)));
         let deadline = self.now + Duration::from_secs(timeout);
         let issued = self.next_seq();
+        let addressed = clients.iter().map(|client| {
+            let conn = self.by_client[client];
+            (conn, self.conns[conn].status == Some(101))
+        });
         self.records.publishes.push(Published {
-            channel,
+            addressed: addressed.collect(),
+            except: except.iter().map(|client| self.by_client[client]).collect(),
+            via: self.via(&sets, &clients),
+            sets: sets.clone(),
+            is_plain,
+            tells_online,
             qos,
+            tell,
             issued,
             issued_at: self.now,
             deadline,
@@ -150,22 +199,26 @@ impl World {
             parts: Vec::new(),
             onlines: 0,
             answers: Vec::new(),
+            answered: None,
             nodes,
             heard: Vec::new(),
             heard_then: 0,
             acks: BTreeMap::new(),
         });
-        let mut name = self.name_of(channel);
+        let mut names: Vec<_> = sets.iter().map(|set| self.name_of(*set)).collect();
         if tells_online && self.strikes(Bug::MixSpaces, 20) {
-            name = Name::channel(name.text());
+            names = vec![Name::channel(names[0].text())];
         }
+        self.trace(|| {
+            format!("publish {number} {qos:?} to {sets:?} {clients:?}, not {except:?}, tells {tell:?}, T = {timeout}")
+        });
         let publish = |ticket| Publish {
             ticket,
-            to: name.into(),
-            except: ClientSet::default(),
+            to: Target::any(names, clients),
+            except: except.into(),
             tag: 1,
             qos,
-            tell: qos.tell(),
+            tell,
             payload,
             retries,
             retry_interval: Duration::from_secs(3),
@@ -173,7 +226,6 @@ impl World {
             at_deadline,
             tells_online,
         };
-        self.trace(|| format!("publish {number} {qos:?} to {channel}, T = {timeout}"));
         let caller = self.caller(Asked::Publish(number));
         let ticket = self.control.desk.publish(caller, elsewhere(nodes), publish);
         self.control
@@ -181,6 +233,15 @@ impl World {
             .insert(ticket.expect("there is room at the desk"), number);
         self.carry(Vec::new());
         number
+    }
+
+    /// What decides the order of a publish: the first set, or the shard of the first client.
+    fn via(&self, sets: &[usize], clients: &[ClientId]) -> Via {
+        let first = clients.iter().min().map(|client| Via::Shard(client.shard));
+        sets.first()
+            .map(|set| Via::Set(*set))
+            .or(first)
+            .expect("it is for somebody")
     }
 
     /// The handler of a callback publishes, and answers once it has been answered.
@@ -281,8 +342,9 @@ impl World {
     }
 
     fn answer_publish(&mut self, number: usize, answer: Answer) {
-        let now = self.now;
+        let (now, seq) = (self.now, self.next_seq());
         let record = &mut self.records.publishes[number];
+        record.answered.get_or_insert(seq);
         let parts = record.parts.len();
         let of = record.shards.first().copied();
         record.answers.push((now, answer, parts, of));

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use rainbow_server::config::Config;
-use rainbow_server::engine::command::{Command, Report};
+use rainbow_server::engine::command::{Command, Report, Target};
 use rainbow_server::engine::ids::ShardId;
 use rainbow_server::engine::mailbox::{Receiver, Wake, mailbox};
 use rainbow_server::engine::outlets;
@@ -311,6 +311,7 @@ impl World {
             let at = self.rng.index(mails.len() - 1);
             mails.swap(at, at + 1);
         }
+        self.fall_behind(&mut mails);
         self.take_mail(shard, mails);
         let core = &mut self.cores.shards[shard];
         core.outlets.kick();
@@ -325,6 +326,22 @@ impl World {
         if self.planned.is_multiple_of(8) {
             let counts = self.shards[shard].debug_counts();
             self.check_bounds(counts);
+        }
+    }
+
+    /// For [`Bug::FallBehind`].
+    fn fall_behind(&mut self, mails: &mut [Mail]) {
+        let is_delivered = |mail: &Mail| match mail {
+            Mail::Command(Command::Deliver(publish, _) | Command::Publish(publish), _) => Some(publish.to.clone()),
+            _ => None,
+        };
+        for at in 1..mails.len() {
+            let pair = (is_delivered(&mails[at - 1]), is_delivered(&mails[at]));
+            if let (Some(Target::Any(_)), Some(_)) = pair
+                && self.strikes(Bug::FallBehind, 50)
+            {
+                mails.swap(at - 1, at);
+            }
         }
     }
 

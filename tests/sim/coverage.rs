@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rainbow_server::engine::command::Qos;
+use rainbow_server::engine::command::Tell;
 use rainbow_server::engine::receipt::Status;
 use rainbow_server::metrics::{self, Extra, Metric};
 use rainbow_server::time::Duration;
@@ -103,7 +103,25 @@ impl World {
                 let members = part.done + part.failed + part.silent;
                 seen.note("large fan-outs", u64::from(members > 256));
             }
-            let (asks, status) = (publish.qos != Qos::AtMostOnce, publish.answers[0].1.status);
+            let counts = publish.tell == Tell::Counted;
+            let parts = publish.parts.iter().filter(|_| counts);
+            for part in parts {
+                seen.note("members counted", u64::from(part.done));
+                seen.note("members dropped", u64::from(part.failed));
+            }
+            seen.note("publishes to several sets", u64::from(publish.sets.len() > 1));
+            seen.note("publishes to clients", u64::from(!publish.addressed.is_empty()));
+            seen.note("publishes not for all", u64::from(!publish.except.is_empty()));
+            let sets = |conn: usize| {
+                publish
+                    .sets
+                    .iter()
+                    .filter(move |set| self.is_or_was_in(conn, **set))
+                    .count()
+            };
+            let twice = self.conns.iter().filter(|conn| conn.stayed && sets(conn.number) > 1);
+            seen.note("members of several sets", twice.count() as u64);
+            let (asks, status) = (publish.tell.has_parts(), publish.answers[0].1.status);
             seen.note("answered in full", u64::from(asks && status == Status::Complete));
             seen.note("nodes heard in time", publish.heard_then as u64);
             seen.note(

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rainbow_server::engine::command::{AtDeadline, Qos};
+use rainbow_server::engine::command::{AtDeadline, Qos, Tell};
 use rainbow_server::engine::receipt::Status;
 use rainbow_server::limits::RECEIPT_GRACE;
 use rainbow_server::shard::Counts;
@@ -169,22 +169,27 @@ impl World {
     }
 
     fn check_parts(&self, number: usize, publish: &Published) -> Result<(), String> {
+        if publish.tell == Tell::Nobody {
+            let told = publish.shards.len() + publish.parts.len();
+            check!(told == 0, "publish {number}: {told} reports for nobody");
+            return Ok(());
+        }
         check!(
             publish.shards.len() == 1,
             "publish {number} was distributed {} times",
             publish.shards.len()
         );
-        let due = if publish.qos == Qos::AtMostOnce {
-            0
-        } else {
+        let due = if publish.tell.has_parts() {
             publish.shards[0] as usize
+        } else {
+            0
         };
         check!(
             publish.parts.len() == due,
             "publish {number} has {} parts of {due}",
             publish.parts.len()
         );
-        if publish.qos == Qos::AtMostOnce {
+        if !publish.tell.has_parts() {
             return Ok(());
         }
         let members: u32 = publish
@@ -202,6 +207,9 @@ impl World {
             "publish {number}: {members} members, not {least}..={most}"
         );
         let done: u32 = publish.parts.iter().map(|part| part.done).sum();
+        if publish.qos == Qos::AtMostOnce {
+            return self.check_counted(number, publish, done, most);
+        }
         let in_time = |conn: &&Conn| {
             let at = publish.acks.get(&conn.number);
             conn.is_well() && !conn.was_paused && at.is_some_and(|at| *at + ARRIVED < publish.deadline)
@@ -220,9 +228,28 @@ impl World {
         Ok(())
     }
 
+    /// Whoever got a message that is only counted was counted, and whoever was not is gone.
+    fn check_counted(&self, number: usize, publish: &Published, done: u32, most: u32) -> Result<(), String> {
+        let got = |conn: &&Conn| conn.received.iter().any(|received| received.publish == number);
+        let silent: u32 = publish.parts.iter().map(|part| part.silent).sum();
+        let failed: u32 = publish.parts.iter().map(|part| part.failed).sum();
+        let least = self.conns.iter().filter(got).count() as u32;
+        check!(
+            (least..=most).contains(&(done + silent)) && done <= most,
+            "publish {number}: {done} counted, not {least}..={most}"
+        );
+        let gone = |conn: &&Conn| conn.id.is_some() && !conn.is_well() && self.may_receive(conn.number, publish);
+        let gone = self.conns.iter().filter(gone).count() as u32;
+        check!(
+            failed <= gone,
+            "publish {number}: {failed} dropped of {gone} that are gone"
+        );
+        Ok(())
+    }
+
     /// Whoever sends to a user is told where it is online: each platform once, none left out, in order of connecting.
     fn check_online(&self, number: usize, publish: &Published) -> Result<(), String> {
-        let is_user = publish.channel >= self.plan.channels;
+        let is_user = publish.tells_online;
         let due = if is_user { publish.shards[0] } else { 0 };
         let (told, answers) = (publish.onlines, &publish.answers);
         check!(
@@ -254,9 +281,13 @@ impl World {
                 conn.number
             );
         }
+        if answer.status == Status::TimedOut {
+            // Of a shard that is not heard in time nobody knows who came first there.
+            return Ok(());
+        }
         for pair in platforms.windows(2) {
             // The second had surely come before any of the first: its admission was known before theirs was given.
-            let joins = |conn: &Conn| self.changes_of(conn.number, publish.channel).find(|change| change.join);
+            let joins = |conn: &Conn| self.changes_of(conn.number, publish.sets[0]).find(|change| change.join);
             let earliest = self.conns.iter().filter(perhaps).filter(|conn| of(conn) == pair[0]);
             let earliest = earliest.filter_map(|conn| joins(conn).map(|join| join.issued)).min();
             let latest = self.conns.iter().filter(surely).filter(|conn| of(conn) == pair[1]);
@@ -275,7 +306,7 @@ impl World {
     /// Deliveries to one client: who must get it did, who must not did not, once, and in order.
     fn check_received(&self, conn: &Conn) -> Result<(), String> {
         let mut copies: BTreeMap<usize, (u32, u32)> = BTreeMap::new();
-        let mut newest: BTreeMap<usize, usize> = BTreeMap::new();
+        let mut firsts = Vec::new();
         for received in &conn.received {
             let number = received.publish;
             let publish = self.records.publishes.get(number).ok_or("a payload nobody published")?;
@@ -285,14 +316,9 @@ impl World {
                 continue;
             }
             *first += 1;
-            // All publishes come from one control core: their order of issue is the order of the channel.
-            let last = newest.insert(publish.channel, number);
-            check!(
-                last.is_none_or(|last| last < number),
-                "client {} got {number} after {last:?}",
-                conn.number
-            );
+            firsts.push((number, publish));
         }
+        self.check_order(conn.number, &firsts)?;
         for (number, publish) in self.records.publishes.iter().enumerate() {
             let (first, again) = copies.get(&number).copied().unwrap_or_default();
             let who = conn.number;
@@ -322,6 +348,29 @@ impl World {
                 !silent || again == publish.retries || conn.clogged,
                 "client {who} got {again} repetitions of publish {number}"
             );
+        }
+        Ok(())
+    }
+
+    /// All publishes come from one control core: of those that go by one home their order of issue is the order of everybody.
+    /// One that is for several channels or for clients is in order with all that had been answered before it was issued, and
+    /// with all that were issued after it was answered.
+    fn check_order(&self, who: usize, firsts: &[(usize, &Published)]) -> Result<(), String> {
+        let mut newest = 0;
+        for (at, (number, publish)) in firsts.iter().enumerate() {
+            newest = newest.max(*number);
+            if newest == *number {
+                continue;
+            }
+            for (later, overtaker) in firsts[..at].iter().filter(|(before, _)| before > number) {
+                let is_bound = publish.via == overtaker.via;
+                let is_plain = publish.is_plain && overtaker.is_plain;
+                let is_known = publish.passed_on().is_some_and(|answered| answered < overtaker.issued);
+                check!(
+                    !is_bound && (is_plain || !is_known),
+                    "client {who} got {number} after {later}"
+                );
+            }
         }
         Ok(())
     }
@@ -387,11 +436,20 @@ impl World {
     }
 
     pub fn must_receive(&self, conn: usize, publish: &Published) -> bool {
-        self.must_be_in(conn, publish.channel, publish.issued, publish.issued_at)
+        let is_in = |set: &usize| self.must_be_in(conn, *set, publish.issued, publish.issued_at);
+        let is_addressed = publish.addressed.get(&conn) == Some(&true);
+        !publish.except.contains(&conn) && (is_addressed || publish.sets.iter().any(is_in))
     }
 
     pub fn may_receive(&self, conn: usize, publish: &Published) -> bool {
-        self.may_be_in(conn, publish.channel, publish.issued, publish.issued_at)
+        let is_in = |set: &usize| self.may_be_in(conn, *set, publish.issued, publish.issued_at);
+        let is_addressed = publish.addressed.contains_key(&conn);
+        !publish.except.contains(&conn) && (is_addressed || publish.sets.iter().any(is_in))
+    }
+
+    /// It has joined at some time.
+    pub fn is_or_was_in(&self, conn: usize, set: usize) -> bool {
+        self.changes_of(conn, set).any(|change| change.join)
     }
 
     /// It had joined for sure before this was issued, and nothing took it out before it had passed.
@@ -437,7 +495,7 @@ impl World {
             *at <= latest,
             "publish {number} was answered at {at:?}, after {latest:?}"
         );
-        if publish.qos == Qos::AtMostOnce {
+        if !publish.tell.has_parts() {
             // Whoever loses its processor, or has no room for mail, may not get it passed on in time.
             let hindered = self.plan.mailbox < 64 || !self.plan.stalls.is_empty();
             let late = hindered && *at >= publish.deadline + RECEIPT_GRACE;
@@ -451,8 +509,9 @@ impl World {
         let (done, silent): (u32, u32) = parts
             .iter()
             .fold((0, 0), |(done, silent), part| (done + part.done, silent + part.silent));
+        let failed: u32 = parts.iter().map(|part| part.failed).sum();
         check!(
-            answer.done == u64::from(done) + heard.iter().sum::<u64>(),
+            answer.done == u64::from(done) + heard.iter().sum::<u64>() && answer.failed == u64::from(failed),
             "publish {number}: {answer:?} for {parts:?} and {heard:?}"
         );
         let nodes_in = heard.len() == publish.nodes as usize;

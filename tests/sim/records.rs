@@ -1,12 +1,12 @@
 //! What happened in a run, as seen from outside the shards: the only thing the oracle judges from.
 
 use std::cell::OnceCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use rainbow_server::engine::command::{AtDeadline, Part, Qos};
-use rainbow_server::engine::ids::ClientId;
+use rainbow_server::engine::command::{AtDeadline, Part, Qos, Tell};
+use rainbow_server::engine::ids::{ClientId, ShardId};
 use rainbow_server::engine::name::Name;
-use rainbow_server::engine::receipt::Answer;
+use rainbow_server::engine::receipt::{Answer, Status};
 use rainbow_server::time::Instant;
 
 /// A point in the one total order of everything the control model does and sees.
@@ -32,9 +32,18 @@ pub struct Records {
 
 /// One publish of the API.
 pub struct Published {
-    /// Number of a channel, or of a user behind the channels.
-    pub channel: usize,
+    /// Numbers of channels, and of users behind the channels.
+    pub sets: Vec<usize>,
+    /// Clients it is for by themselves, and whether they had surely been admitted.
+    pub addressed: BTreeMap<usize, bool>,
+    /// Clients it is not for.
+    pub except: BTreeSet<usize>,
+    pub via: Via,
+    /// To one set and no clients.
+    pub is_plain: bool,
+    pub tells_online: bool,
     pub qos: Qos,
+    pub tell: Tell,
     pub issued: Seq,
     pub issued_at: Instant,
     pub deadline: Instant,
@@ -46,6 +55,8 @@ pub struct Published {
     pub onlines: u32,
     /// Each answer, when it was given, and how many parts had come by then of how many.
     pub answers: Vec<(Instant, Answer, usize, Option<u32>)>,
+    /// When the first one was.
+    pub answered: Option<Seq>,
     /// Other nodes that were asked, and what those that have answered counted.
     pub nodes: u32,
     pub heard: Vec<u64>,
@@ -53,6 +64,23 @@ pub struct Published {
     pub heard_then: usize,
     /// Connections that acknowledged, and when their acknowledgement was written.
     pub acks: BTreeMap<usize, Instant>,
+}
+
+/// What decides the order of publishes: those that go by the same are seen in the order in which they were issued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Via {
+    /// The home of this set.
+    Set(usize),
+    /// The owner of a client.
+    Shard(ShardId),
+}
+
+impl Published {
+    /// Whoever waited for its answer knows that it is on its way.
+    pub fn passed_on(&self) -> Option<Seq> {
+        let fine = self.tell != Tell::Nobody && self.answers.first()?.1.status == Status::Complete;
+        self.answered.filter(|_| fine)
+    }
 }
 
 /// Something that changes who is in a channel.

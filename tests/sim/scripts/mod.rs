@@ -12,4 +12,5 @@ mod gateway;
 mod inflate;
 mod queries;
 mod rooms;
+mod targets;
 mod upstream;
