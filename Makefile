@@ -8,7 +8,7 @@ FUZZ_SMOKE_ITERATIONS ?= 200000
 CHAOS_SECONDS ?= 600
 CHAOS_CLIENTS ?= 15000
 
-.PHONY: run build test check chaos fuzz-smoke loom deb
+.PHONY: run build test check chaos fuzz-smoke loom dist deb try-packages
 
 run:
 	$(CARGO) run --release -- --demo
@@ -31,9 +31,15 @@ chaos:
 	CHAOS_STRICT=true CHAOS_SECONDS=$(CHAOS_SECONDS) CHAOS_CLIENTS=$(CHAOS_CLIENTS) \
 		$(CARGO) test $(CHAOS_PROFILE) --features fuzzing --test chaos
 
-# Debian packages, of the server and of its debug symbols: target/debian. Needs `cargo install cargo-deb --locked`.
+# What is published, in target/dist: release archive, wheel, npm packages, Debian packages. One of them: make deb.
+dist:
+	packaging/dist.sh
 deb:
-	$(CARGO) deb --locked
+	packaging/dist.sh deb
+
+# Installs and uses each of them on a clean prefix, in an environment or in a Debian of its own (root).
+try-packages:
+	packaging/try.py
 
 # Every fuzz body over its corpus and over mutations of it; needs no nightly compiler.
 fuzz-smoke:
