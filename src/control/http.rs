@@ -304,7 +304,8 @@ impl Connection {
             (_, Ok(None)) => return Err(End::Broken),
             (Err(answer), Ok(Some(_))) => (Err(answer), manner),
             (Err(answer), Err(status)) if status != StatusCode::BAD_REQUEST => (Err(answer), last),
-            (_, Err(status)) => (Err(HttpAnswer::page(status)), last),
+            (Err(_), Err(status)) => (Err(HttpAnswer::page(status)), last),
+            (Ok(begun), Err(status)) => (Err(begun.refused(status)), last),
             (Ok(begun), Ok(Some(body))) => {
                 let whole = surface::complete(&control, head, begun, body, &self.watch.caller);
                 (whole, manner)

@@ -8,6 +8,7 @@
 //! | file | paths |
 //! | --- | --- |
 //! | `surface/rainbow.rs` | the API of rainbow-server |
+//! | `surface/gateway.rs` | the API of the gateway, below `/v1/` |
 //! | `../ops.rs` | what operators ask, and the pages of the demonstration |
 //!
 //! [`Place::at`] is the only place where a path is looked up: another door's API is one more variant here and one more file.
@@ -36,18 +37,21 @@ use crate::wire::http1::answer::HttpAnswer;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     Rainbow(rainbow::Route),
+    Gateway,
     Ops(ops::Route),
 }
 
 /// Labels of all routes in the metrics; the last is for paths nobody answers.
-pub const ROUTES: [&str; OPS + ops::Route::LABELS.len() + 1] = {
-    let mut labels = ["not_found"; OPS + ops::Route::LABELS.len() + 1];
+pub const ROUTES: [&str; GATEWAY + 2] = {
+    let mut labels = ["not_found"; GATEWAY + 2];
     let mut at = 0;
     while at < labels.len() - 1 {
         labels[at] = if at < OPS {
             rainbow::Route::LABELS[at]
-        } else {
+        } else if at < GATEWAY {
             ops::Route::LABELS[at - OPS]
+        } else {
+            gateway::LABEL
         };
         at += 1;
     }
@@ -57,13 +61,16 @@ pub const ROUTES: [&str; OPS + ops::Route::LABELS.len() + 1] = {
 /// Where the labels of `ops` begin.
 const OPS: usize = rainbow::Route::LABELS.len();
 
+/// Where the one label of the gateway is.
+const GATEWAY: usize = OPS + ops::Route::LABELS.len();
+
 impl Place {
     /// The API of a door is there when the door is on.
     fn at(path: &[u8], config: &Config) -> Option<Self> {
         let rainbow = rainbow::Route::at(path).filter(|_| config.rainbow);
-        rainbow
-            .map(Place::Rainbow)
-            .or_else(|| ops::Route::at(path).map(Place::Ops))
+        let ops = || ops::Route::at(path).map(Place::Ops);
+        let gateway = || gateway::is_path(path, config).then_some(Place::Gateway);
+        rainbow.map(Place::Rainbow).or_else(ops).or_else(gateway)
     }
 
     /// Its index in [`ROUTES`].
@@ -71,6 +78,7 @@ impl Place {
         match self {
             Place::Rainbow(route) => route as usize,
             Place::Ops(route) => OPS + route as usize,
+            Place::Gateway => GATEWAY,
         }
     }
 }
@@ -79,6 +87,8 @@ impl Place {
 pub enum Begun {
     /// Of the API of rainbow-server.
     Rainbow(rainbow::Begun),
+    /// Of the API of the gateway.
+    Gateway(gateway::Begun),
     /// Of an operator.
     Ops(ops::Ask),
 }
@@ -86,12 +96,28 @@ pub enum Begun {
 impl Begun {
     /// Whether its body is needed.
     pub fn takes_body(&self) -> bool {
-        self.rainbow().is_some_and(rainbow::Begun::takes_body)
+        match self {
+            Begun::Rainbow(begun) => begun.takes_body(),
+            Begun::Gateway(_) => true,
+            Begun::Ops(_) => false,
+        }
     }
 
     /// Longest body it may have.
     pub fn body_max(&self, config: &Config) -> usize {
-        self.rainbow().map_or(0, |begun| begun.body_max(config))
+        match self {
+            Begun::Rainbow(begun) => begun.body_max(config),
+            Begun::Gateway(begun) => begun.body_max(config),
+            Begun::Ops(_) => 0,
+        }
+    }
+
+    /// The answer where its body could not be received.
+    pub fn refused(&self, status: StatusCode) -> HttpAnswer {
+        match self {
+            Begun::Gateway(begun) => begun.refused(status),
+            Begun::Rainbow(_) | Begun::Ops(_) => HttpAnswer::page(status),
+        }
     }
 
     /// Whether the SHA-256 of its body will be asked for.
@@ -107,13 +133,13 @@ impl Begun {
     fn rainbow(&self) -> Option<&rainbow::Begun> {
         match self {
             Begun::Rainbow(begun) => Some(begun),
-            Begun::Ops(_) => None,
+            Begun::Gateway(_) | Begun::Ops(_) => None,
         }
     }
 }
 
 /// What the surfaces remember from one request to the next.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Memory {
     rainbow: rainbow::Memory,
     gateway: gateway::Memory,
@@ -168,6 +194,7 @@ pub fn begin(control: &Rc<Control>, head: &RequestHead, caller: &Caller) -> Resu
     let begun = match (ops::asset(control, head), Place::at(head.path(), &control.config())) {
         (Some(asset), _) => Err(asset),
         (None, Some(Place::Rainbow(_))) => rainbow::begin(control, head, caller).map(Begun::Rainbow),
+        (None, Some(Place::Gateway)) => gateway::begin(control, head, caller).map(Begun::Gateway),
         (None, Some(Place::Ops(route))) => ops::begin(control, route, head, caller).map(Begun::Ops),
         (None, None) => Err(HttpAnswer::page(StatusCode::NOT_FOUND)),
     };
@@ -183,6 +210,7 @@ pub struct Whole {
 
 enum Call {
     Rainbow(rainbow::Whole),
+    Gateway(gateway::Whole),
     Ops(ops::Ask),
 }
 
@@ -192,6 +220,7 @@ impl Whole {
     pub fn may_overlap(&self) -> bool {
         match &self.call {
             Call::Rainbow(whole) => whole.may_overlap(),
+            Call::Gateway(whole) => whole.may_overlap(),
             Call::Ops(_) => false,
         }
     }
@@ -207,6 +236,7 @@ pub fn complete(
 ) -> Result<Whole, HttpAnswer> {
     let call = match begun {
         Begun::Rainbow(begun) => rainbow::complete(control, head, begun, body, caller).map(Call::Rainbow),
+        Begun::Gateway(_) => gateway::complete(control, head, &body).map(Call::Gateway),
         Begun::Ops(ask) => Ok(Call::Ops(ask)),
     };
     let call = call.inspect_err(|answer| count(control, head, answer))?;
@@ -218,6 +248,7 @@ pub fn complete(
 pub async fn perform(control: Rc<Control>, whole: Whole) -> HttpAnswer {
     let answer = match whole.call {
         Call::Rainbow(call) => rainbow::perform(&control, call).await,
+        Call::Gateway(call) => gateway::respond(&control, call).await,
         Call::Ops(ask) => ops::respond(&control, ask),
     };
     control.own_metrics().count_api(whole.label, answer.status.as_u16());
@@ -239,6 +270,7 @@ fn label_of(control: &Control, head: &RequestHead) -> usize {
 pub fn seems_signed(control: &Control, head: &RequestHead) -> bool {
     match Place::at(head.path(), &control.config()) {
         Some(Place::Rainbow(route)) => rainbow::seems_signed(control, route, head),
+        Some(Place::Gateway) => gateway::names_token(control, head),
         Some(Place::Ops(_)) | None => false,
     }
 }

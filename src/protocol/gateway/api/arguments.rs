@@ -33,7 +33,16 @@ impl<'a> Arguments<'a> {
         }
     }
 
-    /// Gives a parameter its value, once. `null` is no value, but where any JSON is.
+    /// Gives a parameter its value, once. What languages without named arguments give for one that is left out, `null`, is no
+    /// value; but it is where any JSON is one.
+    pub(super) fn give_or_null(&mut self, parameter: &'static Parameter, value: Value) -> Result<(), ApiError> {
+        match value {
+            Value::Null if parameter.kind != Kind::Json => Ok(()),
+            value => self.give(parameter, value),
+        }
+    }
+
+    /// Gives a parameter its value, once.
     pub(super) fn give(&mut self, parameter: &'static Parameter, value: Value) -> Result<(), ApiError> {
         let at = self.function.parameters.iter().position(|is| is.name == parameter.name);
         let Some(place) = at.and_then(|at| self.values.get_mut(at)) else {
@@ -42,9 +51,7 @@ impl<'a> Arguments<'a> {
         if place.is_some() {
             return Err(ApiError::bad_request(format!("{} is given twice", parameter.name)));
         }
-        if !value.is_null() || parameter.kind == Kind::Json {
-            *place = Some(value);
-        }
+        *place = Some(value);
         Ok(())
     }
 
@@ -356,7 +363,6 @@ fn targets(fields: Map<String, Value>, is_lenient: bool) -> Result<Targets, ApiE
     let (mut all, mut uids, mut groups, mut listed) = (false, Vec::new(), Vec::new(), Vec::new());
     for (field, value) in fields {
         match (&field[..], value) {
-            (_, Value::Null) => {}
             ("all", Value::Bool(is)) => all = is,
             ("all", _) => return Err(wrong("all", "true or false")),
             ("clients", value) => listed = clients("clients", value, is_lenient)?,

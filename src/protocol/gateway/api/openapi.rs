@@ -100,7 +100,7 @@ fn in_head(parameter: &Parameter, place: &str) -> Value {
     let schema = match parameter.kind {
         // One that is given in the path is no list, and not empty.
         Kind::NameOrNames | Kind::GroupOrAll => Kind::Name.schema(),
-        Kind::Flag => json!({"type": "boolean"}),
+        Kind::Client => json!({"type": "string", "minLength": 1}),
         kind => kind.schema(),
     };
     json!({
@@ -181,6 +181,10 @@ fn schemas() -> Value {
         .collect();
     let mut schemas = json!({
         "ClientId": {"type": "string", "pattern": "^[0-9a-f]{20}$", "example": "7f00000169dd00000001"},
+        "AnyClientId": {
+            "type": "string",
+            "description": "20 hex digits. Anything else is refused with 400, or is nobody's with `lenient`.",
+        },
         "Name": {
             "type": "string", "minLength": 1, "maxLength": NAME_BYTES_MAX,
             "description": format!("At most {NAME_BYTES_MAX} bytes of UTF-8."),

@@ -132,7 +132,7 @@ impl Parameter {
 impl Kind {
     /// Its JSON schema.
     pub fn schema(self) -> Value {
-        let client = || json!({"$ref": "#/components/schemas/ClientId"});
+        let client = || json!({"$ref": "#/components/schemas/AnyClientId"});
         let name = || json!({"$ref": "#/components/schemas/Name"});
         let list = |of: Value| json!({"type": "array", "items": of, "maxItems": LIST_MAX});
         match self {

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use http::Method;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::arguments::Arguments;
 use super::error::{ErrorCode, quoted};
@@ -55,7 +55,12 @@ impl Request {
         let mut given = Arguments::new(function, context);
         match arguments {
             Value::Null => {}
-            Value::Object(fields) => named(&mut given, function, fields, Parameter::is_called)?,
+            Value::Object(fields) => {
+                for (name, value) in fields {
+                    let parameter = function.parameters.iter().find(|is| is.is_called(&name));
+                    given.give_or_null(parameter.ok_or_else(|| unknown(name.as_bytes()))?, value)?;
+                }
+            }
             Value::Array(values) => positional(&mut given, function, values)?,
             _ => return Err(ApiError::bad_request("arguments: an object or a list expected")),
         }
@@ -105,7 +110,7 @@ fn called(request: &HttpRequest<'_>, name: &[u8]) -> Result<Request, ApiError> {
         lenient,
         ..Context::default()
     };
-    Request::from_function(&name, body(request.body)?, &context)
+    Request::from_function(&name, body(request.body)?.unwrap_or_default(), &context)
 }
 
 fn rest(request: &HttpRequest<'_>, function: &'static Function, parts: Vec<&[u8]>) -> Result<Request, ApiError> {
@@ -130,12 +135,14 @@ fn rest(request: &HttpRequest<'_>, function: &'static Function, parts: Vec<&[u8]
     }
     if let Some(whole) = function.parameters.iter().find(|is| function.sources(is).whole) {
         given.give(whole, json::read(request.body)?)?;
-    } else {
-        match body(request.body)? {
-            Value::Null => {}
+    } else if let Some(body) = body(request.body)? {
+        match body {
             Value::Object(fields) => {
-                let named = |is: &Parameter, name: &str| is.name == name && function.sources(is).body;
-                self::named(&mut given, function, fields, named)?;
+                for (name, value) in fields {
+                    let named = |is: &&Parameter| is.name == name && function.sources(is).body;
+                    let parameter = function.parameters.iter().find(named);
+                    given.give(parameter.ok_or_else(|| unknown(name.as_bytes()))?, value)?;
+                }
             }
             _ => return Err(ApiError::bad_request("the body: an object expected")),
         }
@@ -143,25 +150,12 @@ fn rest(request: &HttpRequest<'_>, function: &'static Function, parts: Vec<&[u8]
     finish(function, given)
 }
 
-/// The JSON of a body; nothing is `null`.
-fn body(body: &[u8]) -> Result<Value, ApiError> {
+/// The JSON of a body, if there is any.
+fn body(body: &[u8]) -> Result<Option<Value>, ApiError> {
     if body.iter().all(u8::is_ascii_whitespace) {
-        return Ok(Value::Null);
+        return Ok(None);
     }
-    json::read(body)
-}
-
-fn named(
-    given: &mut Arguments<'_>,
-    function: &'static Function,
-    fields: Map<String, Value>,
-    is_called: impl Fn(&Parameter, &str) -> bool,
-) -> Result<(), ApiError> {
-    for (name, value) in fields {
-        let parameter = function.parameters.iter().find(|is| is_called(is, &name));
-        given.give(parameter.ok_or_else(|| unknown(name.as_bytes()))?, value)?;
-    }
-    Ok(())
+    json::read(body).map(Some)
 }
 
 fn positional(given: &mut Arguments<'_>, function: &'static Function, values: Vec<Value>) -> Result<(), ApiError> {
@@ -176,7 +170,7 @@ fn positional(given: &mut Arguments<'_>, function: &'static Function, values: Ve
     values
         .into_iter()
         .zip(&mut parameters)
-        .try_for_each(|(value, parameter)| given.give(parameter, value))
+        .try_for_each(|(value, parameter)| given.give_or_null(parameter, value))
 }
 
 fn finish(function: &'static Function, mut given: Arguments<'_>) -> Result<Request, ApiError> {

@@ -469,6 +469,13 @@ fn what_is_wrong_is_named() {
         ),
         ("POST /v1/messages", "", "bad_request", "message"),
         ("POST /v1/messages", "[]", "bad_request", "an object"),
+        ("GET /v1/uids", "null", "bad_request", "an object"),
+        (
+            "POST /v1/messages:multi",
+            r#"{"targets": {"uids": null}, "message": "x"}"#,
+            "bad_request",
+            "targets: uids",
+        ),
         ("POST /v1/messages", "{\"message\":\"\u{1}\"", "bad_request", "JSON"),
         ("POST /v1/messages", &deep, "bad_request", "deeper"),
         (
