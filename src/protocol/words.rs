@@ -155,11 +155,10 @@ impl Ending {
 
 /// As much text as a close frame may hold.
 fn cut(reason: &Bytes) -> Bytes {
-    let text = match str::from_utf8(reason) {
-        Ok(text) => text,
-        Err(error) => str::from_utf8(reason.get(..error.valid_up_to()).unwrap_or_default()).unwrap_or_default(),
-    };
-    reason.slice(..text.floor_char_boundary(CloseOrder::REASON_BYTES_MAX))
+    let most = reason.slice(..reason.len().min(CloseOrder::REASON_BYTES_MAX));
+    // A character that is cut in two is no text any more.
+    let valid = str::from_utf8(&most).map_or_else(|error| error.valid_up_to(), str::len);
+    most.slice(..valid)
 }
 
 /// One of a session's timers.

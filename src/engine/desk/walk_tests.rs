@@ -50,10 +50,10 @@ fn shards_are_asked_one_after_the_other_and_names_are_summed() {
     desk.on_report(page(first, &[b.clone(), c.clone()], Some(512)));
     let (shard, cursor, second) = asked_page(&mut desk).unwrap();
     assert_eq!((shard, cursor), (0, 512));
-    desk.on_report(page(first, &[a.clone()], None));
+    desk.on_report(page(first, std::slice::from_ref(&a), None));
     assert!(outputs(&mut desk).is_empty(), "a page that comes twice counts once");
     // Emptied and filled again between the two pages: there are three of it, not six.
-    desk.on_report(page(second, &[c.clone()], None));
+    desk.on_report(page(second, std::slice::from_ref(&c), None));
     let (shard, _, third) = asked_page(&mut desk).unwrap();
     assert_eq!(shard, 1);
     desk.on_report(page(third, &[c.clone(), a.clone()], None));
