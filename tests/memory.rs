@@ -68,3 +68,32 @@ fn anonymous_bytes(pid: u32) -> u64 {
         .unwrap_or(0)
         * 1024
 }
+
+/// The same of a client of the gateway, with a uid and in one group.
+const BYTES_PER_GATEWAY_CLIENT_MAX: u64 = 640;
+
+/// Each has a uid of its own, as users have.
+#[test]
+fn an_idle_client_of_the_gateway_is_small() {
+    let backend = Business::start();
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    backend.hook(move |_| {
+        let user = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Some(Reply::ok(format!(r#"{{"uid": "user {user}", "groups": ["idle"]}}"#)))
+    });
+    let server = Builder::gateway()
+        .set("workers", 1)
+        .set("driver", "auto")
+        .of_gateway("connect_url", format!("http://127.0.0.1:{}/", backend.port()))
+        .start();
+    let mut clients: Vec<TcpStream> = (0..WARM).map(|_| connect(server.gateway_port())).collect();
+    let before = anonymous_bytes(server.pid());
+    clients.extend((0..CLIENTS).map(|_| connect(server.gateway_port())));
+    let after = anonymous_bytes(server.pid());
+    let each = after.saturating_sub(before) / CLIENTS as u64;
+    assert!(
+        each <= BYTES_PER_GATEWAY_CLIENT_MAX,
+        "{each} bytes per idle client, at most {BYTES_PER_GATEWAY_CLIENT_MAX} wanted"
+    );
+    assert!(before > 0 && clients.len() == WARM + CLIENTS);
+}
