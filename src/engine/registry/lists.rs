@@ -1,11 +1,15 @@
 //! The two kinds of lists a membership is stored in: the members of a channel and the channels of a client. Both hold
-//! their first entry in place and allocate for the second; the client's list has an index once it is long.
+//! their first entry in place and allocate for the second; the client's list has an index once it is long. Clients of a door
+//! whose everybody is a set, with a user and a group, are in three: for so many there is one small allocation.
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 /// Longest list of a client that is scanned; longer ones have an index.
 const SCAN_MAX: usize = 16;
+
+/// Longest list of a client without a length and a capacity of its own.
+const FEW: usize = 3;
 
 /// Room that is not worth giving back, in list and index entries.
 const LIST_KEPT: usize = 8;
@@ -47,6 +51,8 @@ pub(super) enum Joined {
     #[default]
     None,
     One(Membership),
+    /// With how many there are, one at least.
+    Few(Box<[Membership; FEW]>, u8),
     Many(Box<List>),
 }
 
@@ -93,6 +99,7 @@ impl Joined {
         match self {
             Joined::None => &[],
             Joined::One(membership) => std::slice::from_ref(membership),
+            Joined::Few(entries, len) => entries.get(..usize::from(*len)).unwrap_or_default(),
             Joined::Many(list) => &list.entries,
         }
     }
@@ -101,6 +108,7 @@ impl Joined {
         match self {
             Joined::None => &mut [],
             Joined::One(membership) => std::slice::from_mut(membership),
+            Joined::Few(entries, len) => entries.get_mut(..usize::from(*len)).unwrap_or_default(),
             Joined::Many(list) => &mut list.entries,
         }
     }
@@ -118,11 +126,17 @@ impl Joined {
     pub(super) fn push(&mut self, new: Membership) -> u32 {
         match self {
             Joined::None => *self = Joined::One(new),
-            Joined::One(first) => {
-                *self = Joined::Many(Box::new(List {
-                    entries: vec![*first, new],
-                    index: None,
-                }));
+            // What stands behind the entries is not looked at.
+            Joined::One(first) => *self = Joined::Few(Box::new([*first, new, new]), 2),
+            Joined::Few(entries, len) => {
+                if let Some(place) = entries.get_mut(usize::from(*len)) {
+                    *place = new;
+                    *len += 1;
+                } else {
+                    let mut entries = entries.to_vec();
+                    entries.push(new);
+                    *self = Joined::Many(Box::new(List { entries, index: None }));
+                }
             }
             Joined::Many(list) => list.push(new),
         }
@@ -132,6 +146,12 @@ impl Joined {
     pub(super) fn swap_remove(&mut self, at: usize) -> Membership {
         match self {
             Joined::Many(list) if list.entries.len() > 1 => list.swap_remove(at),
+            Joined::Few(entries, len) if *len > 1 => {
+                *len -= 1;
+                let removed = entries[at];
+                entries[at] = entries[usize::from(*len)];
+                removed
+            }
             _ => {
                 let removed = self.as_slice()[at];
                 *self = Joined::None;
