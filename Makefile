@@ -17,14 +17,14 @@ build:
 	$(CARGO) build --release
 
 test:
-	$(CARGO) test --features fuzzing -- --test-threads=$(TEST_THREADS)
+	$(CARGO) test --features fuzzing,application -- --test-threads=$(TEST_THREADS)
 	$(CARGO) test --no-default-features --lib
 
 check:
 	$(CARGO) fmt --check
-	$(CARGO) clippy --all-targets --features fuzzing -- -D warnings
+	$(CARGO) clippy --all-targets --features fuzzing,application -- -D warnings
 	$(CARGO) check --no-default-features
-	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --no-deps
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --features application --no-deps
 
 # Chaos on the real binary, long; what cannot run here is a failure. With debug assertions; CHAOS_PROFILE=--release without.
 chaos:

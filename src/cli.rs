@@ -282,7 +282,10 @@ mod tests {
     fn run(port: Option<u16>) -> Command {
         Command::Run {
             file: "a.ini".into(),
-            overrides: Overrides { port },
+            overrides: Overrides {
+                port,
+                ..Overrides::default()
+            },
             takeover: false,
         }
     }

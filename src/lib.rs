@@ -1,11 +1,13 @@
 //! rainbow-server: a message gateway. See ARCHITECTURE.md for the threads, the layers and the walk of one message.
 //!
 //! Layers, each naming only layers to its right:
-//! `main → tool → server → {control, cluster} → io → shard → protocol → engine → wire → {config, metrics} → {budget, limits, time,
+//! `main → application, tool → server → {control, cluster} → io → shard → protocol → engine → wire → {config, metrics} → {budget, limits, time,
 //! close}`
 //!
 //! Comments cite "spec" for docs/spec/rainbow.md, the measured behaviour of the server this one replaces.
 
+#[cfg(feature = "application")]
+pub mod application;
 pub mod budget;
 #[cfg(feature = "runtime")]
 pub mod cli;

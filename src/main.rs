@@ -70,11 +70,10 @@ fn run(file: PathBuf, overrides: Overrides, takeover: bool) -> ExitCode {
     };
     let warnings: Vec<_> = warnings.iter().map(ToString::to_string).collect();
     let service = Service {
-        config,
         file: Some(file),
         overrides,
         takeover,
-        assets: |_| None,
+        ..Service::of(config)
     };
     serve(service, &signals, &warnings, |_| {})
 }
@@ -88,12 +87,11 @@ fn demo(overrides: Overrides) -> ExitCode {
         Ok(backend) => backend,
         Err(error) => return refuse(&format!("the built-in business server cannot start: {error}")),
     };
+    let config = demo::settings(&backend, &overrides);
     let service = Service {
-        config: demo::settings(&backend, &overrides),
-        file: None,
         overrides,
-        takeover: false,
-        assets: demo::asset,
+        assets: Box::new(demo::asset),
+        ..Service::of(config)
     };
     serve(service, &signals, &[], |port| {
         backend.serve_api(port);

@@ -16,7 +16,7 @@ use crate::config::gateway::IdFormat;
 use crate::config::{BindMissing, Config, Overrides};
 use crate::control::{self, Assets, ControlSetup, Machine, surface};
 use crate::engine::ids::{IdentityKey, ShardId};
-use crate::engine::mailbox::{Receiver, mailbox};
+use crate::engine::mailbox::{Entrance, Receiver, mailbox};
 use crate::engine::registry::HomeHash;
 use crate::io::admission::Admission;
 use crate::io::clock::Clock;
@@ -48,6 +48,31 @@ pub struct Service {
     pub takeover: bool,
     /// Static pages.
     pub assets: Assets,
+    /// Makes the code of this process that handles the events of clients, once there is a way to the control core.
+    #[cfg(feature = "application")]
+    pub handlers: Option<MakeHandlers>,
+}
+
+/// See [`Service::handlers`].
+#[cfg(feature = "application")]
+pub type MakeHandlers = Box<dyn FnOnce(ToControl) -> Box<dyn crate::io::application::Handlers> + Send>;
+
+/// The way of threads that are no core to the control core.
+pub type ToControl = Entrance<ControlMail, Waker>;
+
+impl Service {
+    /// These settings, from no file, without pages.
+    pub fn of(config: Config) -> Self {
+        Self {
+            config,
+            file: None,
+            overrides: Overrides::default(),
+            takeover: false,
+            assets: Box::new(|_| None),
+            #[cfg(feature = "application")]
+            handlers: None,
+        }
+    }
 }
 
 /// A running server.
@@ -120,6 +145,8 @@ pub fn start(service: Service, signals: &Signals) -> Result<Running, String> {
         identities: shard.identities.clone(),
         metrics: metrics.clone(),
         assets: service.assets,
+        #[cfg(feature = "application")]
+        handlers: service.handlers.map(|make| make(outlets.entrance())),
         exit: exit_sender,
         up: up.clone(),
     });
@@ -549,16 +576,16 @@ mod tests {
         ];
         let signals = Signals::catch().unwrap();
         for (key, change) in changes {
-            let overrides = Overrides { port: Some(0) };
+            let overrides = Overrides {
+                port: Some(0),
+                ..Overrides::default()
+            };
             let mut config = Config::demo(1, &overrides);
             config.ca_file = Some(authority.clone());
             change(&mut config, file.clone());
             let service = Service {
-                config,
-                file: None,
                 overrides,
-                takeover: false,
-                assets: |_| None,
+                ..Service::of(config)
             };
             let refusal = start(service, &signals).err().expect("nothing to serve with");
             let names_both = refusal.starts_with(key) && refusal.contains(&*file.to_string_lossy());

@@ -26,6 +26,8 @@ pub struct Gateway {
     pub bind: Vec<IpAddr>,
     /// Paths that clients may connect to; empty: any.
     pub paths: Vec<String>,
+    /// Code of this process is told of every event, and no backend. No setting of the file.
+    pub handlers: bool,
     /// Told of every event that has no URL of its own.
     pub url: Option<Endpoint>,
     /// Asked whether a client may connect.

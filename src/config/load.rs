@@ -33,6 +33,7 @@ pub(super) fn load(label: &str, text: &str, overrides: &Overrides) -> Result<(Co
     };
     let mut config = Config::blank();
     config.gateway.on = ini.section(gateway::SECTION).is_some();
+    config.gateway.handlers = overrides.handlers;
     if ini.section(SECTION).is_none() && !config.gateway.on {
         return Err(vec![ConfigError(note(0, missing_section(&ini)))]);
     }
@@ -397,12 +398,16 @@ impl Loader<'_> {
             &gateway.message_url,
             &gateway.close_url,
         ];
-        let is_unsigned = gateway.secret.expose().is_empty() && urls.into_iter().any(Option::is_some);
-        let secret_line = line("secret");
+        let has_urls = urls.into_iter().any(Option::is_some);
+        let is_unsigned = gateway.secret.expose().is_empty() && has_urls;
+        let (secret_line, url_line, gateway_handlers) = (line("secret"), line("url"), gateway.handlers);
         for (label, line, text) in wrong {
             self.fail(label, line, text);
         }
-        if is_unsigned {
+        if gateway_handlers && has_urls {
+            let text = "is not called: this program handles the events itself";
+            self.warn("[gateway] url", url_line, text);
+        } else if is_unsigned {
             let text = "is empty: a backend cannot tell the events of this server from anybody else's";
             self.warn("[gateway] secret", secret_line, text);
         }

@@ -306,6 +306,8 @@ pub struct Changes {
 pub struct Overrides {
     /// `-p`: the only port to listen on. 0 takes any free port; the command line does not let it through, tests use it.
     pub port: Option<u16>,
+    /// Code of this process handles the events of the gateway's clients, whatever URLs there are.
+    pub handlers: bool,
 }
 
 /// Why a file is refused: `server.ini:12: http_port: "70000" is not a port; use 1..65535`.

@@ -140,7 +140,10 @@ fn the_older_layout_is_served_on_both_ports_or_told_what_is_missing() {
         (config.ports, config.security_token.expose(), warnings),
         (vec![2501, 1984], "k", vec![])
     );
-    let overrides = Overrides { port: Some(9) };
+    let overrides = Overrides {
+        port: Some(9),
+        ..Overrides::default()
+    };
     let (config, warnings) = Config::from_file_text("t.ini", &complete, &overrides).expect("valid");
     assert_eq!(config.ports, [9]);
     let expected = "t.ini:4: socket_port: is not served, because -p names the only port";
@@ -166,7 +169,10 @@ fn secrets_stay_out_of_debug_explanation_and_errors() {
 
 #[test]
 fn the_explanation_names_every_origin() {
-    let overrides = Overrides { port: Some(2000) };
+    let overrides = Overrides {
+        port: Some(2000),
+        ..Overrides::default()
+    };
     let (config, _) = Config::from_file_text("t.ini", &format!("{GOOD}pin = no\n"), &overrides).expect("valid");
     let explained = render::explain(&config);
     let has = |line: &str| {
@@ -197,7 +203,10 @@ fn shown_values_read_back_as_themselves() {
 #[test]
 fn the_demo_serves_this_machine_only() {
     for port in [0, 1, 65_535] {
-        let overrides = Overrides { port: Some(port) };
+        let overrides = Overrides {
+            port: Some(port),
+            ..Overrides::default()
+        };
         let config = Config::demo(port, &overrides);
         assert_eq!(config.ports, [port]);
         assert!(config.bind.iter().all(IpAddr::is_loopback));

@@ -46,7 +46,8 @@ mod troubles;
 mod waiting;
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
@@ -88,6 +89,12 @@ pub trait Builder {
     /// `unix_seconds` is the wall clock, `nonce` random. `None` if the URL makes no sense for this callback.
     fn build(&self, request: &CallbackRequest, unix_seconds: u64, nonce: u64) -> Option<Request>;
 
+    /// Begins a callback that no server takes but code of this process, and gives what it will be answered. The code is
+    /// trusted to end by `deadline`, or to know better. `None`: it goes to a server.
+    fn here(&self, _request: &CallbackRequest, _deadline: Instant) -> Option<Pending> {
+        None
+    }
+
     /// A request to the server of `event` that comes from no client and asks for nothing: any answer says that the server
     /// is there. `None`: there is no such thing.
     fn neutral(&self, _event: Event) -> Option<Request> {
@@ -114,6 +121,9 @@ pub trait Builder {
         None
     }
 }
+
+/// The outcome of a callback that is answered in this process.
+pub type Pending = Pin<Box<dyn Future<Output = CallbackOutcome>>>;
 
 /// The builders of all doors, in the order of their numbers ([`crate::engine::hook::HookDoor`]).
 pub type Builders = Vec<Rc<dyn Builder>>;
@@ -341,27 +351,41 @@ impl Inner {
 
     /// One attempt, and what it says about the server.
     async fn call(&self, job: &Job) -> (CallbackOutcome, Verdict) {
-        let builder = self.builder(job.request.hook);
-        let request =
-            builder.and_then(|builder| builder.build(&job.request, clock::unix_seconds(), self.random.next()));
-        let Some(request) = request else {
-            return (CallbackOutcome::Failed(CallbackFailure::Unresolved), Verdict::Unclear);
-        };
         let (start, timeout) = (clock::instant(), self.settings.get().timeout);
         let deadline = match job.request.hook.event {
             Event::Close => start + timeout,
             Event::Connect | Event::Message => job.deadline.min(start + timeout),
         };
+        let builder = self.builder(job.request.hook);
+        if let Some(here) = builder
+            .as_ref()
+            .and_then(|builder| builder.here(&job.request, deadline))
+        {
+            let outcome = here.await;
+            self.observe(job, start);
+            return (outcome, Verdict::Unclear);
+        }
+        let request =
+            builder.and_then(|builder| builder.build(&job.request, clock::unix_seconds(), self.random.next()));
+        let Some(request) = request else {
+            return (CallbackOutcome::Failed(CallbackFailure::Unresolved), Verdict::Unclear);
+        };
         let outcome = match self.client.call(request, deadline).await {
             Ok(reply) => CallbackOutcome::Answered(reply),
             Err(failure) => CallbackOutcome::Failed(failure),
         };
+        let took = self.observe(job, start);
+        let verdict = health::verdict(&outcome, took, timeout);
+        (outcome, verdict)
+    }
+
+    /// Notes how long an attempt took that began at `start`.
+    fn observe(&self, job: &Job, start: Instant) -> Duration {
         let took = clock::instant() - start;
         if let Some(latency) = self.latency.get(job.request.hook) {
             latency.observe(took);
         }
-        let verdict = health::verdict(&outcome, took, timeout);
-        (outcome, verdict)
+        took
     }
 
     /// Books the end of an attempt.

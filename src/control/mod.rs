@@ -16,6 +16,11 @@ mod bodies;
 pub mod callback;
 mod callers;
 mod http;
+#[cfg(feature = "application")]
+mod local;
+#[cfg(not(feature = "application"))]
+#[path = "nothing_local.rs"]
+mod local;
 mod ops;
 mod places;
 mod process;
@@ -29,6 +34,8 @@ use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+
+use bytes::Bytes;
 
 use crate::cluster::{Announce, Cluster, Node};
 use crate::config::{Config, Overrides};
@@ -51,6 +58,7 @@ use crate::io::wake::{Sleeper, Waker};
 use crate::limits::{CONGESTION_PAUSE, MAILBOX_BATCH, RECEIVE_SCRATCH_BYTES};
 use crate::metrics::CoreMetrics;
 use callback::Callbacks;
+use local::Local;
 use wait::Callers;
 
 /// What the control core is made of, moved to its thread.
@@ -87,6 +95,9 @@ pub struct ControlSetup {
     pub server_name: OwnName,
     /// Static pages by path.
     pub assets: Assets,
+    /// Code of this process that handles the events of clients.
+    #[cfg(feature = "application")]
+    pub handlers: Option<Box<dyn crate::io::application::Handlers>>,
     /// Told the exit code when the server has stopped.
     pub exit: std::sync::mpsc::Sender<u8>,
     /// Told when this core serves.
@@ -100,7 +111,7 @@ pub fn prepare_client(config: &Config) -> Result<Prepared, String> {
 }
 
 /// Static pages by path: content type and body.
-pub type Assets = fn(&[u8]) -> Option<(&'static str, &'static [u8])>;
+pub type Assets = Box<dyn Fn(&[u8]) -> Option<(&'static str, Bytes)> + Send>;
 
 /// What the machine offers.
 #[derive(Clone, Copy, Debug)]
@@ -130,6 +141,8 @@ pub struct Control {
     identities: IdentityKey,
     metrics: Vec<Arc<CoreMetrics>>,
     callbacks: Callbacks,
+    /// Handles events in the place of a backend.
+    local: Local,
     client: Client,
     cluster: Cluster,
     /// When the first certificate of ours ends, in seconds since 1970.
@@ -169,7 +182,11 @@ pub async fn run(setup: ControlSetup) {
         Ok(client) => client,
         Err(error) => panic!("the callback client cannot start: {error}"),
     };
-    let builders = surface::builders(&setup.config);
+    let local = Local::new(
+        #[cfg(feature = "application")]
+        setup.handlers,
+    );
+    let builders = local.in_place(surface::builders(&setup.config));
     let outlets = Rc::new(RefCell::new(setup.outlets.of_core(setup.waker.clone())));
     let desk = Desk::new(
         setup.identities.node(),
@@ -194,6 +211,7 @@ pub async fn run(setup: ControlSetup) {
         identities: setup.identities,
         metrics: setup.metrics,
         callbacks: Callbacks::start(client.clone(), builders, completion(control), settings),
+        local,
         client,
         cluster,
         certificate_expiry,
@@ -250,6 +268,10 @@ async fn mail(control: Rc<Control>, mailbox: Receiver<ControlMail>, sleeper: Sle
             ControlMail::DescriptorsShort => control.client.close_unused(),
             ControlMail::Offer(offer) => control.may_be_replaced(offer),
             ControlMail::Replaced(successor) => control.give_way(successor),
+            #[cfg(feature = "application")]
+            ControlMail::Asked(asked) => surface::answer(&control, asked),
+            #[cfg(feature = "application")]
+            ControlMail::Handled(handled) => control.on_handled(handled),
             ControlMail::Predecessor(address) => control.cluster.set_predecessor(address),
             ControlMail::Signal(Signal::Stop) => control.stop(),
             ControlMail::Signal(Signal::Reload) => reload::request(&control),

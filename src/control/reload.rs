@@ -211,7 +211,7 @@ impl Control {
         if config != *old {
             let config = Arc::new(config);
             *self.config.borrow_mut() = config.clone();
-            self.callbacks.rebuild(surface::builders(&config));
+            self.callbacks.rebuild(self.local.in_place(surface::builders(&config)));
             self.callbacks.reload(callback::Settings::of(&config));
             self.cluster.reload(&config);
             for shard in self.shards() {

@@ -29,6 +29,10 @@ use super::ops;
 use crate::config::Config;
 use crate::engine::command::{CallbackOutcome, CallbackRequest};
 use crate::engine::hook::Event;
+#[cfg(feature = "application")]
+use crate::engine::hook::HookDoor;
+#[cfg(feature = "application")]
+use crate::io::application::Asked;
 use crate::protocol::gateway::events::HOOKS as HOOKS_OF_GATEWAY;
 use crate::wire::http1::RequestHead;
 use crate::wire::http1::answer::HttpAnswer;
@@ -187,6 +191,21 @@ pub fn completed(control: &Rc<Control>, request: &CallbackRequest, outcome: Call
         control.callback_done(request.client, request.token, outcome);
     }
     // The session of one that is gone waits for nothing.
+}
+
+/// The door whose events code of this process may handle.
+#[cfg(feature = "application")]
+pub const HANDLED_HERE: HookDoor = crate::protocol::gateway::events::HOOKS;
+
+/// Carries out what code of this process asks for.
+#[cfg(feature = "application")]
+pub fn answer(control: &Rc<Control>, asked: Asked) {
+    let control = control.clone();
+    monoio::spawn(async move {
+        let outcome = gateway::perform(&control, &asked.request).await;
+        // Whoever asked may have gone.
+        let _ = asked.answer.send(outcome);
+    });
 }
 
 /// Takes the head of a request; `Err` is its answer, if no body is needed for it.

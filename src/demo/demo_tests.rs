@@ -160,7 +160,7 @@ fn the_demo_configuration_has_our_token_and_urls() {
 fn assets_refer_only_to_each_other() {
     for path in ["/", "/demo", "/demo/", "/demo/client.js", "/demo/page.js"] {
         let (kind, body) = asset(path.as_bytes()).unwrap();
-        let text = str::from_utf8(body).unwrap();
+        let text = str::from_utf8(&body).unwrap();
         assert!(kind.ends_with("charset=utf-8"));
         for part in ["src=\"http", "href=\"http", "url(", "from \"http", "fetch("] {
             assert!(!text.contains(part), "{path} has an outside resource");

@@ -20,6 +20,8 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::config::{Config, OriginRule, Overrides, Secret};
 
 /// The shared secret of the demonstration, another one at each start: pages of other servers that a browser has open could
@@ -56,13 +58,14 @@ const KEPT_MAX: usize = WORKERS / 2;
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// What is served at a path: content type and body.
-pub fn asset(path: &[u8]) -> Option<(&'static str, &'static [u8])> {
-    match path {
-        b"/" | b"/demo" | b"/demo/" => Some(("text/html; charset=utf-8", PAGE.as_bytes())),
-        b"/demo/client.js" => Some(("text/javascript; charset=utf-8", SCRIPT.as_bytes())),
-        b"/demo/page.js" => Some(("text/javascript; charset=utf-8", PAGE_SCRIPT.as_bytes())),
-        _ => None,
-    }
+pub fn asset(path: &[u8]) -> Option<(&'static str, Bytes)> {
+    let (content_type, text) = match path {
+        b"/" | b"/demo" | b"/demo/" => ("text/html; charset=utf-8", PAGE),
+        b"/demo/client.js" => ("text/javascript; charset=utf-8", SCRIPT),
+        b"/demo/page.js" => ("text/javascript; charset=utf-8", PAGE_SCRIPT),
+        _ => return None,
+    };
+    Some((content_type, Bytes::from_static(text.as_bytes())))
 }
 
 /// What `--demo` prints: where to look, and what to try.

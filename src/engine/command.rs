@@ -266,7 +266,7 @@ pub struct Part {
 }
 
 /// A question to the business server. The control core adds what belongs to the call itself: URL, signature, framing.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct CallbackRequest {
     /// Who asks; the answer goes back to it.
     pub client: ClientId,

@@ -170,6 +170,18 @@ impl<T, W: Wake> Sender<T, W> {
         self.overflow.len()
     }
 
+    /// A way into the same mailbox for threads that are no core.
+    pub fn entrance(&self) -> Entrance<T, W>
+    where
+        W: Clone,
+    {
+        Entrance {
+            queue: self.queue.clone(),
+            asleep: Arc::clone(&self.asleep),
+            wake: self.wake.clone(),
+        }
+    }
+
     fn push(&mut self, message: T) {
         if let Err(message) = self.try_push(message) {
             self.keep(message);
@@ -186,6 +198,40 @@ impl<T, W: Wake> Sender<T, W> {
             Err(TrySendError::Full(message)) => Err(message),
             Ok(()) | Err(TrySendError::Disconnected(_)) => {
                 self.unannounced = true;
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The way into a core's mailbox of threads that are no core, and may share it: nothing waits here.
+#[derive(Debug)]
+pub struct Entrance<T, W> {
+    queue: crossbeam_channel::Sender<T>,
+    asleep: Arc<Asleep>,
+    wake: W,
+}
+
+impl<T, W: Clone> Clone for Entrance<T, W> {
+    fn clone(&self) -> Self {
+        Self {
+            queue: self.queue.clone(),
+            asleep: Arc::clone(&self.asleep),
+            wake: self.wake.clone(),
+        }
+    }
+}
+
+impl<T, W: Wake> Entrance<T, W> {
+    /// Posts a message and wakes the receiver if it sleeps; never blocks. A full mailbox gives the message back. Without a
+    /// receiver the message is dropped.
+    pub fn post(&self, message: T) -> Result<(), T> {
+        match self.queue.try_send(message) {
+            Err(TrySendError::Full(message)) => Err(message),
+            Ok(()) | Err(TrySendError::Disconnected(_)) => {
+                if self.asleep.claim() {
+                    self.wake.wake();
+                }
                 Ok(())
             }
         }
@@ -255,6 +301,22 @@ mod tests {
         fn wake(&self) {
             self.0.fetch_add(1, Ordering::SeqCst);
         }
+    }
+
+    #[test]
+    fn an_entrance_wakes_a_sleeper_and_gives_back_what_finds_no_room() {
+        let wakes = Count::default();
+        let (sender, receiver) = mailbox(1, wakes.clone());
+        let (first, second) = (sender.entrance(), sender.entrance());
+        assert!(receiver.prepare_sleep());
+        assert_eq!(first.post(1), Ok(()));
+        assert_eq!(second.post(2), Err(2));
+        assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
+        assert_eq!(received(&receiver, 9), [1]);
+        receiver.cancel_sleep();
+        assert_eq!(second.post(2), Ok(()));
+        assert_eq!(wakes.0.load(Ordering::SeqCst), 1, "it is awake");
+        assert_eq!(received(&receiver, 9), [2]);
     }
 
     fn received(receiver: &Receiver<u32>, max: usize) -> Vec<u32> {

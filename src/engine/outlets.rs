@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::ids::ShardId;
-use super::mailbox::{Sender, SenderCounts, Wake};
+use super::mailbox::{Entrance, Sender, SenderCounts, Wake};
 use crate::metrics::{CoreMetrics, Metric};
 
 /// One core's senders to all cores: `S` is mail to a shard, `C` mail to the control core, `W` wakes a core. Posted mail is
@@ -74,6 +74,14 @@ impl<S, C, W: Wake> Outlets<S, C, W> {
     pub fn counted(mut self, metrics: Arc<CoreMetrics>) -> Self {
         self.metrics = Some(metrics);
         self
+    }
+
+    /// A way to the control core for threads that are no core.
+    pub fn entrance(&self) -> Entrance<C, W>
+    where
+        W: Clone,
+    {
+        self.control.entrance()
     }
 
     /// Number of shards.

@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+#[cfg(feature = "application")]
+use super::application::{Asked, Handled};
 use super::takeover::{Offer, Successor};
 use super::tls::{Identity, Session};
 use super::wake::Waker;
@@ -40,6 +42,12 @@ pub enum ControlMail<S = OwnedFd> {
     Offer(Offer),
     /// It has been: stop gracefully, its listening sockets live on there.
     Replaced(Successor),
+    /// Code of this process asks for something.
+    #[cfg(feature = "application")]
+    Asked(Asked),
+    /// A handler of this process has ended.
+    #[cfg(feature = "application")]
+    Handled(Handled),
     /// The server this one has replaced serves calls for its last clients there; none: it has ended.
     Predecessor(Option<SocketAddr>),
 }

@@ -18,6 +18,8 @@
 //! | `http/` | outgoing HTTP |
 
 pub mod admission;
+#[cfg(feature = "application")]
+pub mod application;
 pub mod clock;
 pub mod console;
 pub mod core;

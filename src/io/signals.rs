@@ -53,6 +53,11 @@ impl Signals {
         Ok(signals)
     }
 
+    /// No signals: the process they are sent to is not this server's alone.
+    pub fn none() -> Self {
+        Self(Arc::default())
+    }
+
     /// The server may have clients from now on, who have to be told when it ends.
     pub fn begin_to_serve(&self) {
         self.state().has_clients = true;

@@ -296,15 +296,22 @@ impl Shard {
         now: Instant,
     ) {
         self.metrics.add(Metric::AuthGone, 1);
-        // It never joins them, but its session may have to tell what it would have been in.
-        let joins = actions.steps.drain(..).filter_map(|step| match step {
-            Action::Join(name) | Action::Bind { name, .. } => Some(name),
-            _ => None,
-        });
-        let names: Vec<_> = joins.collect();
+        // It never joins them, but its session may have to tell what it would have been in. What it asks the backend it has to
+        // be answered.
+        let (mut names, mut asked) = (Vec::new(), Vec::new());
+        for step in actions.steps.drain(..) {
+            match step {
+                Action::Join(name) | Action::Bind { name, .. } => names.push(name),
+                Action::Callback(request) => asked.push(Report::Callback(request)),
+                _ => {}
+            }
+        }
         // Whoever could not have become a client is not called back, gone or not.
         match (admission, upgrade.accept) {
-            (Ok(session), Ok(_)) => self.close_unborn(id, session, &names, now),
+            (Ok(session), Ok(_)) => {
+                self.reports.append(&mut asked);
+                self.close_unborn(id, session, &names, now);
+            }
             _ => self.free(id),
         }
     }

@@ -174,7 +174,13 @@ mod tests {
     #[test]
     fn a_server_is_reached_where_it_listens() {
         let local = |bind: &[&str]| {
-            let mut config = Config::demo(1, &Overrides { port: Some(80) });
+            let mut config = Config::demo(
+                1,
+                &Overrides {
+                    port: Some(80),
+                    ..Overrides::default()
+                },
+            );
             config.bind = bind.iter().map(|address| address.parse().unwrap()).collect();
             super::local(&config).authority
         };

@@ -13,7 +13,7 @@ use source::{Named, Token, code, module_of, paths};
 const LAYERS: &[&[&str]] = &[
     &["main", "bin"],
     &["lib"],
-    &["tool"],
+    &["application", "tool"],
     &["server", "demo", "fuzzing"],
     &["control"],
     &["cluster"],

@@ -28,7 +28,7 @@ use http::{Method, StatusCode};
 use sha2::{Digest, Sha256};
 
 use self::actions::Acting;
-use self::perform::perform;
+pub(super) use self::perform::perform;
 use self::turns::Turns;
 use super::Received;
 use crate::config::Config;

@@ -36,7 +36,7 @@ pub(crate) fn policy(config: &Config) -> DoorPolicy {
         ping_interval: gateway.ping_interval,
         ping_timeout: gateway.ping_timeout,
         idle_timeout: gateway.idle_timeout,
-        wants_address: events::url(gateway, Event::Connect).is_some(),
+        wants_address: events::is_told(gateway, Event::Connect),
         ..policy
     }
 }
@@ -63,7 +63,7 @@ pub(crate) fn knock(
     if !context.identities.short().has_room(context.client) {
         return Entry::Answer(refused(HttpAnswer::overloaded()));
     }
-    if events::url(&context.config.gateway, Event::Connect).is_none() {
+    if !events::is_told(&context.config.gateway, Event::Connect) {
         let session = Session::admitted(context, Admitted::default(), out);
         return session.map_or_else(|_| Entry::Answer(refused(HttpAnswer::overloaded())), Entry::Admit);
     }

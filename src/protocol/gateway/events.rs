@@ -15,11 +15,14 @@ use std::net::SocketAddr;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use hashbrown::HashSet;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
+use super::api::ClientText;
 use crate::config::{Endpoint, Gateway};
+use crate::engine::command::CallbackRequest;
 use crate::engine::hook::{Event, HookDoor};
 use crate::engine::name::Name;
 use crate::time::Duration;
@@ -171,7 +174,57 @@ impl Gone<'_> {
     }
 }
 
-/// Where an event goes; `None`: nobody is asked or told.
+/// Whether somebody is asked or told of an event: a handler of this process, or a backend.
+pub fn is_told(gateway: &Gateway, event: Event) -> bool {
+    gateway.handlers || url(gateway, event).is_some()
+}
+
+/// What a handler of this process is told of a client that has said something, or has come ([`session::ADMISSION`]): its parts as
+/// they are, since both sides are one program. They travel in the fields of a [`CallbackRequest`], which are filled and read
+/// here only.
+///
+/// [`session::ADMISSION`]: super::session::ADMISSION
+#[derive(Clone, Copy, Debug)]
+pub struct Parts<'a> {
+    /// The client.
+    pub client: ClientText,
+    /// Its uid, if it has one.
+    pub uid: Option<&'a [u8]>,
+    /// JSON of its session.
+    pub session: &'a Bytes,
+    /// Text or binary.
+    pub kind: ws::Kind,
+    /// What it said.
+    pub payload: &'a Bytes,
+}
+
+impl<'a> Parts<'a> {
+    /// Puts them into a request.
+    pub fn fill(self, request: &mut CallbackRequest) {
+        request.msgtype = u16::from(self.kind == ws::Kind::Binary);
+        request.query = [&self.client.0, self.uid.unwrap_or_default()].concat().into();
+        request.headers = self.session.clone();
+        request.body = self.payload.clone();
+    }
+
+    /// Takes them out of one; `None`: they are not in there.
+    pub fn of(request: &'a CallbackRequest) -> Option<Self> {
+        let (client, uid) = request.query.split_first_chunk()?;
+        Some(Self {
+            client: ClientText(*client),
+            // No uid is empty.
+            uid: (!uid.is_empty()).then_some(uid),
+            session: &request.headers,
+            kind: match request.msgtype {
+                0 => ws::Kind::Text,
+                _ => ws::Kind::Binary,
+            },
+            payload: &request.body,
+        })
+    }
+}
+
+/// Where an event goes; `None`: no backend is asked or told.
 pub fn url(gateway: &Gateway, event: Event) -> Option<&Endpoint> {
     let own = match event {
         Event::Connect => &gateway.connect_url,

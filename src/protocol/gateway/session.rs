@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::answers::Admitted;
 use super::api::ClientText;
 use super::data::Data;
-use super::events::{self, Gone, HOOKS, Saying};
+use super::events::{self, Gone, HOOKS, Parts, Saying};
 use super::names::{self, GROUP, UID};
 use crate::budget::{self, Use};
 use crate::close::{CloseCause, CloseFrame};
@@ -80,7 +80,7 @@ impl Session {
         } = admitted;
         let data = session.map(|session| Data::new(&session, &context.config.gateway));
         let data = data.transpose()?.unwrap_or_default();
-        let names = std::iter::once(names::everybody()).chain(uid).chain(groups);
+        let names = std::iter::once(names::everybody()).chain(uid.clone()).chain(groups);
         out.steps.extend(names.map(Action::Join));
         for message in messages {
             let opcode = if message.binary {
@@ -91,21 +91,29 @@ impl Session {
             ws::push_frame(&mut out.reply, opcode, &message.payload);
             out.reply_frames += 1;
         }
-        let mut events = Serial::default();
-        if !actions.is_empty() {
-            events.begin();
-        }
-        Ok(Self {
+        let mut session = Self {
             since: context.now,
-            events,
+            events: Serial::default(),
             data,
             gone: None,
-        })
+        };
+        if context.config.gateway.handlers {
+            session.events.begin();
+            let nothing = Said {
+                kind: ws::Kind::Text,
+                payload: Bytes::new(),
+            };
+            let come = session.to_handler(context, ADMISSION, uid.as_ref(), &nothing);
+            out.steps.push(Action::Callback(come));
+        } else if !actions.is_empty() {
+            session.events.begin();
+        }
+        Ok(session)
     }
 
     /// A whole message arrived.
     pub(crate) fn on_message(&mut self, context: Context<'_>, kind: ws::Kind, payload: &[u8], out: &mut Actions) {
-        if events::url(&context.config.gateway, Event::Message).is_none() {
+        if !events::is_told(&context.config.gateway, Event::Message) {
             return;
         }
         let said = Said {
@@ -140,7 +148,7 @@ impl Session {
         ending: &Ending,
         names: impl Iterator<Item = &'a Name>,
     ) {
-        let is_told = |event| events::url(&context.config.gateway, event).is_some();
+        let is_told = |event| events::is_told(&context.config.gateway, event);
         if !is_told(Event::Message) && !is_told(Event::Close) {
             return;
         }
@@ -166,8 +174,8 @@ impl Session {
 
     /// The last event.
     pub(crate) fn close_callback(&self, context: Context<'_>) -> Option<CallbackRequest> {
-        events::url(&context.config.gateway, Event::Close)?;
-        let last = self.gone.as_deref()?;
+        let last = self.gone.as_deref();
+        let last = last.filter(|_| events::is_told(&context.config.gateway, Event::Close))?;
         let id = client_text(context);
         let gone = Gone {
             client_id: text(&id),
@@ -207,7 +215,26 @@ impl Session {
             payload: &said.payload,
         };
         let token = said.payload.len() as u64;
+        if context.config.gateway.handlers {
+            return Action::Callback(self.to_handler(context, token, uid, said));
+        }
         Action::Callback(request(context, Event::Message, token, saying.body()))
+    }
+}
+
+impl Session {
+    /// The event for a handler of this process.
+    fn to_handler(&self, context: Context<'_>, token: u64, uid: Option<&Name>, said: &Said) -> CallbackRequest {
+        let mut request = request(context, Event::Message, token, Vec::new());
+        let parts = Parts {
+            client: client_text(context),
+            uid: uid.map(Name::text),
+            session: &self.data(),
+            kind: said.kind,
+            payload: &said.payload,
+        };
+        parts.fill(&mut request);
+        request
     }
 }
 

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
-use super::call::{ClientText, Exclusive, Farewell, Message, Page, REASON_BYTES_MAX, Targets};
+use super::call::{ClientText, Exclusive, Farewell, Message, Page, Targets};
 use super::error::quoted;
 use super::json::compact;
 use super::parameter::{Kind, Parameter};
@@ -242,27 +242,15 @@ impl<'a> Arguments<'a> {
     /// How to close.
     pub(super) fn farewell(&mut self) -> Result<Farewell, ApiError> {
         let message = self.optional_message()?;
-        let code = match self.number("code")?.map(u16::try_from) {
-            None => 1000,
-            Some(Ok(code @ (1000..=1003 | 1007..=1014 | 3000..=4999))) => code,
-            Some(_) => return Err(wrong("code", "1000 to 1003, 1007 to 1014 or 3000 to 4999")),
-        };
-        let reason = self.text("reason")?.unwrap_or_default();
-        if reason.len() > REASON_BYTES_MAX {
-            return Err(wrong("reason", &format!("at most {REASON_BYTES_MAX} bytes")));
-        }
-        let force = self.flag("force")?;
-        if force && message.is_some() {
-            return Err(ApiError::bad_request(
-                "force throws messages away, so there can be none",
-            ));
-        }
-        Ok(Farewell {
+        let code = self.number("code")?.unwrap_or(1000);
+        let farewell = Farewell {
             message,
-            code,
-            reason,
-            force,
-        })
+            // What is no u16 is no code either.
+            code: code.try_into().unwrap_or_default(),
+            reason: self.text("reason")?.unwrap_or_default(),
+            force: self.flag("force")?,
+        };
+        farewell.checked()
     }
 
     /// Receivers of different kinds.
@@ -305,7 +293,7 @@ fn missing(name: &str) -> ApiError {
     ApiError::bad_request(format!("{name} is missing"))
 }
 
-fn wrong(name: &str, expected: &str) -> ApiError {
+pub(super) fn wrong(name: &str, expected: &str) -> ApiError {
     ApiError::bad_request(format!("{name}: {expected} expected"))
 }
 
@@ -342,6 +330,11 @@ fn name(parameter: &str, space: Space, value: Value) -> Result<Name, ApiError> {
     let Value::String(text) = value else {
         return Err(wrong(parameter, "a string"));
     };
+    checked_name(parameter, space, &text)
+}
+
+/// The uid or group called `text`, given as `parameter`; refused if it is empty or too long.
+pub fn checked_name(parameter: &str, space: Space, text: &str) -> Result<Name, ApiError> {
     match text.len() {
         0 => Err(ApiError::bad_request(format!("{parameter}: must not be empty"))),
         1..=NAME_BYTES_MAX => Ok(Name::new(space, text.as_bytes())),

@@ -1,9 +1,13 @@
 //! What callers can ask for, with its arguments read: one variant for each row of the interface. REST, `/v1/call/`, batches,
 //! the actions of a backend's answer and the library all make a [`Call`], and one place carries it out.
 
+use std::fmt;
+use std::str::FromStr;
+
 use bytes::Bytes;
 
 use super::ApiError;
+use super::arguments::wrong;
 use crate::engine::name::Name;
 
 /// Digits of a client's id.
@@ -22,6 +26,26 @@ impl ClientText {
         let digits: [u8; CLIENT_TEXT_LEN] = text.as_bytes().try_into().ok()?;
         let is_digit = |digit: &u8| matches!(digit, b'0'..=b'9' | b'a'..=b'f');
         digits.iter().all(is_digit).then_some(Self(digits))
+    }
+
+    /// As text.
+    pub fn as_str(&self) -> &str {
+        // Made of digits only.
+        str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for ClientText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for ClientText {
+    type Err = ApiError;
+
+    fn from_str(text: &str) -> Result<Self, ApiError> {
+        Self::new(text).ok_or_else(|| ApiError::bad_request("a client id is 20 lower-case hex digits"))
     }
 }
 
@@ -290,6 +314,23 @@ pub struct Farewell {
 
 /// Longest reason of a close frame (RFC 6455 §5.5: 125 bytes with its code).
 pub const REASON_BYTES_MAX: usize = 123;
+
+impl Farewell {
+    /// The same, if it is one that can be said.
+    pub fn checked(self) -> Result<Self, ApiError> {
+        if !matches!(self.code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
+            return Err(wrong("code", "1000 to 1003, 1007 to 1014 or 3000 to 4999"));
+        }
+        if self.reason.len() > REASON_BYTES_MAX {
+            return Err(wrong("reason", &format!("at most {REASON_BYTES_MAX} bytes")));
+        }
+        if self.force && self.message.is_some() {
+            let text = "force throws messages away, so there can be none";
+            return Err(ApiError::bad_request(text));
+        }
+        Ok(self)
+    }
+}
 
 impl Request {
     /// A call that treats the absence of a client as an error.

@@ -38,6 +38,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+pub use self::arguments::checked_name;
 pub use self::call::{
     CLIENT_TEXT_LEN, Call, ClientText, Exclusive, Farewell, GroupDetail, Message, Page, REASON_BYTES_MAX, Request,
     Send, Targets,
