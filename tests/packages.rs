@@ -1,5 +1,5 @@
 //! What is published says one thing: the version everywhere, and the day of its release. Building and using the packages is
-//! `make dist` and `packaging/try.py` (`.ci/run`): that takes a release build.
+//! `make dist` and `packaging/try.py` (`.ci/release`): that takes a release build.
 
 use serde_json::Value;
 use std::path::Path;
