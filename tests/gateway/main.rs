@@ -9,6 +9,7 @@ mod api;
 mod clients;
 mod events;
 mod heartbeats;
+mod ids;
 mod ports;
 
 use common::client::{Client, Open};
