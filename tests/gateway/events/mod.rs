@@ -1,7 +1,9 @@
 //! Events of clients as a backend sees them over HTTP, and what its answers do.
 
+mod actions;
 mod closing;
 mod connect;
+mod examples;
 mod faults;
 mod messages;
 

@@ -7,6 +7,7 @@ mod connect;
 mod containment;
 mod downstream;
 mod drain;
+mod events;
 mod fanout;
 mod gateway;
 mod inflate;
