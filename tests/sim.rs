@@ -25,6 +25,8 @@ mod net;
 mod oracle;
 #[path = "sim/plan.rs"]
 mod plan;
+#[path = "sim/questions.rs"]
+mod questions;
 #[path = "sim/records.rs"]
 mod records;
 #[path = "sim/rig.rs"]

@@ -15,11 +15,12 @@ use super::Input8;
 use crate::close::CloseCause;
 use crate::config::{Config, Overrides};
 use crate::engine::command::{
-    CallbackFailure, CallbackOutcome, CallbackReply, CallbackRequest, CloseOrder, Command, Report,
+    CallbackFailure, CallbackOutcome, CallbackReply, CallbackRequest, CloseOrder, Command, Edit, Report,
 };
 use crate::engine::hook::Event;
 use crate::engine::ids::{ClientId, IdentityKey, ShardId, Ticket};
-use crate::engine::name::Name;
+use crate::engine::name::{Name, Space};
+use crate::engine::query::{Detail, Page, Query};
 use crate::engine::registry::HomeHash;
 use crate::metrics::{CoreMetrics, Labels};
 use crate::protocol::ListenerId;
@@ -192,19 +193,7 @@ impl World {
                     self.writable(id.shard.index());
                 }
             }
-            12 => {
-                if let Some(client) = self.client(input) {
-                    let ticket = self.question();
-                    self.post(
-                        client.shard,
-                        Command::Close {
-                            client,
-                            order: Box::new(CloseOrder::new(CloseCause::Kicked)),
-                            ticket,
-                        },
-                    );
-                }
-            }
+            12 => self.change_or_ask(input),
             _ => self.deliver(input.pick(2), 1 + input.pick(4)),
         }
     }
@@ -330,6 +319,44 @@ impl World {
         }
     }
 
+    /// A caller closes a client, changes it, or asks about it.
+    fn change_or_ask(&mut self, input: &mut Input8<'_>) {
+        let Some(client) = self.client(input) else { return };
+        let (shard, ticket) = (client.shard, self.question());
+        let command = match input.pick(6) {
+            0 => Command::Unbind {
+                client,
+                space: Space::USER,
+                ticket,
+            },
+            1 => Command::Edit {
+                client,
+                edit: Edit {
+                    verb: input.byte().unwrap_or_default(),
+                    patch: input.bytes().into(),
+                },
+                ticket,
+            },
+            2 => Command::Close {
+                client,
+                order: Box::new(order(input)),
+                ticket,
+            },
+            3 => Command::Close {
+                client,
+                order: Box::new(CloseOrder::new(CloseCause::Kicked)),
+                ticket,
+            },
+            _ => Command::Query {
+                query: Arc::new(query(client, input)),
+                cursor: [0, 1, 2, u64::MAX][input.pick(4)],
+                max: [0, 1, u32::MAX][input.pick(3)],
+                ticket,
+            },
+        };
+        self.post(shard, command);
+    }
+
     fn question(&mut self) -> Ticket {
         let ticket = self.ticket();
         self.questions.insert(ticket, 0);
@@ -401,7 +428,11 @@ impl World {
                 }
                 self.callbacks.push_back(request);
             }
-            Report::Told { .. } => {}
+            Report::Told { ticket, page, next } => {
+                let is_empty = matches!(&page, Page::Members(members) if members.is_empty());
+                assert!(!is_empty || next.is_none(), "a walk that stands still");
+                *self.questions.get_mut(&ticket).expect("a question of ours") += 1;
+            }
             Report::Drained { .. } => self.drained += 1,
         }
     }
@@ -444,6 +475,34 @@ impl World {
             self.nets.iter().all(|net| net.room.is_empty()),
             "a socket was left open"
         );
+    }
+}
+
+/// Any order to close, also what no caller should ask for.
+fn order(input: &mut Input8<'_>) -> CloseOrder {
+    let code = [1000, 1006, 4001, 0][input.pick(4)];
+    CloseOrder {
+        code: Some(code),
+        reason: input.bytes().into(),
+        farewell: (input.pick(2) == 0).then(|| (7, vec![b'f'; input.pick(256) * 300].into())),
+        force: input.pick(4) == 0,
+        ..CloseOrder::new(CloseCause::ALL[input.pick(CloseCause::ALL.len())])
+    }
+}
+
+fn query(client: ClientId, input: &mut Input8<'_>) -> Query {
+    let name = Name::channel(CHANNELS[input.pick(3)].as_bytes());
+    match input.pick(4) {
+        0 => Query::Client { client },
+        1 => Query::Members {
+            name,
+            detail: Detail {
+                data: true,
+                names: Some(Space::CHANNEL),
+            },
+        },
+        2 => Query::Names { space: Space::CHANNEL },
+        _ => Query::Count { names: vec![name] },
     }
 }
 

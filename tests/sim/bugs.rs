@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use rainbow_server::close::CloseCause;
 use rainbow_server::engine::command::{
     CallbackOutcome, CallbackRequest, CloseOrder, Command, Publish, Report, Target, Tell,
 };
 use rainbow_server::engine::hook::Event;
 use rainbow_server::engine::ids::{ClientId, ShardId, Ticket};
-use rainbow_server::engine::name::Name;
+use rainbow_server::engine::name::{Name, Space};
+use rainbow_server::engine::query::{Page, Query};
 
 use crate::cores::Mail;
 use crate::rig;
@@ -76,6 +78,30 @@ pub enum Bug {
     /// What another node counted is counted twice.
     CountNodeTwice,
 
+    // Questions and orders.
+    /// A page of members begins one too far on: somebody is missed.
+    SkipMember,
+    /// A walk ends at the end of a page.
+    EndWalk,
+    /// A page is answered twice.
+    PageTwice,
+    /// What became of a change is told twice.
+    DoneTwice,
+    /// One too many is counted.
+    CountWrong,
+    /// A client is taken out of another set than its user.
+    UnbindOther,
+    /// An edit is lost, and answered all the same.
+    LoseEdit,
+    /// A farewell is lost.
+    LoseFarewell,
+    /// A client is closed by force that was to be told.
+    ForceClose,
+    /// An order to close is lost, and answered all the same.
+    SpareClient,
+    /// A farewell comes behind the close frame.
+    LateFarewell,
+
     // The business.
     /// A message is forwarded twice.
     DuplicateForward,
@@ -118,7 +144,7 @@ pub enum Bug {
 }
 
 impl Bug {
-    pub const ALL: [Bug; 46] = [
+    pub const ALL: [Bug; 57] = [
         Bug::Reorder,
         Bug::Overtake,
         Bug::Uncork,
@@ -147,6 +173,17 @@ impl Bug {
         Bug::AnswerTwice,
         Bug::MistakePart,
         Bug::CountNodeTwice,
+        Bug::SkipMember,
+        Bug::EndWalk,
+        Bug::PageTwice,
+        Bug::DoneTwice,
+        Bug::CountWrong,
+        Bug::UnbindOther,
+        Bug::LoseEdit,
+        Bug::LoseFarewell,
+        Bug::ForceClose,
+        Bug::SpareClient,
+        Bug::LateFarewell,
         Bug::DuplicateForward,
         Bug::ForwardAfterClose,
         Bug::DropCallbackDone,
@@ -219,6 +256,41 @@ impl Bug {
                 // Leaves another channel instead.
                 *channel = Name::channel(&[b"not ", channel.text()].concat());
             }
+            Command::Query { query, cursor, .. }
+                if *cursor > 1 && matches!(**query, Query::Members { .. }) && world.strikes(Bug::SkipMember, 50) =>
+            {
+                *cursor -= 1;
+            }
+            Command::Query {
+                query,
+                cursor,
+                max,
+                ticket,
+            } if world.strikes(Bug::PageTwice, 20) => more.push(Command::Query {
+                query: query.clone(),
+                cursor: *cursor,
+                max: *max,
+                ticket: *ticket,
+            }),
+            Command::Unbind { client, ticket, .. } if world.strikes(Bug::UnbindOther, 50) => {
+                let (client, ticket, channel) = (*client, *ticket, rig::channel("channel 0"));
+                command = Command::Leave {
+                    client,
+                    channel,
+                    ticket,
+                };
+            }
+            Command::Edit { edit, .. } if world.strikes(Bug::LoseEdit, 20) => {
+                (edit.verb, edit.patch) = (1, Bytes::new());
+            }
+            Command::Close { order, .. } if order.farewell.is_some() && world.strikes(Bug::LoseFarewell, 50) => {
+                order.farewell = None;
+            }
+            Command::Close { order, .. } if !order.force && world.strikes(Bug::ForceClose, 50) => order.force = true,
+            Command::Close { client, ticket, .. } if world.strikes(Bug::SpareClient, 50) => {
+                let (client, ticket, space) = (*client, *ticket, Space::CHANNEL);
+                command = Command::Unbind { client, space, ticket };
+            }
             Command::Join { client, .. } | Command::Leave { client, .. } if bug == Bug::ForgetGeneration => {
                 let now = world.holder(target, client.slot);
                 if let Some(now) = now.filter(|now| now != client) {
@@ -241,6 +313,21 @@ impl Bug {
         let mut more = None;
         match &mut report {
             Report::Part(_) if world.strikes(Bug::DropPart, 10) => return Vec::new(),
+            Report::Told { page, next, .. }
+                if next.is_some() && matches!(page, Page::Members(_)) && world.strikes(Bug::EndWalk, 50) =>
+            {
+                *next = None;
+            }
+            Report::Told {
+                page: Page::Counts(counts),
+                ..
+            } if world.strikes(Bug::CountWrong, 20) => {
+                counts.iter_mut().for_each(|count| *count += 1);
+            }
+            Report::Done { ticket, done } if world.strikes(Bug::DoneTwice, 20) => {
+                let (ticket, done) = (*ticket, done.clone());
+                return vec![report, Report::Done { ticket, done }];
+            }
             Report::Part(part) if world.strikes(Bug::CountTooMany, 20) => part.done += 1,
             Report::Part(part)
                 if part.done > 0 && world.is_counted(part.ticket) && world.strikes(Bug::CountTwice, 50) =>

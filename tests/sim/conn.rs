@@ -212,6 +212,11 @@ pub struct Conn {
     pub replaced: bool,
     pub sent: Vec<Upstream>,
     pub received: Vec<Received>,
+    /// Farewells it has read, by the numbers of the orders.
+    pub farewells: Vec<usize>,
+    /// [`Bug::LateFarewell`](crate::bugs::Bug::LateFarewell): farewells are read late.
+    pub late_farewell: bool,
+    held: Vec<Frame>,
     pub ping_unanswered: Option<Instant>,
     /// The first error its stream had.
     pub fault: Option<String>,
@@ -271,6 +276,9 @@ impl Conn {
             replaced: false,
             sent: Vec::new(),
             received: Vec::new(),
+            farewells: Vec::new(),
+            late_farewell: false,
+            held: Vec::new(),
             ping_unanswered: None,
             fault: None,
             next_id: 2,
@@ -438,6 +446,15 @@ impl Conn {
         if self.close.is_some() {
             return self.blame(&format!("{frame:?} after the close frame"));
         }
+        if let Some(order) = farewell(&frame) {
+            if std::mem::take(&mut self.late_farewell) {
+                return self.held.push(frame);
+            }
+            return self.farewells.push(order);
+        }
+        if !self.farewells.is_empty() && !matches!(frame, Frame::Close(_)) {
+            return self.blame(&format!("{frame:?} after its farewell"));
+        }
         match frame {
             Frame::Packet(packet) => self.on_packet(packet, rng, reactions),
             Frame::Ping if rng.chance(self.habits.pongs) => {
@@ -447,6 +464,9 @@ impl Conn {
             Frame::Pong(_) => {}
             Frame::Close(payload) => {
                 self.close = Some(payload);
+                for frame in std::mem::take(&mut self.held) {
+                    self.on_frame(frame, now, rng, reactions);
+                }
                 if rng.chance(self.habits.answers_close) {
                     reactions.push(Reaction::Say(0, wire::close(Some(1000))));
                     reactions.push(Reaction::Leave(rng.within(1, 300), End::Fin));
@@ -559,5 +579,13 @@ impl Conn {
             }
             _ => self.blame(&format!("an answer to message {id} that the business did not give")),
         }
+    }
+}
+
+/// The order a message is the farewell of.
+fn farewell(frame: &Frame) -> Option<usize> {
+    match frame {
+        Frame::Packet(Packet::Send { payload, .. }) => str::from_utf8(payload).ok()?.strip_prefix("f ")?.parse().ok(),
+        _ => None,
     }
 }

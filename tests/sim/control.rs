@@ -1,10 +1,9 @@
 //! The control core of the simulator: the real desk (`engine::desk`), and in the place of HTTP callers that call at random.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use rainbow_server::close::CloseCause;
-use rainbow_server::engine::command::{CallbackRequest, CloseOrder, Command, Publish, Qos, Report, Target, Tell};
+use rainbow_server::engine::command::{CallbackRequest, Command, Publish, Qos, Report, Target, Tell};
 use rainbow_server::engine::desk::{Caller, Change, Desk, Elsewhere, Output, Told};
 use rainbow_server::engine::ids::{ClientId, DeskId, NodeEpoch, Ticket};
 use rainbow_server::engine::name::{Name, Space};
@@ -16,13 +15,14 @@ use rainbow_server::time::Duration;
 
 use crate::bugs::Bug;
 use crate::cores::{self, CONGESTION_PAUSE};
+use crate::questions::Keeper;
 use crate::records::{self, Census, Published, Via};
 use crate::rig;
 use crate::rng::Rng;
 use crate::world::{Event, World};
 
 pub struct Control {
-    desk: Desk,
+    pub desk: Desk,
     /// When its deadlines are looked at next.
     deadline_planned: Option<u64>,
     /// What each caller asked: callers are counted, each asks once.
@@ -42,13 +42,18 @@ pub struct Control {
     pub last_forward: BTreeMap<ClientId, CallbackRequest>,
     /// First forward of each message, to check order: client → highest number seen.
     pub newest: BTreeMap<usize, usize>,
+    pub keepers: Vec<Keeper>,
+    /// Tickets of what was reported.
+    pub reported: BTreeSet<Ticket>,
 }
 
 /// What a caller asked.
 #[derive(Clone)]
-enum Asked {
+pub enum Asked {
     /// To publish; its number.
     Publish(usize),
+    /// About clients and sets; its number.
+    About(usize),
     /// Something else: number of the question and the changes it makes.
     Question(usize, Vec<usize>),
 }
@@ -69,6 +74,8 @@ impl Control {
             operations: 0,
             last_forward: BTreeMap::new(),
             newest: BTreeMap::new(),
+            keepers: Vec::new(),
+            reported: BTreeSet::new(),
         }
     }
 
@@ -122,7 +129,9 @@ impl World {
                 75..85 => self.ask_membership(channel, false),
                 85..90 => self.occupy(channel),
                 90..92 => self.kick(),
-                92..95 => self.list(),
+                92..94 => self.list(),
+                // One message at a time is slow enough without more of them.
+                94..98 if self.plan.mailbox > 2 || self.rng.chance(30) => self.ask_something(),
                 _ => {}
             }
         }
@@ -254,13 +263,13 @@ impl World {
         }
     }
 
-    fn caller(&mut self, asked: Asked) -> Caller {
+    pub fn caller(&mut self, asked: Asked) -> Caller {
         self.control.asked.push(asked);
         Caller(self.control.asked.len() as u64 - 1)
     }
 
     /// Carries out what the desk wants done, as `control/mod.rs` does. The first command makes these changes.
-    fn carry(&mut self, mut changes: Vec<usize>) {
+    pub fn carry(&mut self, mut changes: Vec<usize>) {
         while let Some(output) = self.control.desk.poll_output() {
             match output {
                 Output::Post(shard, command) => {
@@ -337,6 +346,7 @@ impl World {
                 }
                 self.on_done(question, changes, true);
             }
+            (Asked::About(number), told) => self.on_told(number, told),
             (_, told) => self.blame(format!("a caller is told {told:?}")),
         }
     }
@@ -380,7 +390,7 @@ impl World {
     }
 
     /// Somebody asks what is no publish.
-    fn question(&mut self, what: String, changes: Vec<usize>) -> Caller {
+    pub fn question(&mut self, what: String, changes: Vec<usize>) -> Caller {
         self.trace(|| what.clone());
         let question = self.records.questions.len();
         self.records.questions.push((what, 0));
@@ -415,15 +425,6 @@ impl World {
         self.carry(Vec::new());
     }
 
-    fn kick(&mut self) {
-        let Some(client) = self.some_client() else { return };
-        let caller = self.question(format!("kick {client:?}"), Vec::new());
-        self.conns[self.by_client[&client]].leaving = true;
-        let order = CloseOrder::new(CloseCause::Kicked);
-        self.control.desk.close(caller, client, order);
-        self.carry(Vec::new());
-    }
-
     fn list(&mut self) {
         let caller = self.question("list".into(), Vec::new());
         self.control.desk.list(caller, None);
@@ -452,6 +453,7 @@ impl World {
     /// Something from a shard.
     pub fn on_report(&mut self, told: cores::Told) {
         let mut report = told.report;
+        self.note_report(&report);
         match &mut report {
             Report::Published { ticket, shards } => {
                 self.records.publishes[self.control.publishes[ticket]]

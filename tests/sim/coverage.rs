@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use rainbow_server::engine::command::Tell;
+use rainbow_server::engine::command::{Done, Tell};
 use rainbow_server::engine::receipt::Status;
 use rainbow_server::metrics::{self, Extra, Metric};
 use rainbow_server::time::Duration;
 
+use crate::questions::Question;
 use crate::world::World;
 
 /// How often each thing happened.
@@ -35,6 +36,7 @@ impl World {
         self.cover_closes(&mut seen);
         self.cover_publishes(&mut seen);
         self.cover_clients(&mut seen);
+        self.cover_questions(&mut seen);
         let cores = self.metrics.iter();
         let count = |metric| cores.clone().map(|core| core.value(metric)).sum();
         for (what, metric) in [
@@ -130,6 +132,32 @@ impl World {
             );
             seen.note("timed out", u64::from(status == Status::TimedOut));
         }
+    }
+
+    fn cover_questions(&self, seen: &mut Coverage) {
+        for record in &self.records.asked {
+            let (what, happened) = match &record.question {
+                Question::Walk { limit, seen, .. } => ("walks of several answers", seen.len() > *limit),
+                Question::Count(counts) => ("counts", counts.iter().any(|count| *count > 0)),
+                Question::Client(_, info) => ("clients asked about", info.is_some()),
+                Question::Kept(..) => ("kept data asked for", true),
+                Question::Edit(..) => ("edits", true),
+                Question::Order {
+                    farewell, force, done, ..
+                } => {
+                    let is_done = *done == Some(Done::Changed);
+                    seen.note("farewells", u64::from(is_done && *farewell && !force));
+                    ("closed by force", is_done && *force)
+                }
+            };
+            seen.note(what, u64::from(happened));
+        }
+        let unbound = self
+            .records
+            .questions
+            .iter()
+            .filter(|(what, _)| what.starts_with("unbind"));
+        seen.note("unbinds", unbound.count() as u64);
     }
 
     fn cover_clients(&self, seen: &mut Coverage) {

@@ -232,6 +232,7 @@ impl World {
         let Some(id) = self.conns[number].id else { return };
         let most = self.conns[number].pace().bytes;
         let corrupt = self.strikes(Bug::Corrupt, 2);
+        self.conns[number].late_farewell |= self.strikes(Bug::LateFarewell, 20);
         self.conns[number].reuse_id |= self.strikes(Bug::ReuseId, 5);
         let socket = self.socket(id);
         let count = most.min(socket.out.len());
@@ -262,6 +263,9 @@ impl World {
         }
         if let Some(fault) = self.conns[number].fault.take() {
             self.blame(fault);
+        }
+        if !said_farewell {
+            self.check_ordered(number);
         }
         if !said_farewell && (self.conns[number].close.is_some() || left == 0 && ended) {
             self.check_farewell(number);

@@ -16,7 +16,7 @@ use crate::wire;
 use crate::world::World;
 
 /// A publish has passed all shards after so long: far more than the delays of all mailboxes on its way.
-const PASSED: Duration = Duration::from_secs(5);
+pub const PASSED: Duration = Duration::from_secs(5);
 /// An acknowledgement is with the shard after so long.
 const ARRIVED: Duration = Duration::from_secs(3);
 /// Whoever has left for so long is known to have left.
@@ -35,6 +35,7 @@ impl World {
     pub fn check_quiet(&self) -> Result<(), String> {
         self.check_messages()?;
         self.check_census()?;
+        self.check_asked()?;
         for conn in &self.conns {
             // Silence that a ping should have ended; other pings than that of a failed delivery are answered by any input.
             let since = conn.ping_unanswered.filter(|at| {
@@ -158,6 +159,8 @@ impl World {
             "idle_timeout" => self
                 .plan
                 .any(|all| all.idle_timeout > 0 && silent >= Duration::from_secs(all.idle_timeout)),
+            // While mail of its core waits for room neither the ping leaves nor is anything read.
+            "ping_timeout" => self.plan.mailbox < 8 && !self.plan.stalls.is_empty(),
             // Also a fast client, if more than its outbox holds is for it in one turn.
             "slow_consumer" => conn.clogged || self.plan.any(|all| all.outbox_bytes < 1 << 20),
             _ => false,
@@ -453,7 +456,7 @@ impl World {
     }
 
     /// It had joined for sure before this was issued, and nothing took it out before it had passed.
-    fn must_be_in(&self, conn: usize, channel: usize, issued: Seq, issued_at: Instant) -> bool {
+    pub fn must_be_in(&self, conn: usize, channel: usize, issued: Seq, issued_at: Instant) -> bool {
         let passed = issued_at + PASSED;
         let stays = |join: &Change, leave: &Change| {
             leave.operation == join.operation
@@ -471,7 +474,7 @@ impl World {
     }
 
     /// Some join may have been in force when this passed.
-    fn may_be_in(&self, conn: usize, channel: usize, issued: Seq, issued_at: Instant) -> bool {
+    pub fn may_be_in(&self, conn: usize, channel: usize, issued: Seq, issued_at: Instant) -> bool {
         let undone = |join: &Change, leave: &Change| {
             join.answered.is_some_and(|answered| leave.issued > answered)
                 && leave.answered.is_some_and(|answered| answered < issued)

@@ -98,7 +98,7 @@ impl Settings {
         let mut config = rig::config(&format!(
             "forward_order={order}\nforward_window={}\nforward_queue={}\nforward_queue_bytes={}\ninflight_max={}\n\
              outbox_bytes={}\noutbox_seconds={}\nslow_consumer={slow}\nclient_messages_per_second={}\n\
-             client_bytes_per_second={}\nping_interval={}\nping_timeout=5\nidle_timeout={}\nchannels_max={}\n\
+             client_bytes_per_second={}\nping_interval={}\nping_timeout=5\nidle_timeout={}\nchannels_max={}\necho=yes\n\
              compression={compression}\ncompression_min=100\nmessage_max={}\nhandshake_timeout=10\n\
              drain_timeout={}\ndrain_rate={}",
             self.window.unwrap_or(1),

@@ -9,6 +9,8 @@ use rainbow_server::engine::name::Name;
 use rainbow_server::engine::receipt::{Answer, Status};
 use rainbow_server::time::Instant;
 
+use crate::questions::Record;
+
 /// A point in the one total order of everything the control model does and sees.
 pub type Seq = u64;
 
@@ -19,6 +21,8 @@ pub struct Records {
     pub sessions: BTreeMap<ClientId, SessionRecord>,
     /// Questions of the API other than publishes: (what, answers).
     pub questions: Vec<(String, u32)>,
+    /// Questions about clients and sets.
+    pub asked: Vec<Record>,
     pub drained: Vec<u32>,
     /// Close callbacks that were not accepted.
     pub closes_repeated: u64,

@@ -127,6 +127,7 @@ impl World {
         world.plan_clients();
         world.plan_the_rest();
         world.start_cores();
+        world.enter_keepers();
         world
     }
 
