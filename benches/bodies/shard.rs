@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rainbow_server::close::CloseCause;
 use rainbow_server::engine::command::{
-    AtDeadline, CallbackOutcome, CallbackReply, ClientSet, Command, Publish, Qos, Report,
+    AtDeadline, CallbackOutcome, CallbackReply, Command, Publish, Qos, Report, Target,
 };
 use rainbow_server::engine::ids::{ClientId, IdentityKey, ShardId};
 use rainbow_server::engine::name::Name;
@@ -142,15 +142,34 @@ impl World {
         self.clients.push(client);
     }
 
+    /// Puts half of the clients into another channel too.
+    fn join_half(&mut self, channel: &Name) {
+        for client in self.clients.iter().step_by(2) {
+            let (client, channel, ticket) = (*client, channel.clone(), self.tickets.issue());
+            let join = Command::Join {
+                client,
+                channel,
+                ticket,
+            };
+            self.shard.on_command(join, NOW, &mut self.sink);
+        }
+        self.turn();
+        self.reports().for_each(drop);
+    }
+
     fn publish(&mut self, qos: Qos) {
         self.publish_to(Name::channel(CHANNEL), qos);
     }
 
-    fn publish_to(&mut self, channel: Name, qos: Qos) {
+    fn publish_to(&mut self, to: impl Into<Target>, qos: Qos) {
+        self.publish_but(to, Vec::new(), qos);
+    }
+
+    fn publish_but(&mut self, to: impl Into<Target>, except: Vec<ClientId>, qos: Qos) {
         let publish = Publish {
             ticket: self.tickets.issue(),
-            to: channel.into(),
-            except: ClientSet::default(),
+            to: to.into(),
+            except: except.into(),
             tag: 1,
             qos,
             tell: qos.tell(),
@@ -169,6 +188,11 @@ impl World {
 pub fn bodies(sizes: Sizes) -> Vec<Body> {
     let world = Rc::new(RefCell::new(World::new(sizes.members)));
     let (fanout, burst, many) = (world.clone(), world.clone(), world.clone());
+    let but = world.clone();
+    let both = [Name::channel(CHANNEL), Name::channel(b"also")];
+    let twice = Rc::new(RefCell::new(World::new(sizes.members)));
+    twice.borrow_mut().join_half(&both[1]);
+    twice.borrow_mut().sink.bytes = 0;
     let (connect, acked, echo) = (world.clone(), world.clone(), world);
     let channels: Vec<_> = (100..228)
         .map(|number| Name::channel(format!("room {number}").as_bytes()))
@@ -188,6 +212,25 @@ pub fn bodies(sizes: Sizes) -> Vec<Body> {
             (0..10).for_each(|_| world.publish(Qos::AtMostOnce));
             world.turn();
             assert!(std::mem::take(&mut world.sink.bytes) >= 670 * world.clients.len());
+            world.reports().for_each(drop);
+        }),
+        Body::new("shard fanout 1000, but for 10", move || {
+            let world = &mut *but.borrow_mut();
+            let except = world.clients.iter().copied().step_by(100).collect();
+            world.publish_but(Name::channel(CHANNEL), except, Qos::AtMostOnce);
+            world.turn();
+            assert!(std::mem::take(&mut world.sink.bytes) >= 67 * (world.clients.len() - 10));
+            world.reports().for_each(drop);
+        }),
+        Body::new("shard fanout 1000 of two channels", move || {
+            let world = &mut *twice.borrow_mut();
+            world.publish_to(Target::any(both.to_vec(), Vec::new()), Qos::AtMostOnce);
+            world.turn();
+            assert_eq!(
+                std::mem::take(&mut world.sink.bytes) / world.clients.len() / 10,
+                6,
+                "each once"
+            );
             world.reports().for_each(drop);
         }),
         Body::new("shard 128 publishes to 128 channels", move || {

@@ -51,9 +51,13 @@ pub struct Any {
     clients: ClientSet,
 }
 
-/// Clients, each once. Whether one is among them is a binary search.
+/// Clients, each once. Whether one is among them is a binary search. Most sets are empty: those cost a word.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ClientSet(Box<[ClientId]>);
+pub struct ClientSet(Option<Box<Sorted>>);
+
+/// In order, each once; never none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Sorted(Vec<ClientId>);
 
 /// What whoever publishes is told, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -221,31 +225,38 @@ impl Any {
 
 impl ClientSet {
     /// Whether `client` is among them.
+    #[inline]
     pub fn contains(&self, client: ClientId) -> bool {
-        self.0.binary_search(&client).is_ok()
+        !self.is_empty() && self.as_slice().binary_search(&client).is_ok()
     }
 
     /// Those of one shard.
     pub fn of_shard(&self, shard: ShardId) -> &[ClientId] {
-        let start = self.0.partition_point(|client| client.shard < shard);
-        let rest = self.0.get(start..).unwrap_or_default();
+        let all = self.as_slice();
+        let start = all.partition_point(|client| client.shard < shard);
+        let rest = all.get(start..).unwrap_or_default();
         let len = rest.partition_point(|client| client.shard == shard);
         rest.get(..len).unwrap_or_default()
     }
 
     /// All of them, in order.
     pub fn iter(&self) -> impl Iterator<Item = ClientId> {
-        self.0.iter().copied()
+        self.as_slice().iter().copied()
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.as_slice().len()
     }
 
     /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    #[inline]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    fn as_slice(&self) -> &[ClientId] {
+        self.0.as_ref().map_or(&[], |sorted| &sorted.0)
     }
 }
 
@@ -253,7 +264,7 @@ impl From<Vec<ClientId>> for ClientSet {
     fn from(mut clients: Vec<ClientId>) -> Self {
         clients.sort_unstable();
         clients.dedup();
-        Self(clients.into())
+        Self((!clients.is_empty()).then(|| Box::new(Sorted(clients))))
     }
 }
 

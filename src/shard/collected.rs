@@ -191,16 +191,13 @@ impl Collected {
 }
 
 impl Special {
-    /// What publishes have of it on a shard, if they have.
-    pub fn of(publishes: &[Entry], shard: ShardId) -> Option<Box<Self>> {
+    /// What publishes have of it on a shard.
+    pub fn of(publishes: &[Entry], shard: ShardId) -> Box<Self> {
         let publishes = || publishes.iter().map(|entry| &entry.publish);
-        let is_special = |publish: &Arc<Publish>| publish.is_counted() || !publish.except.is_empty();
-        publishes().any(is_special).then(|| {
-            let exceptions = publishes().flat_map(|publish| publish.except.of_shard(shard)).copied();
-            Box::new(Self {
-                exceptions: exceptions.collect(),
-                is_counted: publishes().any(|publish| publish.is_counted()),
-            })
+        let exceptions = publishes().flat_map(|publish| publish.except.of_shard(shard)).copied();
+        Box::new(Self {
+            exceptions: exceptions.collect(),
+            is_counted: publishes().any(|publish| publish.is_counted()),
         })
     }
 }

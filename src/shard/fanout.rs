@@ -115,6 +115,7 @@ impl Shard {
 
     /// Opens the records of a batch for these members, and tells where they are online.
     fn open_batch(&mut self, batch: &mut Batch, members: &[Recipient], now: Instant) {
+        let mut is_special = false;
         for entry in &mut batch.publishes {
             let Entry { publish, shards, .. } = entry;
             if publish.tells_online {
@@ -125,11 +126,15 @@ impl Shard {
                     platforms,
                 });
             }
-            if publish.qos != Qos::AtMostOnce || publish.is_counted() {
+            let is_counted = publish.is_counted();
+            is_special |= is_counted || !publish.except.is_empty();
+            if publish.qos != Qos::AtMostOnce || is_counted {
                 entry.delivery = Some(self.open_delivery(publish, *shards, members.len(), now));
             }
         }
-        batch.special = Special::of(&batch.publishes, self.id);
+        if is_special {
+            batch.special = Some(Special::of(&batch.publishes, self.id));
+        }
     }
 
     /// Where members are online, but for some.
