@@ -207,14 +207,18 @@ impl Shard {
     ) {
         let id = self.client_id(target.slot, target.generation);
         if special.exceptions.contains(id) {
-            self.deliver_some(target, batch, copies, now, sockets);
+            self.write_some(target, batch, copies, now, sockets);
         } else if let Some(shared) = &mut copies.special {
             self.deliver_shared(target, kind, (batch, shared), now, sockets);
         } else {
-            self.deliver_frames(target, batch, &mut copies.frames, now, sockets);
+            self.write_frames(target, batch, &mut copies.frames, now, sockets);
         }
+        // What follows may close the client, which has been written to all the same.
         if special.is_counted {
             self.count(id, batch);
+        }
+        if copies.special.is_none() {
+            self.after_delivery(id, now, sockets);
         }
     }
 
@@ -251,6 +255,19 @@ impl Shard {
         now: Instant,
         sockets: &mut dyn Sockets,
     ) {
+        self.write_frames(target, batch, frames, now, sockets);
+        self.after_delivery(self.client_id(target.slot, target.generation), now, sockets);
+    }
+
+    #[inline(always)]
+    fn write_frames(
+        &mut self,
+        target: Recipient,
+        batch: &Batch,
+        frames: &mut Frames,
+        now: Instant,
+        sockets: &mut dyn Sockets,
+    ) {
         let id = self.client_id(target.slot, target.generation);
         self.metrics.add(Metric::Deliveries, batch.publishes.len() as u64);
         self.metrics.add(Metric::FramesOut, batch.publishes.len() as u64);
@@ -263,12 +280,11 @@ impl Shard {
             self.note_held(id, batch);
         }
         frames.clear();
-        self.after_delivery(id, now, sockets);
     }
 
     /// The share of a member that does not get all of a batch.
     #[cold]
-    fn deliver_some(
+    fn write_some(
         &mut self,
         target: Recipient,
         batch: &Batch,
@@ -298,9 +314,6 @@ impl Shard {
             self.note_held(id, batch);
         }
         frames.clear();
-        if copies.special.is_none() {
-            self.after_delivery(id, now, sockets);
-        }
     }
 
     /// Counts a member that was just written to, for publishes that are only counted.

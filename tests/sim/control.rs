@@ -162,8 +162,9 @@ impl World {
         } else {
             0
         };
-        let is_plain = clients.is_empty() && sets.len() == 1;
-        let tells_online = is_plain && sets[0] >= self.plan.channels;
+        // The same set twice is one set.
+        let is_plain = clients.is_empty() && sets.iter().all(|set| *set == sets[0]);
+        let tells_online = is_plain && sets.len() == 1 && sets[0] >= self.plan.channels;
         let tell = match qos {
             _ if tells_online => qos.tell(),
             Qos::AtMostOnce => *self
