@@ -12,8 +12,8 @@
 //! | `gateway/turns.rs` | one after the other where callers could cross |
 //!
 //! Whoever calls names one of `[gateway] api_tokens`, compared in constant time. Without tokens the interface listens on this
-//! machine only (the settings refuse anything else), and web pages that this machine's browsers show are turned away: they
-//! could reach it, though nobody meant them to. Caller: `surface.rs`.
+//! machine only (the settings refuse anything else). Then web pages that this machine's browsers show are turned away, and
+//! requests that a proxy passes on: they could reach it, though nobody meant them to. Caller: `surface.rs`.
 
 pub mod actions;
 mod ask;
@@ -91,6 +91,7 @@ pub fn begin(control: &Control, head: &RequestHead, caller: &Caller) -> Result<B
     }
     let config = control.config();
     match admit(&config, head) {
+        Ok(false) if !caller.is_local() => Err(answer(Err(passed_on()))),
         Ok(has_token) => {
             if has_token {
                 caller.has_proven_itself();
@@ -112,13 +113,12 @@ fn admit(config: &Config, head: &RequestHead) -> Result<bool, ApiError> {
     if tokens.is_empty() {
         let site = head.headers.first("sec-fetch-site");
         let is_page = head.headers.first("origin").is_some() || site.is_some_and(|site| site != b"none");
-        return match is_page {
-            true => Err(ApiError::new(
-                ErrorCode::Forbidden,
-                "web pages need a token, and api_tokens has none",
-            )),
-            false => Ok(false),
-        };
+        if is_page {
+            let message = "web pages need a token, and api_tokens has none";
+            return Err(ApiError::new(ErrorCode::Forbidden, message));
+        }
+        let is_passed_on = FORWARDING.iter().any(|name| head.headers.first(*name).is_some());
+        return if is_passed_on { Err(passed_on()) } else { Ok(false) };
     }
     let mut named = head.headers.all("authorization");
     let unauthorized = |message: &'static str| Err(ApiError::new(ErrorCode::Unauthorized, message));
@@ -130,6 +130,14 @@ fn admit(config: &Config, head: &RequestHead) -> Result<bool, ApiError> {
         (None, _) => unauthorized("Authorization: Bearer with one of api_tokens is missing"),
         (Some(_), Some(_)) => unauthorized("Authorization is given twice"),
     }
+}
+
+/// What proxies add to requests they pass on. One on this machine would open the interface to whoever reaches it.
+const FORWARDING: [&str; 5] = ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip"];
+
+fn passed_on() -> ApiError {
+    let message = "callers that a proxy passes on need a token, and api_tokens has none";
+    ApiError::new(ErrorCode::Forbidden, message)
 }
 
 /// The token of an `Authorization` header.
@@ -266,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn without_tokens_pages_are_turned_away() {
+    fn without_tokens_pages_and_proxies_are_turned_away() {
         for headers in ["", "Authorization: Bearer any\r\n", "Sec-Fetch-Site: none\r\n"] {
             assert_eq!(admitted(&[], headers), Ok(false), "{headers}");
         }
@@ -274,6 +282,9 @@ mod tests {
             "Origin: null\r\n",
             "Origin: http://127.0.0.1\r\n",
             "Sec-Fetch-Site: cross-site\r\n",
+            "X-Forwarded-For: 192.0.2.7\r\n",
+            "Via: 1.1 a-proxy\r\n",
+            "Forwarded: for=192.0.2.7\r\n",
         ] {
             assert_eq!(admitted(&[], headers), Err("forbidden"), "{headers}");
         }

@@ -109,5 +109,6 @@ on_both_drivers! {
         assert_eq!(get(&[]), 200);
         assert_eq!(get(&[("Origin", "http://localhost")]), 403);
         assert_eq!(get(&[("Sec-Fetch-Site", "same-site")]), 403);
+        assert_eq!(get(&[("X-Forwarded-For", "192.0.2.7")]), 403, "a proxy on this machine");
     }
 }
