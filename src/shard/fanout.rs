@@ -191,7 +191,8 @@ impl Shard {
         if let Some(special) = &batch.special {
             return self.deliver_special(target, kind, (batch, special), copies, now, sockets);
         }
-        self.deliver_frames(target, batch, &mut copies.frames, now, sockets);
+        self.write_frames(target, batch, &mut copies.frames, now, sockets);
+        self.after_delivery(self.client_id(target.slot, target.generation), now, sockets);
     }
 
     /// The share of a member of a batch in which not everybody gets everything, or members are counted.
@@ -246,19 +247,6 @@ impl Shard {
     }
 
     /// Frames of this member's own: its ids are in them.
-    #[inline(always)]
-    fn deliver_frames(
-        &mut self,
-        target: Recipient,
-        batch: &Batch,
-        frames: &mut Frames,
-        now: Instant,
-        sockets: &mut dyn Sockets,
-    ) {
-        self.write_frames(target, batch, frames, now, sockets);
-        self.after_delivery(self.client_id(target.slot, target.generation), now, sockets);
-    }
-
     #[inline(always)]
     fn write_frames(
         &mut self,

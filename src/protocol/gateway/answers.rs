@@ -13,7 +13,7 @@
 //! each is checked in one place. An answer with a field of another type is not used at all: nobody is let in by it and nothing
 //! is done. Fields that nobody knows are left out, and mentioned.
 //!
-//! Pure. Callers: `entry.rs` for who may come in, `control/surface/gateway/callback.rs` for the actions and the log.
+//! Pure. Callers: `entry.rs` for who may come in, `control/surface/gateway/actions.rs` for the actions and the log.
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -70,52 +70,66 @@ pub fn verdict(outcome: &CallbackOutcome, current: ClientText) -> Verdict {
                 .and_then(|mut fields| text(&mut fields, "reason").ok()?);
             Verdict::Denied(status, reason.unwrap_or_default())
         }
-        None if reply.is_success() => admission(reply, current).unwrap_or(Verdict::Unavailable),
+        None if reply.is_success() => fields(&reply.body)
+            .and_then(|fields| admission(fields, current))
+            .unwrap_or(Verdict::Unavailable),
         None => Verdict::Unavailable,
     }
 }
 
-/// The actions of an answer to `event`, which is about the client `current`; none, if the answer is none or cannot be used.
-pub fn actions(event: Event, reply: &CallbackReply, current: ClientText) -> Vec<Request> {
+/// What there is in an answer beside whether the client may come in.
+#[derive(Debug, Default)]
+pub struct Heard {
+    /// What is to be done; nothing, if the answer cannot be used.
+    pub actions: Vec<Request>,
+    /// What the backend did wrong, though the answer may be usable.
+    pub wrong: Option<Wrong>,
+}
+
+/// Reads an answer to `event`, which is about the client `current`. `session_max` is the longest session a client may have.
+/// One whose status is not 2xx has said enough with that.
+pub fn heard(event: Event, reply: &CallbackReply, current: ClientText, session_max: usize) -> Heard {
     // Nearly all.
     if reply.body.is_empty() || !reply.is_success() {
-        return Vec::new();
+        return Heard::default();
     }
-    match event {
-        Event::Connect => match admission(reply, current) {
-            Ok(Verdict::Admitted(admitted)) => admitted.actions,
-            Ok(_) | Err(_) => Vec::new(),
-        },
-        Event::Message | Event::Close => rest(reply, current).unwrap_or_default(),
-    }
-}
-
-/// What the backend did wrong in an answer with status 2xx, though it may be usable. `session_max` is the longest session a
-/// client may have.
-pub fn fault(event: Event, reply: &CallbackReply, session_max: usize) -> Option<Wrong> {
-    if reply.body.is_empty() || !reply.is_success() {
-        return None;
-    }
-    let nobody = ClientText::NOBODY;
-    let read = match event {
-        Event::Connect => admission(reply, nobody).and_then(|verdict| fits(&verdict, session_max)),
-        Event::Message | Event::Close => rest(reply, nobody).map(drop),
+    let fields = match fields(&reply.body) {
+        Ok(fields) => fields,
+        Err(wrong) => return Heard::nothing(wrong),
     };
-    read.err().or_else(|| unknown(event, reply))
+    let unknown = unknown(event, &fields);
+    let actions = match event {
+        Event::Connect => admission(fields, current).and_then(|verdict| actions_of(verdict, session_max)),
+        Event::Message | Event::Close => listed(&mut { fields }, current),
+    };
+    match actions {
+        Ok(actions) => Heard {
+            actions,
+            wrong: unknown,
+        },
+        Err(wrong) => Heard::nothing(wrong),
+    }
 }
 
-fn fits(verdict: &Verdict, session_max: usize) -> Result<(), Wrong> {
-    match verdict {
-        Verdict::Admitted(admitted)
-            if admitted
-                .session
-                .as_ref()
-                .is_some_and(|session| session.len() > session_max) =>
-        {
-            Err(format!("session: longer than session_max = {session_max}"))
+impl Heard {
+    fn nothing(wrong: Wrong) -> Self {
+        Self {
+            actions: Vec::new(),
+            wrong: Some(wrong),
         }
-        _ => Ok(()),
     }
+}
+
+/// Nothing is done for those who stay outside.
+fn actions_of(verdict: Verdict, session_max: usize) -> Result<Vec<Request>, Wrong> {
+    let Verdict::Admitted(admitted) = verdict else {
+        return Ok(Vec::new());
+    };
+    let session = admitted.session.unwrap_or_default();
+    if session.len() > session_max {
+        return Err(format!("session: longer than session_max = {session_max}"));
+    }
+    Ok(admitted.actions)
 }
 
 /// Whether a status says that the client is not wanted.
@@ -127,8 +141,7 @@ fn refusal(status: u16) -> Option<StatusCode> {
     StatusCode::from_u16(status).ok().filter(|_| refuses(status))
 }
 
-fn admission(reply: &CallbackReply, current: ClientText) -> Result<Verdict, Wrong> {
-    let mut fields = fields(&reply.body)?;
+fn admission(mut fields: Map<String, Value>, current: ClientText) -> Result<Verdict, Wrong> {
     let allow = match fields.remove("allow") {
         None => true,
         Some(Value::Bool(allow)) => allow,
@@ -148,13 +161,8 @@ fn admission(reply: &CallbackReply, current: ClientText) -> Result<Verdict, Wron
     })
 }
 
-/// The answer to an event that asks nothing.
-fn rest(reply: &CallbackReply, current: ClientText) -> Result<Vec<Request>, Wrong> {
-    listed(&mut fields(&reply.body)?, current)
-}
-
 /// The first field that the answer to this event should not have.
-fn unknown(event: Event, reply: &CallbackReply) -> Option<Wrong> {
+fn unknown(event: Event, fields: &Map<String, Value>) -> Option<Wrong> {
     const OF_CONNECT: [&str; 8] = [
         "allow", "status", "reason", "uid", "groups", "session", "messages", "actions",
     ];
@@ -162,7 +170,6 @@ fn unknown(event: Event, reply: &CallbackReply) -> Option<Wrong> {
         Event::Connect => &OF_CONNECT[..],
         Event::Message | Event::Close => &["actions"],
     };
-    let fields = fields(&reply.body).ok()?;
     let unknown = fields.keys().find(|name| !known.contains(&name.as_str()))?;
     Some(format!("the field {unknown:.64?} is not known, and was left out"))
 }

@@ -25,6 +25,10 @@ fn admitted(body: &str) -> Admitted {
     }
 }
 
+fn fault(event: Event, reply: &CallbackReply, session_max: usize) -> Option<Wrong> {
+    heard(event, reply, CURRENT, session_max).wrong
+}
+
 #[test]
 fn nothing_said_is_yes() {
     for body in [
@@ -161,7 +165,7 @@ fn an_unknown_field_is_left_out_and_mentioned() {
 
 #[test]
 fn actions_are_read_all_or_none() {
-    let of = |event, status, body: &str| actions(event, &reply(status, body), CURRENT).len();
+    let of = |event, status, body: &str| heard(event, &reply(status, body), CURRENT, 100).actions.len();
     let two = r#"{"actions":[{"fn":"sendToCurrentClient","args":{"message":"a"}},{"fn":"SendToAll","args":["b"]}]}"#;
     for event in Event::ALL {
         assert_eq!(of(event, 200, two), 2, "{event:?}");
@@ -176,4 +180,9 @@ fn actions_are_read_all_or_none() {
         0,
         "nothing is done for those who stay outside"
     );
+    let long = format!(
+        r#"{{"session":{{"x":"{}"}},"actions":[{{"fn":"SendToAll","args":["b"]}}]}}"#,
+        "y".repeat(100)
+    );
+    assert_eq!(of(Event::Connect, 200, &long), 0, "nor for those there is no room for");
 }

@@ -1,4 +1,4 @@
-//! Actions of the backend's answers to events, carried out in order before the next event of the client is sent.
+//! What the backend answers to events: mentioned where it is wrong, and its actions, carried out in order before the next event of the client is sent.
 //!
 //! ```text
 //!   connect: answer ─▶ CallbackDone: the client is in ─▶ actions ─▶ CallbackDone (ADMISSION) ─▶ its first message
@@ -19,9 +19,10 @@ use crate::control::callback::{Fault, Trouble};
 use crate::engine::command::{CallbackOutcome, CallbackReply, CallbackRequest};
 use crate::engine::hook::Event;
 use crate::engine::ids::ClientId;
+use crate::protocol::gateway::answers::{self, Heard};
 use crate::protocol::gateway::api::{ClientText, Request};
 use crate::protocol::gateway::events::HOOKS;
-use crate::protocol::gateway::{answers, session};
+use crate::protocol::gateway::session;
 
 /// How many answers are being acted on.
 #[derive(Debug, Default)]
@@ -46,10 +47,18 @@ pub fn completed(control: &Rc<Control>, request: &CallbackRequest, outcome: Call
         token: request.token,
         event: request.hook.event,
     };
-    let actions = match &outcome {
-        CallbackOutcome::Answered(reply) => answers::actions(event.event, reply, id(control, event.client)),
-        CallbackOutcome::Failed(_) => Vec::new(),
+    let session_max = control.config().gateway.session_max;
+    let Heard { actions, wrong } = match &outcome {
+        CallbackOutcome::Answered(reply) => answers::heard(event.event, reply, id(control, event.client), session_max),
+        CallbackOutcome::Failed(_) => Heard::default(),
     };
+    if wrong.is_some() {
+        let fault = Fault {
+            trouble: Trouble::BadAnswer,
+            detail: wrong,
+        };
+        control.callbacks.complain(request, fault);
+    }
     match (event.event, actions.is_empty()) {
         (Event::Close, true) => {}
         (Event::Connect | Event::Message, true) => control.callback_done(event.client, event.token, outcome),

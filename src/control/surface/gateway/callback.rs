@@ -64,12 +64,8 @@ impl Builder for Requests {
 
     fn fault(&self, event: Event, outcome: &CallbackOutcome) -> Option<Fault> {
         match outcome {
-            CallbackOutcome::Answered(reply) if reply.is_success() => {
-                answers::fault(event, reply, self.config.gateway.session_max).map(|wrong| Fault {
-                    trouble: Trouble::BadAnswer,
-                    detail: Some(wrong),
-                })
-            }
+            // What it says is looked at once it is known that it is the last attempt (`actions.rs`).
+            CallbackOutcome::Answered(reply) if reply.is_success() => None,
             // A client is not wanted: nothing is wrong with the backend.
             CallbackOutcome::Answered(reply) if event == Event::Connect && answers::refuses(reply.status) => None,
             _ => Trouble::of(outcome).map(Fault::from),
