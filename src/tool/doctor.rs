@@ -4,7 +4,6 @@
 //! are free are bound for a moment.
 
 mod backend;
-mod http_date;
 mod machine;
 mod ports;
 

@@ -1,4 +1,4 @@
-//! The text of an HTTP `Date` header (RFC 9110 §5.6.7, IMF-fixdate) from seconds since 1970, given by the caller.
+//! The text of an HTTP `Date` header (RFC 9110 §5.6.7, IMF-fixdate) from seconds since 1970, given by the caller, and back.
 //!
 //! Pure: whoever owns the clock calls this once per second and shares the 29 bytes.
 
@@ -42,6 +42,29 @@ fn civil(days: u64) -> (u64, u64, u64) {
     (year, month, day)
 }
 
+/// Seconds since 1970 of what [`http_date`] writes; `None` for anything else.
+pub fn unix_seconds(text: &[u8]) -> Option<u64> {
+    let number = |range| str::from_utf8(text.get(range)?).ok()?.parse::<u64>().ok();
+    let month = (1..=12)
+        .zip(MONTHS.chunks(3))
+        .find(|(_, name)| text.get(8..11) == Some(name))?
+        .0;
+    let days = days_since_1970(number(12..16)?, month, number(5..7)?.max(1))?;
+    let seconds = (days * 24 + number(17..19)?) * 3600 + number(20..22)? * 60 + number(23..25)?;
+    (http_date(seconds) == text).then_some(seconds)
+}
+
+/// Days since 1970-01-01 of a day whose month is 1..=12 and day 1..=31: [`civil`] the other way. `None` before 1970.
+pub fn days_since_1970(year: u64, month: u64, day: u64) -> Option<u64> {
+    let (year, from_march) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year.checked_sub(1)?, month + 9)
+    };
+    let leap_days = year / 4 - year / 100 + year / 400;
+    (365 * year + leap_days + (153 * from_march + 2) / 5 + day - 1).checked_sub(719_468)
+}
+
 fn name(slot: &mut [u8], names: &[u8], index: u64) {
     let at = index as usize * 3;
     slot.copy_from_slice(&names[at..at + 3]);
@@ -56,7 +79,7 @@ fn digits(slot: &mut [u8], mut value: u64) {
 
 #[cfg(test)]
 mod tests {
-    use super::{civil, http_date};
+    use super::{civil, days_since_1970, http_date, unix_seconds};
 
     fn text(seconds: u64) -> String {
         String::from_utf8(http_date(seconds).to_vec()).unwrap()
@@ -95,6 +118,37 @@ mod tests {
             if month > 12 {
                 (year, month) = (year + 1, 1);
             }
+        }
+    }
+
+    /// The obvious twin: the other direction.
+    #[test]
+    fn every_day_is_the_one_that_is_written() {
+        for days in 0..60_000 {
+            let (year, month, day) = civil(days);
+            assert_eq!(days_since_1970(year, month, day), Some(days));
+            let seconds = days * 86_400 + days % 86_400;
+            assert_eq!(unix_seconds(&http_date(seconds)), Some(seconds));
+        }
+    }
+
+    #[test]
+    fn dates() {
+        assert_eq!(unix_seconds(b"Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
+        assert_eq!(unix_seconds(b"Thu, 01 Jan 1970 00:00:00 GMT"), Some(0));
+        assert_eq!(unix_seconds(b"Thu, 29 Feb 2024 23:59:59 GMT"), Some(1_709_251_199));
+        for bad in [
+            &b"Sunday, 06-Nov-94 08:49:37 GMT"[..],
+            b"",
+            b"Sun, 06 Nov 1994 08:49 GMT",
+            b"\xff",
+            b"Mon, 06 Nov 1994 08:49:37 GMT",
+            b"Sun, 31 Feb 2024 08:49:37 GMT",
+            b"Sun, 00 Nov 1994 08:49:37 GMT",
+            b"Sun, 06 Nov 0000 08:49:37 GMT",
+            b"Sun, 06 Nov 1994 99:99:99 GMT",
+        ] {
+            assert_eq!(unix_seconds(bad), None);
         }
     }
 }

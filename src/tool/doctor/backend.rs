@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 
 use http::Method;
 
-use super::{Report, http_date};
+use super::Report;
 use crate::config::{Config, Endpoint};
 use crate::io::clock;
 use crate::tool::call::{Answer, Request, exchange};
 use crate::tool::line::Trust;
 use crate::tool::place::{random, sign};
+use crate::wire::date;
 use crate::wire::json;
 
 const DEVICE: &[u8] = b"rainbow-server-doctor";
@@ -150,11 +151,12 @@ fn refused(report: &mut Report, name: &str) {
 
 /// Compares the `Date` of an answer with our time.
 fn clocks(report: &mut Report, config: &Config, name: &str, answer: &Answer) {
-    let Some(theirs) = answer.head.headers.first("date").and_then(http_date::unix_seconds) else {
+    let Some(theirs) = answer.head.headers.first("date").and_then(date::unix_seconds) else {
         return;
     };
-    let ours = i64::try_from(clock::unix_seconds()).unwrap_or(i64::MAX);
-    let (off, window) = (theirs - ours, config.signature_window.as_micros() / 1_000_000);
+    let seconds = |since_1970| i64::try_from(since_1970).unwrap_or(i64::MAX);
+    let off = seconds(theirs) - seconds(clock::unix_seconds());
+    let window = config.signature_window.as_micros() / 1_000_000;
     let text = format!("the clock of the backend is {off} s ahead of ours (negative: behind)");
     let keep = "keep both by a time service";
     match u128::from(off.unsigned_abs()) {
