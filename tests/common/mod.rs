@@ -29,6 +29,31 @@ pub fn not_run(why: &str) {
     );
 }
 
+/// One test for io_uring and one for epoll, of a file that uses `common::server::Builder`.
+#[allow(unused_macros)]
+macro_rules! on_both_drivers {
+    ($($(#[$about:meta])* fn $name:ident($setup:ident) $body:block)+) => {$(
+        mod $name {
+            use super::*;
+
+            $(#[$about])*
+            fn run($setup: impl Fn(Builder) -> Builder) $body
+
+            #[test]
+            fn default_driver() {
+                run(|builder| builder);
+            }
+
+            #[test]
+            fn epoll() {
+                run(Builder::legacy_driver);
+            }
+        }
+    )+};
+}
+#[allow(unused_imports)]
+pub(crate) use on_both_drivers;
+
 /// How long a test waits for something that ought to happen at once, on a busy two-core machine.
 pub const SOON: Duration = Duration::from_secs(8);
 

@@ -5,7 +5,7 @@
 //! (its port search), the start is repeated on another port.
 
 use super::business::Business;
-use super::{http, ms, ports};
+use super::{SOON, http, ms, ports};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -408,6 +408,18 @@ impl Drop for Server {
             let _ = std::fs::remove_dir_all(&self.dir);
         }
     }
+}
+
+/// The sum of all series of `/metrics` that start with `name`.
+pub fn metric(server: &Server, name: &str) -> u64 {
+    let page = http::call(server.port(), &http::Request::get("/metrics"), SOON).expect("/metrics answers");
+    let text = page.text();
+    let values = text.lines().filter(|line| line.starts_with(name));
+    let values: Vec<u64> = values
+        .filter_map(|line| line.rsplit(' ').next()?.parse().ok())
+        .collect();
+    assert!(!values.is_empty(), "no {name} in {text}");
+    values.iter().sum()
 }
 
 /// TCP ports on which process `pid` listens.

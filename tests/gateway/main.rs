@@ -14,8 +14,8 @@ mod ports;
 
 use common::client::{Client, Open};
 use common::http::{self, Request};
-use common::server::{Builder, Server};
-use common::{SOON, ms};
+use common::server::{Builder, Server, metric};
+use common::{SOON, ms, on_both_drivers};
 
 /// How a client of the gateway opens: any path, no header of its own.
 fn anybody() -> Open {
@@ -30,36 +30,3 @@ fn anybody() -> Open {
 fn client(server: &Server) -> Client {
     Client::open_with(server.gateway_port(), anybody())
 }
-
-/// A value of `/metrics`: the sum of all series that start so.
-fn metric(server: &Server, name: &str) -> u64 {
-    let page = http::call(server.port(), &Request::get("/metrics"), SOON).expect("/metrics answers");
-    let text = page.text();
-    let values = text.lines().filter(|line| line.starts_with(name));
-    values
-        .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
-        .sum()
-}
-
-/// One test for io_uring and one for epoll.
-macro_rules! on_both_drivers {
-    ($($(#[$about:meta])* fn $name:ident($setup:ident) $body:block)+) => {$(
-        mod $name {
-            use super::*;
-
-            $(#[$about])*
-            fn run($setup: impl Fn(Builder) -> Builder) $body
-
-            #[test]
-            fn default_driver() {
-                run(|builder| builder);
-            }
-
-            #[test]
-            fn epoll() {
-                run(Builder::legacy_driver);
-            }
-        }
-    )+};
-}
-use on_both_drivers;

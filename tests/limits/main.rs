@@ -19,8 +19,8 @@ mod slow;
 
 use common::business::{Business, Reply};
 use common::client::{Client, Open};
-use common::http::{self, Request, Response};
-use common::server::{Builder, Server};
+use common::http::Response;
+use common::server::{Builder, Server, metric};
 use common::{SOON, eventually};
 use socket2::{Domain, Socket, Type};
 use std::net::{SocketAddr, TcpStream};
@@ -31,18 +31,6 @@ fn setup(configure: impl FnOnce(Builder) -> Builder) -> (Business, Server) {
     business.reply("/connect/", Reply::channels("room"));
     let server = configure(Builder::new(&business)).start();
     (business, server)
-}
-
-/// The sum of all series of `/metrics` that start with `name`.
-fn metric(server: &Server, name: &str) -> u64 {
-    let page = http::call(server.port(), &Request::get("/metrics"), SOON).expect("/metrics/ answers");
-    let text = page.text();
-    let values = text.lines().filter(|line| line.starts_with(name));
-    let values: Vec<u64> = values
-        .filter_map(|line| line.rsplit(' ').next()?.parse().ok())
-        .collect();
-    assert!(!values.is_empty(), "no {name} in {}", page.text());
-    values.iter().sum()
 }
 
 /// A connection from an address of loopback (127.0.0.0/8).

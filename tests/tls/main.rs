@@ -21,6 +21,7 @@ mod tunnel;
 use authority::{Authority, Version};
 use common::business::{Business, Reply};
 use common::client::{Client, Open};
+use common::on_both_drivers;
 use common::ports;
 use common::server::{Builder, Server};
 use std::net::TcpStream;
@@ -93,25 +94,3 @@ impl Setup {
         assert_eq!(client.expect_send(SOON).1, b"push");
     }
 }
-
-/// One test for io_uring and one for epoll.
-macro_rules! on_both_drivers {
-    ($($(#[$about:meta])* fn $name:ident($setup:ident) $body:block)+) => {$(
-        mod $name {
-            use super::*;
-
-            fn run($setup: impl Fn(Builder) -> Builder) $body
-
-            #[test]
-            fn default_driver() {
-                run(|builder| builder);
-            }
-
-            #[test]
-            fn epoll() {
-                run(Builder::legacy_driver);
-            }
-        }
-    )+};
-}
-use on_both_drivers;
